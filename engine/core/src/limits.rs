@@ -1,0 +1,88 @@
+//! Every bound of the engine in one file, with relations between them asserted at compile time.
+//!
+//! A bound that the specification fixes cites its sentence; the others say why that number. A
+//! limit an operator may change lives in the configuration, with its default here.
+
+use core::time::Duration;
+
+// ---- Announcements -------------------------------------------------------------------------
+
+/// Longest title kept, in bytes of UTF-8; longer ones are cut at a character.
+pub const TITLE_BYTES: usize = 1_024;
+/// Longest ticker, in bytes of UTF-8.
+pub const TICKER_BYTES: usize = 32;
+/// Most tickers read out of one title.
+pub const TICKERS_PER_ANNOUNCEMENT: usize = 32;
+/// Longest notice address.
+pub const URL_BYTES: usize = 512;
+/// Longest source item identifier.
+pub const NOTICE_ID_BYTES: usize = 96;
+
+// ---- Feed: the specification's "Connection limits" and "Client message limits" ---------------
+
+/// "Per-IP concurrent connections: 20".
+pub const IP_CONNECTIONS: u32 = 20;
+/// "Per-IP connection rate: 10 / minute, sliding window".
+pub const IP_CONNECTS_PER_MINUTE: u32 = 10;
+/// "Message rate: 3 / minute, per connection".
+pub const CLIENT_MESSAGES_PER_MINUTE: usize = 3;
+/// "Max frame size: 1 KB, per frame": a payload of exactly this many bytes is allowed.
+pub const CLIENT_FRAME_BYTES: usize = 1_024;
+/// "Test requests: 1 / minute per API key".
+pub const TEST_REQUEST_PERIOD: Duration = Duration::from_secs(60);
+/// "You fell 10+ messages behind (lagging consumer)".
+pub const LAG_MESSAGES: u64 = 10;
+/// "The server sends a JSON heartbeat message every 30 seconds."
+pub const HEARTBEAT_PERIOD: Duration = Duration::from_secs(30);
+/// "the server sends WebSocket PING frames every 15 seconds".
+pub const PING_PERIOD: Duration = Duration::from_secs(15);
+/// "If the server receives no PONG within 30 seconds, it closes your connection."
+pub const PONG_TIMEOUT: Duration = Duration::from_secs(30);
+/// "Invalid keys are cached server-side for 30 seconds".
+pub const INVALID_KEY_MEMORY: Duration = Duration::from_secs(30);
+/// Invalid keys remembered at most; the oldest is forgotten first.
+pub const INVALID_KEYS_REMEMBERED: usize = 65_536;
+/// Failed authentications a minute before an address is refused for the rest of it.
+pub const AUTH_FAILURES_PER_MINUTE: u32 = 10;
+/// Control frames a client may send in [`CONTROL_FRAMES_WINDOW`].
+pub const CONTROL_FRAMES: usize = 30;
+/// See [`CONTROL_FRAMES`].
+pub const CONTROL_FRAMES_WINDOW: Duration = Duration::from_secs(10);
+/// Most tickers in one `tickers=` filter.
+pub const FILTER_TICKERS: usize = 64;
+/// Longest per-key delay.
+pub const KEY_DELAY: Duration = Duration::from_secs(600);
+/// Announcements kept in memory for `?resume=` and `GET /v1/announcements`.
+pub const HISTORY_IN_MEMORY: usize = 4_096;
+/// A closed connection's peer has this long to answer the close frame.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+// ---- Handshake -------------------------------------------------------------------------------
+
+/// From accept to the end of the request head, TLS included.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest request head.
+pub const HANDSHAKE_HEAD_BYTES: usize = 8 * 1_024;
+/// Most request headers.
+pub const HANDSHAKE_HEADERS: usize = 64;
+/// Handshakes in progress at most; beyond it the listener waits.
+pub const HANDSHAKES_IN_PROGRESS: usize = 1_024;
+/// Addresses tracked for limits at most; beyond it idle ones are forgotten first.
+pub const ADDRESSES_TRACKED: usize = 65_536;
+
+// ---- Exchange responses ----------------------------------------------------------------------
+
+/// Longest response head accepted from an exchange.
+pub const RESPONSE_HEAD_BYTES: usize = 16 * 1_024;
+/// Most response headers accepted.
+pub const RESPONSE_HEADERS: usize = 96;
+/// Longest response body accepted from an exchange.
+pub const RESPONSE_BODY_BYTES: usize = 2 * 1_024 * 1_024;
+/// Most items read out of one response.
+pub const ITEMS_PER_RESPONSE: usize = 512;
+/// Items a source remembers having seen; the longest unseen is forgotten first.
+pub const SEEN_ITEMS: usize = 8_192;
+
+const _: () = assert!(SEEN_ITEMS >= 4 * ITEMS_PER_RESPONSE, "a full page must never evict itself");
+const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
+const _: () = assert!(PING_PERIOD.as_secs() < PONG_TIMEOUT.as_secs() + 1);

@@ -1,0 +1,1 @@
+//! Simulated exchanges over real loopback TLS.

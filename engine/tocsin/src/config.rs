@@ -1,0 +1,107 @@
+//! Configuration as typed data. `default.toml` documents every key; loading and layering live in
+//! [`load`].
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// The whole configuration, after defaults, file, environment and flags.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub feed: Feed,
+    pub admin: Admin,
+    pub topology: Topology,
+    pub detect: Detect,
+    /// Keyed by source name: `binance`, `upbit`, `bithumb`.
+    pub sources: BTreeMap<String, Source>,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Feed {
+    pub listen: SocketAddr,
+    pub tls: bool,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub writers: u16,
+    pub drain: Duration,
+    pub send_buffer_bytes: u32,
+    pub max_connections: u32,
+    pub proxy_protocol_from: Vec<IpNet>,
+    pub forwarded_for_from: Vec<IpNet>,
+    pub limits: FeedLimits,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct FeedLimits {
+    pub ip_connections: u32,
+    pub ip_connects_per_minute: u32,
+    pub exempt: Vec<IpNet>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Admin {
+    pub socket: PathBuf,
+    /// `None`: no TCP listener, only the socket.
+    pub listen: Option<SocketAddr>,
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub enum TopologyMode {
+    Auto,
+    Pinned,
+    Compact,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub enum Idle {
+    Spin,
+    Adaptive,
+    Block,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Topology {
+    pub mode: TopologyMode,
+    pub idle: Option<Idle>,
+    pub source_cores: Vec<usize>,
+    pub feed_cores: Vec<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Detect {
+    pub fresh_for: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Source {
+    pub enabled: bool,
+    pub base_url: Option<String>,
+    pub connections: u16,
+    /// Mean request budget, all connections of one local address together.
+    pub requests_per_second: f64,
+    pub ca_file: Option<PathBuf>,
+    pub credentials_file: Option<PathBuf>,
+    pub bind: Vec<std::net::IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Log {
+    pub level: String,
+    pub json: bool,
+}

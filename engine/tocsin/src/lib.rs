@@ -1,0 +1,12 @@
+//! The engine: threads, sockets, store, control plane and command line around `tocsin-core`.
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod net;
+pub mod os;
+pub mod rings;
+pub mod store;
+pub mod supervise;
+pub mod threads;
+pub mod topology;
