@@ -311,6 +311,21 @@ impl Lang {
     }
 }
 
+/// Where the exchange filed a notice, as its source tells: a second opinion beside the title, never
+/// stronger than it (exchanges file postponements under listings).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CategoryHint {
+    /// The source tells nothing usable.
+    #[default]
+    None,
+    /// Filed under new listings (Binance catalogue 48, OKX `announcements-new-listings`).
+    Listing,
+    /// Filed under delistings (Binance catalogue 161, OKX `announcements-delistings`).
+    Delisting,
+    /// Filed under anything else: news, activities, maintenance, events.
+    Other,
+}
+
 /// What the classifier says of a title.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classification {
