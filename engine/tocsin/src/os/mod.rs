@@ -1,1 +1,9 @@
-//! (module head)
+//! What the engine asks of the operating system: clocks, cores, memory, signals, socket options.
+//!
+//! Everything here is called at start or in housekeeping, except [`clock`] and [`idle`], which hot
+//! loops call every turn.
+
+pub mod clock;
+pub mod cores;
+pub mod idle;
+pub mod memory;
