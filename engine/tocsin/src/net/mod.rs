@@ -1,4 +1,6 @@
 //! Sockets: one stream type over plain TCP and TLS, dialling, name resolution.
 
-/// A connection, plain or TLS. (Stub until `tls.rs` lands.)
-pub struct Stream;
+pub mod stream;
+pub mod tls;
+
+pub use stream::Stream;
