@@ -7,3 +7,4 @@ pub mod clock;
 pub mod cores;
 pub mod idle;
 pub mod memory;
+pub mod sockopt;
