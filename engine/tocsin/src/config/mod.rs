@@ -1,5 +1,13 @@
-//! Configuration as typed data. `default.toml` documents every key; loading and layering live in
-//! [`load`].
+//! Configuration as typed data.
+//!
+//! `default.toml` documents every key and is compiled in. [`layers`] puts flags over environment
+//! over file over those defaults and knows where each value came from; [`Config::from_layers`]
+//! reads them into types. Every error names the key, the value and the place.
+
+mod layers;
+mod read;
+
+pub use layers::{ConfigError, DEFAULT_TOML, Layers, Origin};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -52,13 +60,14 @@ pub struct Admin {
     pub socket: PathBuf,
     /// `None`: no TCP listener, only the socket.
     pub listen: Option<SocketAddr>,
+    /// Serve the TCP listener over TLS.
+    pub tls: bool,
     pub token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "default.toml documents every key")]
 pub enum TopologyMode {
-    Auto,
     Pinned,
     Compact,
 }
@@ -75,7 +84,7 @@ pub enum Idle {
 #[allow(missing_docs, reason = "default.toml documents every key")]
 pub struct Topology {
     pub mode: TopologyMode,
-    pub idle: Option<Idle>,
+    pub idle: Idle,
     pub source_cores: Vec<usize>,
     pub feed_cores: Vec<usize>,
 }
@@ -94,6 +103,8 @@ pub struct Source {
     pub connections: u16,
     /// Mean request budget, all connections of one local address together.
     pub requests_per_second: f64,
+    /// Spend the budget evenly instead of where publish times cluster.
+    pub flat: bool,
     pub ca_file: Option<PathBuf>,
     pub credentials_file: Option<PathBuf>,
     pub bind: Vec<std::net::IpAddr>,

@@ -1,0 +1,306 @@
+//! From layers to types. One function a section; every error names key, value and origin.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::Value;
+
+use super::{
+    Admin, Config, ConfigError, Detect, Feed, FeedLimits, Idle, Layers, Log, Source, Topology, TopologyMode,
+};
+
+impl Config {
+    /// Reads every key into its type and checks what can be checked without touching the machine.
+    ///
+    /// # Errors
+    /// The first value that does not fit.
+    pub fn from_layers(layers: &Layers) -> Result<Config, ConfigError> {
+        let read = Reader(layers);
+        let data_dir = PathBuf::from(read.text("data_dir")?);
+        let names = layers.names_in("sources");
+        let sources = names.into_iter().map(|name| Ok((name.clone(), source(&read, &name)?)));
+        Ok(Config {
+            feed: feed(&read)?,
+            admin: admin(&read, &data_dir)?,
+            topology: topology(&read)?,
+            detect: Detect { fresh_for: read.duration("detect.fresh_for")? },
+            sources: sources.collect::<Result<BTreeMap<_, _>, ConfigError>>()?,
+            log: Log { level: read.text("log.level")?.to_owned(), json: read.boolean("log.json")? },
+            data_dir,
+        })
+    }
+}
+
+fn feed(read: &Reader<'_>) -> Result<Feed, ConfigError> {
+    let cert_file = read.path("feed.cert_file")?;
+    let key_file = read.path("feed.key_file")?;
+    if cert_file.is_some() != key_file.is_some() {
+        return Err(read.error("feed.cert_file", "cert_file and key_file go together: set both or neither"));
+    }
+    Ok(Feed {
+        listen: read.parse("feed.listen", "an address such as 0.0.0.0:9201")?,
+        tls: read.boolean("feed.tls")?,
+        cert_file,
+        key_file,
+        writers: read.integer("feed.writers", 1, 16)?,
+        drain: read.duration("feed.drain")?,
+        send_buffer_bytes: read.size("feed.send_buffer", 4 << 10, 4 << 20)?,
+        max_connections: read.integer("feed.max_connections", 1, 1_000_000)?,
+        proxy_protocol_from: read.list("feed.proxy_protocol_from", "a CIDR such as 10.0.0.0/8")?,
+        forwarded_for_from: read.list("feed.forwarded_for_from", "a CIDR such as 10.0.0.0/8")?,
+        limits: FeedLimits {
+            ip_connections: read.integer("feed.limits.ip_connections", 1, 1_000_000)?,
+            ip_connects_per_minute: read.integer("feed.limits.ip_connects_per_minute", 1, 1_000_000)?,
+            exempt: read.list("feed.limits.exempt", "a CIDR such as 10.0.0.0/8")?,
+        },
+    })
+}
+
+fn admin(read: &Reader<'_>, data_dir: &std::path::Path) -> Result<Admin, ConfigError> {
+    let listen = match read.text("admin.listen")? {
+        "" => None,
+        _ => Some(read.parse::<SocketAddr>("admin.listen", "an address such as 127.0.0.1:9202, or empty")?),
+    };
+    Ok(Admin {
+        socket: read.path("admin.socket")?.unwrap_or_else(|| data_dir.join("admin.sock")),
+        listen,
+        tls: read.boolean("admin.tls")?,
+        token_file: read.path("admin.token_file")?,
+    })
+}
+
+fn topology(read: &Reader<'_>) -> Result<Topology, ConfigError> {
+    let source_cores: Vec<usize> = read.list("topology.source_cores", "a core number")?;
+    let feed_cores: Vec<usize> = read.list("topology.feed_cores", "a core number")?;
+    let mut all: Vec<usize> = source_cores.iter().chain(&feed_cores).copied().collect();
+    all.sort_unstable();
+    if all.windows(2).any(|pair| pair.first() == pair.last()) {
+        return Err(read.error("topology.feed_cores", "source_cores and feed_cores name one core twice"));
+    }
+    let mode = match read.text("topology.mode")? {
+        "auto" if source_cores.is_empty() || feed_cores.is_empty() => TopologyMode::Compact,
+        "auto" => TopologyMode::Pinned,
+        "pinned" => TopologyMode::Pinned,
+        "compact" => TopologyMode::Compact,
+        _ => return Err(read.error("topology.mode", "takes \"auto\", \"pinned\" or \"compact\"")),
+    };
+    if mode == TopologyMode::Pinned && (source_cores.is_empty() || feed_cores.is_empty()) {
+        return Err(
+            read.error("topology.mode", "\"pinned\" needs topology.source_cores and topology.feed_cores")
+        );
+    }
+    let writers: usize = read.integer("feed.writers", 1, 16)?;
+    if mode == TopologyMode::Pinned && feed_cores.len() != writers {
+        let problem = format!("{} cores for feed.writers = {writers}: name one each", feed_cores.len());
+        return Err(read.error("topology.feed_cores", problem));
+    }
+    let idle = match (read.text("topology.idle")?, mode) {
+        ("spin", _) | ("", TopologyMode::Pinned) => Idle::Spin,
+        ("adaptive", _) | ("", TopologyMode::Compact) => Idle::Adaptive,
+        ("block", _) => Idle::Block,
+        _ => {
+            return Err(
+                read.error("topology.idle", "takes \"spin\", \"adaptive\", \"block\" or an empty string")
+            );
+        }
+    };
+    Ok(Topology { mode, idle, source_cores, feed_cores })
+}
+
+fn source(read: &Reader<'_>, name: &str) -> Result<Source, ConfigError> {
+    let key = |field: &str| format!("sources.{name}.{field}");
+    let base_url = match read.text(&key("base_url"))? {
+        "" => None,
+        url if url.starts_with("http://") || url.starts_with("https://") => Some(url.to_owned()),
+        _ => {
+            let problem = "takes http://HOST[:PORT] or https://HOST[:PORT], or an empty string";
+            return Err(read.error(&key("base_url"), problem));
+        }
+    };
+    let requests_per_second = match read.float(&key("requests_per_second"))? {
+        rate if rate > 0.0 && rate <= 1_000.0 => rate,
+        _ => return Err(read.error(&key("requests_per_second"), "takes a number above 0, at most 1000")),
+    };
+    Ok(Source {
+        enabled: read.boolean(&key("enabled"))?,
+        base_url,
+        connections: read.integer(&key("connections"), 1, 64)?,
+        requests_per_second,
+        flat: read.boolean(&key("flat"))?,
+        ca_file: read.path(&key("ca_file"))?,
+        credentials_file: read.path(&key("credentials_file"))?,
+        bind: read.list::<IpAddr>(&key("bind"), "a local IP address")?,
+    })
+}
+
+/// Typed access to the layers.
+struct Reader<'a>(&'a Layers);
+
+impl Reader<'_> {
+    fn error(&self, key: &str, problem: impl Display) -> ConfigError {
+        match self.0.get(key) {
+            Ok((value, origin)) => {
+                ConfigError { origin: origin.clone(), problem: format!("`{key} = {value}`: {problem}") }
+            }
+            Err(missing) => missing,
+        }
+    }
+
+    fn text(&self, key: &str) -> Result<&str, ConfigError> {
+        self.0.get(key)?.0.as_str().ok_or_else(|| self.error(key, "takes text"))
+    }
+
+    fn boolean(&self, key: &str) -> Result<bool, ConfigError> {
+        self.0.get(key)?.0.as_bool().ok_or_else(|| self.error(key, "takes true or false"))
+    }
+
+    fn float(&self, key: &str) -> Result<f64, ConfigError> {
+        self.0.get(key)?.0.as_float().ok_or_else(|| self.error(key, "takes a number"))
+    }
+
+    fn integer<T: TryFrom<i64>>(&self, key: &str, least: i64, most: i64) -> Result<T, ConfigError> {
+        let value = self.0.get(key)?.0.as_integer().filter(|v| (least..=most).contains(v));
+        value
+            .and_then(|v| T::try_from(v).ok())
+            .ok_or_else(|| self.error(key, format!("takes a whole number from {least} to {most}")))
+    }
+
+    fn parse<T: FromStr>(&self, key: &str, takes: &str) -> Result<T, ConfigError> {
+        self.text(key)?.parse().map_err(|_| self.error(key, format!("takes {takes}")))
+    }
+
+    fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        Ok(Some(self.text(key)?).filter(|t| !t.is_empty()).map(PathBuf::from))
+    }
+
+    fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
+        humantime::parse_duration(self.text(key)?)
+            .map_err(|e| self.error(key, format!("takes a duration such as \"5s\": {e}")))
+    }
+
+    fn size(&self, key: &str, least: u32, most: u32) -> Result<u32, ConfigError> {
+        let size: bytesize::ByteSize = self.parse(key, "a size such as \"16KiB\"")?;
+        u32::try_from(size.as_u64()).ok().filter(|s| (least..=most).contains(s)).ok_or_else(|| {
+            let (least, most) = (bytesize::ByteSize::b(least.into()), bytesize::ByteSize::b(most.into()));
+            self.error(key, format!("takes a size from {least} to {most}"))
+        })
+    }
+
+    /// A list of texts or numbers, each parsed.
+    fn list<T: FromStr>(&self, key: &str, item_takes: &str) -> Result<Vec<T>, ConfigError> {
+        let items = self.0.get(key)?.0.as_array().ok_or_else(|| self.error(key, "takes a list"))?;
+        items
+            .iter()
+            .map(|item| {
+                let text = match item {
+                    Value::String(s) => s.clone(),
+                    other => other.to_string(),
+                };
+                text.parse().map_err(|_| self.error(key, format!("{item} is not {item_takes}")))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Origin;
+    use std::io::Write;
+
+    fn from_text(text: &str) -> Result<Config, ConfigError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Config::from_layers(&Layers::defaults().unwrap().with_file(file.path())?)
+    }
+
+    fn problem(text: &str) -> String {
+        from_text(text).unwrap_err().problem
+    }
+
+    #[test]
+    fn defaults_are_those_the_design_fixes() {
+        let config = Config::from_layers(&Layers::defaults().unwrap()).unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("/var/lib/tocsin"));
+        assert_eq!(config.feed.listen.to_string(), "0.0.0.0:9201");
+        assert!(config.feed.tls);
+        assert_eq!(config.feed.limits.ip_connections, tocsin_core::limits::IP_CONNECTIONS);
+        assert_eq!(config.feed.limits.ip_connects_per_minute, tocsin_core::limits::IP_CONNECTS_PER_MINUTE);
+        assert_eq!(config.admin.socket, PathBuf::from("/var/lib/tocsin/admin.sock"));
+        assert_eq!(config.admin.listen.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:9202"));
+        assert_eq!(config.topology.mode, TopologyMode::Compact);
+        assert_eq!(config.sources.keys().collect::<Vec<_>>(), ["binance", "bithumb", "upbit"]);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named_with_its_nearest_and_its_line() {
+        let error = from_text("[feed]\ntls = true\nlisen = \"0.0.0.0:1\"\n").unwrap_err();
+        assert_eq!(error.problem, "there is no key `feed.lisen`; the nearest is `feed.listen`");
+        assert!(matches!(error.origin, Origin::File(_, 3)), "{:?}", error.origin);
+        assert!(problem("[sources.upbitt]\nenabled = true").contains("`sources.upbit.enabled`"));
+    }
+
+    #[test]
+    fn bad_values_say_what_the_key_takes() {
+        let rows = [
+            ("[feed]\nlisten = \"nowhere\"", "`feed.listen = \"nowhere\"`: takes an address"),
+            ("[feed]\nlisten = 9201", "`feed.listen` takes a string such as"),
+            ("[feed]\nwriters = 0", "takes a whole number from 1 to 16"),
+            ("[feed]\ndrain = \"5\"", "takes a duration such as"),
+            ("[feed]\nsend_buffer = \"1KiB\"", "takes a size from"),
+            ("[feed]\ncert_file = \"a.pem\"", "cert_file and key_file go together"),
+            ("[feed.limits]\nexempt = [\"10.0.0.0/33\"]", "\"10.0.0.0/33\" is not a CIDR"),
+            ("[sources.upbit]\nbase_url = \"ftp://x\"", "takes http://HOST[:PORT]"),
+            ("[sources.upbit]\nrequests_per_second = 0.0", "above 0"),
+            ("[topology]\nmode = \"pinned\"", "needs topology.source_cores"),
+            ("[topology]\nsource_cores = [1]\nfeed_cores = [1]", "name one core twice"),
+            ("[topology]\nsource_cores = [1]\nfeed_cores = [2, 3]", "2 cores for feed.writers = 1"),
+            ("[feed\n", "unclosed table"),
+        ];
+        for (text, expected) in rows {
+            let got = problem(text);
+            assert!(got.contains(expected), "{text:?}: {got:?} does not contain {expected:?}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_do_for_fractions() {
+        let config = from_text("[sources.upbit]\nrequests_per_second = 2").unwrap();
+        assert!((config.sources["upbit"].requests_per_second - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn environment_beats_file_and_flag_beats_environment() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"[feed]\nlisten = \"127.0.0.1:1\"\ntls = false\n").unwrap();
+        let environment = [
+            ("TOCSIN_FEED__LISTEN", "127.0.0.1:2"),
+            ("TOCSIN_TOPOLOGY__IDLE", "block"),
+            ("TOCSIN_FEED__LIMITS__EXEMPT", "[\"127.0.0.0/8\"]"),
+            ("TOCSIN_DATA_DIR", "/tmp/x"),
+            ("TOCSIN_SAMPLES", "a folder of the tests, no key"),
+        ];
+        let layers = Layers::defaults()
+            .unwrap()
+            .with_file(file.path())
+            .unwrap()
+            .with_environment(environment.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter())
+            .unwrap()
+            .with_flag("--listen", "feed.listen", "127.0.0.1:3")
+            .unwrap();
+        let config = Config::from_layers(&layers).unwrap();
+        assert_eq!(config.feed.listen.to_string(), "127.0.0.1:3");
+        assert!(!config.feed.tls);
+        assert_eq!(config.topology.idle, Idle::Block);
+        assert_eq!(config.feed.limits.exempt.len(), 1);
+        assert_eq!(config.data_dir, PathBuf::from("/tmp/x"));
+
+        let unknown = [("TOCSIN_FEED__LISTENN".to_owned(), "x".to_owned())].into_iter();
+        let error = Layers::defaults().unwrap().with_environment(unknown).unwrap_err();
+        assert_eq!(error.origin, Origin::Environment("TOCSIN_FEED__LISTENN".to_owned()));
+    }
+}
