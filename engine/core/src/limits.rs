@@ -83,6 +83,20 @@ pub const ITEMS_PER_RESPONSE: usize = 512;
 /// Items a source remembers having seen; the longest unseen is forgotten first.
 pub const SEEN_ITEMS: usize = 8_192;
 
+// ---- Store ------------------------------------------------------------------------------------
+
+/// Bytes of one source thread's shared-memory journal: over a thousand announcements of usual
+/// length, hours of news, for a commit that takes milliseconds.
+pub const SHM_JOURNAL_BYTES: usize = 1_024 * 1_024;
+/// Longest encoded announcement the shared-memory journal takes.
+pub const SHM_RECORD_BYTES: usize = 16 * 1_024;
+/// Most source threads that have a shared-memory journal.
+pub const SHM_JOURNALS: u16 = 64;
+/// Distinct rule and source names read back from disk.
+pub const INTERNED_NAMES: usize = 1_024;
+/// Longest of them.
+pub const INTERNED_NAME_BYTES: usize = 64;
+
 const _: () = assert!(SEEN_ITEMS >= 4 * ITEMS_PER_RESPONSE, "a full page must never evict itself");
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
 const _: () = assert!(PING_PERIOD.as_secs() < PONG_TIMEOUT.as_secs() + 1);

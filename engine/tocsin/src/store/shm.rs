@@ -1,0 +1,412 @@
+//! The shared-memory journal: what a source thread has announced, safe from `kill -9`, before the
+//! disk has it.
+//!
+//! Contract: [`Writer::append`] puts one announcement into a memory-mapped file on tmpfs; the
+//! kernel keeps those pages when the process dies at any instruction. The journal thread commits
+//! the same announcement to SQLite and then calls [`Committer::release`]. At the next start
+//! [`Place::recover`] yields every record that was appended and not released: whole records only,
+//! because the end of the valid bytes moves (release ordering) after the bytes are there.
+//!
+//! Owner threads: the `Writer` belongs to one source thread, the `Committer` to the journal
+//! thread; they share two words of the header. `append` makes no system call, takes no lock and
+//! allocates nothing; its pages are touched when the file is made. A full journal, or an
+//! announcement that does not fit, is `None`: the announcement still goes out and still reaches
+//! SQLite by the ring. It does not survive a power cut; the disk commit within milliseconds does.
+//!
+//! Recovery reads the file as plain bytes ([`scan`]) and takes any content without panic.
+//!
+//! ```text
+//! 0     "TOCSNSHM" | version u32 | 0 u32 | capacity u64
+//! 64    end of the valid bytes (u64, written by the source thread)
+//! 128   everything before is committed (u64, written by the journal thread)
+//! 4096  ring of `capacity` bytes; positions only grow, a byte lives at position % capacity
+//! record: length u32 | CRC-32C of position and payload u32 | position u64 | payload | 0 to 7 zeros
+//! ```
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use rustix::fs::FallocateFlags;
+use rustix::mm::{MapFlags, ProtFlags};
+use tocsin_core::limits;
+use tocsin_core::model::Announcement;
+use tocsin_core::wire::EncodedAnnouncement;
+
+use super::crc::crc32c;
+use super::record;
+
+pub use super::place::{Place, Recovered};
+
+const MAGIC: &[u8; 8] = b"TOCSNSHM";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 4_096;
+const END_AT: usize = 64;
+const COMMITTED_AT: usize = 128;
+const RECORD_HEADER_BYTES: usize = 16;
+const CAPACITY: usize = limits::SHM_JOURNAL_BYTES;
+/// Length of every journal file.
+pub const FILE_BYTES: usize = HEADER_BYTES + CAPACITY;
+
+const _: () = assert!(CAPACITY.is_multiple_of(8), "records are padded to 8 bytes");
+const _: () = assert!(limits::SHM_RECORD_BYTES * 4 <= CAPACITY, "a burst of long titles must fit");
+
+/// A journal file mapped into memory; unmapped when the last handle goes.
+struct Mapping {
+    base: NonNull<u8>,
+}
+
+// SAFETY: the mapping is plain memory that lives as long as this value; the two header words are
+// only reached as atomics and the ring bytes only through the one `Writer` (`&mut self`).
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Sizes `fd` to [`FILE_BYTES`] with its blocks reserved (a later write cannot fault on a full
+    /// tmpfs), maps it and touches every page.
+    fn new(fd: &OwnedFd) -> io::Result<Mapping> {
+        rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, FILE_BYTES as u64)?;
+        // SAFETY: a fresh shared mapping at an address the kernel picks; nothing else refers to it.
+        let base = unsafe {
+            rustix::mm::mmap(
+                core::ptr::null_mut(),
+                FILE_BYTES,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::POPULATE,
+                fd,
+                0,
+            )?
+        };
+        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("mmap gave address 0"))?;
+        let mapping = Mapping { base };
+        // SAFETY: the mapping is FILE_BYTES long, writable and not shared with a thread yet.
+        unsafe { mapping.base.as_ptr().write_bytes(0, FILE_BYTES) };
+        Ok(mapping)
+    }
+
+    fn end(&self) -> &AtomicU64 {
+        self.word(END_AT)
+    }
+
+    fn committed(&self) -> &AtomicU64 {
+        self.word(COMMITTED_AT)
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        debug_assert!(at == END_AT || at == COMMITTED_AT);
+        // SAFETY: `at` is one of the two offsets above: inside the page-aligned header, a multiple
+        // of 8, and never reached other than as an atomic once the mapping is shared.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(at).cast()) }
+    }
+
+    /// Copies `bytes` to `position` of the ring, in two parts where it wraps.
+    ///
+    /// # Safety
+    /// No other thread may reach those bytes; `bytes` is at most [`CAPACITY`] long.
+    unsafe fn put(&self, position: u64, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= CAPACITY);
+        let at = ring_offset(position);
+        let (head, tail) = bytes.split_at(bytes.len().min(CAPACITY - at));
+        // SAFETY: at + head.len() <= CAPACITY and tail.len() <= CAPACITY, so both copies stay in
+        // the ring; the source is an ordinary slice and cannot overlap the mapping.
+        unsafe {
+            let ring = self.base.as_ptr().add(HEADER_BYTES);
+            core::ptr::copy_nonoverlapping(head.as_ptr(), ring.add(at), head.len());
+            core::ptr::copy_nonoverlapping(tail.as_ptr(), ring, tail.len());
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length, and no reference into it outlives the handles.
+        // It cannot fail for a range that is mapped; if it did, the memory would only stay mapped.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast::<c_void>(), FILE_BYTES) };
+    }
+}
+
+/// Offset in the ring of a position.
+#[allow(clippy::cast_possible_truncation, reason = "the remainder is below CAPACITY, a usize")]
+const fn ring_offset(position: u64) -> usize {
+    (position % CAPACITY as u64) as usize
+}
+
+/// The source thread's end.
+pub struct Writer {
+    mapping: Arc<Mapping>,
+    end: u64,
+    scratch: Vec<u8>,
+}
+
+impl Writer {
+    /// Makes one announcement survive the death of the process. Returns the end of its record, to
+    /// be handed to [`Committer::release`] once it is on disk; `None` when the journal is full or
+    /// the announcement is longer than [`limits::SHM_RECORD_BYTES`].
+    pub fn append(&mut self, announcement: &EncodedAnnouncement) -> Option<u64> {
+        self.append_announcement(&announcement.announcement)
+    }
+
+    /// As [`Writer::append`].
+    pub fn append_announcement(&mut self, announcement: &Announcement) -> Option<u64> {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&[0; 8]);
+        self.scratch.extend_from_slice(&self.end.to_le_bytes());
+        record::encode(announcement, &mut self.scratch).ok()?;
+        let payload_bytes = self.scratch.len() - RECORD_HEADER_BYTES;
+        if payload_bytes > limits::SHM_RECORD_BYTES {
+            return None;
+        }
+        let length = u32::try_from(payload_bytes).ok()?;
+        let (sums, checked) = self.scratch.split_first_chunk_mut::<8>()?;
+        *sums = join(length, crc32c(checked));
+        self.scratch.resize(self.scratch.len().next_multiple_of(8), 0);
+
+        let next = self.end + self.scratch.len() as u64;
+        let committed = self.mapping.committed().load(Ordering::Acquire);
+        if next.checked_sub(committed)? > CAPACITY as u64 {
+            return None;
+        }
+        // SAFETY: positions end..next are free (checked above) and only this thread writes there;
+        // the record is far shorter than CAPACITY (asserted at compile time).
+        unsafe { self.mapping.put(self.end, &self.scratch) };
+        self.mapping.end().store(next, Ordering::Release);
+        self.end = next;
+        Some(next)
+    }
+}
+
+fn join(length: u32, crc: u32) -> [u8; 8] {
+    (u64::from(crc) << 32 | u64::from(length)).to_le_bytes()
+}
+
+/// The journal thread's end.
+#[derive(Clone)]
+pub struct Committer {
+    mapping: Arc<Mapping>,
+}
+
+impl Committer {
+    /// Everything up to `position` (from [`Writer::append`]) is on disk; its space is free again.
+    /// Positions only move forward; an earlier one changes nothing.
+    pub fn release(&self, position: u64) {
+        let position = position.min(self.mapping.end().load(Ordering::Acquire));
+        self.mapping.committed().fetch_max(position, Ordering::AcqRel);
+    }
+
+    /// Bytes appended and not yet released.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> u64 {
+        let committed = self.mapping.committed().load(Ordering::Acquire);
+        self.mapping.end().load(Ordering::Acquire).saturating_sub(committed)
+    }
+}
+
+/// Turns a new, empty file into a journal.
+///
+/// # Errors
+/// The file cannot be sized (tmpfs full) or mapped.
+pub(super) fn create(file: &File) -> io::Result<(Writer, Committer)> {
+    let fd = file.try_clone()?.into();
+    let mapping = Arc::new(Mapping::new(&fd)?);
+    let mut header = [0; 24];
+    let (magic, rest) = header.split_at_mut(8);
+    magic.copy_from_slice(MAGIC);
+    let (version, capacity) = rest.split_at_mut(8);
+    version.copy_from_slice(&u64::from(VERSION).to_le_bytes());
+    capacity.copy_from_slice(&(CAPACITY as u64).to_le_bytes());
+    // SAFETY: 24 bytes at the start of the header, before the mapping is shared.
+    unsafe { core::ptr::copy_nonoverlapping(header.as_ptr(), mapping.base.as_ptr(), header.len()) };
+    let scratch = Vec::with_capacity(2 * limits::SHM_RECORD_BYTES);
+    Ok((Writer { mapping: Arc::clone(&mapping), end: 0, scratch }, Committer { mapping }))
+}
+
+/// What a journal file holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Appended and not released, in order.
+    pub announcements: Vec<Announcement>,
+    /// Why reading stopped early, if it did.
+    pub damage: Option<&'static str>,
+}
+
+/// Reads a journal file's bytes. Any bytes are taken: what is not a whole valid record ends it.
+#[must_use]
+pub fn scan(file: &[u8]) -> Scan {
+    let mut found = Scan::default();
+    if file.iter().all(|b| *b == 0) {
+        return found; // The process died between making the file and writing its header.
+    }
+    let Some((header, ring)) = file.split_at_checked(HEADER_BYTES) else {
+        return Scan { damage: Some("shorter than its header"), ..found };
+    };
+    let number =
+        |at: usize| header.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+    if !header.starts_with(MAGIC) || number(8) != u64::from(VERSION) {
+        return Scan { damage: Some("not a journal of this version"), ..found };
+    }
+    if number(16) != CAPACITY as u64 || ring.len() != CAPACITY {
+        return Scan { damage: Some("wrong length"), ..found };
+    }
+    let (end, mut position) = (number(END_AT), number(COMMITTED_AT));
+    if end.checked_sub(position).is_none_or(|bytes| bytes > CAPACITY as u64) {
+        return Scan { damage: Some("impossible positions"), ..found };
+    }
+    while position < end {
+        match read_record(ring, position, end) {
+            Some((announcement, next)) => {
+                found.announcements.push(announcement);
+                position = next;
+            }
+            None => {
+                found.damage = Some("a record is damaged");
+                break;
+            }
+        }
+    }
+    found
+}
+
+fn read_record(ring: &[u8], position: u64, end: u64) -> Option<(Announcement, u64)> {
+    let sums: [u8; 8] = copy_out(ring, position, 8).try_into().ok()?;
+    let sums = u64::from_le_bytes(sums);
+    let (length, crc) = (sums & u64::from(u32::MAX), sums >> 32);
+    if length > limits::SHM_RECORD_BYTES as u64 {
+        return None;
+    }
+    let next = position.checked_add((RECORD_HEADER_BYTES as u64 + length).next_multiple_of(8))?;
+    if next > end {
+        return None;
+    }
+    let checked = copy_out(ring, position + 8, usize::try_from(length).ok()? + 8);
+    if u64::from(crc32c(&checked)) != crc {
+        return None;
+    }
+    let (at, payload) = checked.split_first_chunk::<8>()?;
+    if u64::from_le_bytes(*at) != position {
+        return None;
+    }
+    Some((record::decode(payload)?, next))
+}
+
+/// `len` bytes of the ring from `position`, unwrapped.
+fn copy_out(ring: &[u8], position: u64, len: usize) -> Vec<u8> {
+    ring.iter().cycle().skip(ring_offset(position)).take(len).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::testing::{announcement, any_announcement};
+
+    fn journal() -> (File, Writer, Committer) {
+        let file = tempfile::tempfile().unwrap();
+        let (writer, committer) = create(&file).unwrap();
+        (file, writer, committer)
+    }
+
+    fn bytes_of(file: &File) -> Vec<u8> {
+        use std::os::unix::fs::FileExt as _;
+        let mut bytes = vec![0; FILE_BYTES];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_is_released_is_not_recovered() {
+        let (file, mut writer, committer) = journal();
+        let ends: Vec<u64> =
+            (1..=3).map(|seq| writer.append_announcement(&announcement(1, seq)).unwrap()).collect();
+        committer.release(ends[0]);
+        let found = scan(&bytes_of(&file));
+        assert_eq!(found.announcements, [announcement(1, 2), announcement(1, 3)]);
+        assert_eq!(found.damage, None);
+        committer.release(u64::MAX);
+        assert_eq!(scan(&bytes_of(&file)), Scan::default());
+        assert_eq!(committer.backlog_bytes(), 0);
+    }
+
+    #[test]
+    fn full_is_none_and_release_makes_room_across_the_wrap() {
+        let (file, mut writer, committer) = journal();
+        let mut last = 0;
+        let mut seq = 0;
+        while let Some(end) = writer.append_announcement(&announcement(1, seq + 1)) {
+            (last, seq) = (end, seq + 1);
+        }
+        assert!(seq > 1_000, "{seq} announcements of usual length must fit");
+        assert_eq!(scan(&bytes_of(&file)).announcements.len() as u64, seq);
+        committer.release(last);
+        for more in 1..=2_000 {
+            let end = writer.append_announcement(&announcement(2, more)).unwrap();
+            if more < 1_990 {
+                committer.release(end);
+            }
+        }
+        let expected: Vec<_> = (1_990..=2_000).map(|more| announcement(2, more)).collect();
+        assert_eq!(scan(&bytes_of(&file)), Scan { announcements: expected, damage: None });
+    }
+
+    #[test]
+    fn an_announcement_longer_than_a_record_is_refused() {
+        let (_file, mut writer, _committer) = journal();
+        let mut long = announcement(1, 1);
+        long.title = "x".repeat(limits::SHM_RECORD_BYTES);
+        assert_eq!(writer.append_announcement(&long), None);
+        assert!(writer.append_announcement(&announcement(1, 2)).is_some());
+    }
+
+    #[test]
+    fn a_bare_file_is_empty_and_a_cut_one_is_damaged() {
+        assert_eq!(scan(&[]), Scan::default());
+        assert_eq!(scan(&vec![0; FILE_BYTES]), Scan::default());
+        let (file, mut writer, _committer) = journal();
+        writer.append_announcement(&announcement(1, 1)).unwrap();
+        let whole = bytes_of(&file);
+        for len in [1, 8, HEADER_BYTES - 1, HEADER_BYTES, FILE_BYTES - 1] {
+            let found = scan(&whole[..len]);
+            assert!(found.announcements.is_empty() && found.damage.is_some(), "{len}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn whatever_is_appended_is_recovered(list in proptest::collection::vec(any_announcement(), 0..20), released in 0..20_usize) {
+            let (file, mut writer, committer) = journal();
+            let ends: Vec<_> = list.iter().map(|a| writer.append_announcement(a).unwrap()).collect();
+            let released = released.min(ends.len());
+            if let Some(end) = released.checked_sub(1).and_then(|i| ends.get(i)) {
+                committer.release(*end);
+            }
+            let found = scan(&bytes_of(&file));
+            prop_assert_eq!(&found.announcements[..], &list[released..]);
+            prop_assert_eq!(found.damage, None);
+        }
+
+        #[test]
+        fn damage_yields_a_prefix_and_never_panics(
+            count in 1..8_u64,
+            hits in proptest::collection::vec((0..4_000_usize, any::<u8>()), 1..6),
+        ) {
+            let (file, mut writer, _committer) = journal();
+            for seq in 1..=count {
+                writer.append_announcement(&announcement(1, seq)).unwrap();
+            }
+            let mut bytes = bytes_of(&file);
+            for (at, value) in hits {
+                let at = if at < 200 { at } else { HEADER_BYTES + at - 200 };
+                bytes[at] = value;
+            }
+            let whole: Vec<_> = (1..=count).map(|seq| announcement(1, seq)).collect();
+            let found = scan(&bytes).announcements;
+            prop_assert!(whole.windows(found.len().max(1)).any(|w| w == &found[..]) || found.is_empty());
+        }
+    }
+}
