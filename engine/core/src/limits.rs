@@ -78,6 +78,14 @@ pub const RESPONSE_HEAD_BYTES: usize = 16 * 1_024;
 pub const RESPONSE_HEADERS: usize = 96;
 /// Longest response body accepted from an exchange.
 pub const RESPONSE_BODY_BYTES: usize = 2 * 1_024 * 1_024;
+/// Most interim (1xx) responses before the final one.
+pub const RESPONSE_INTERIM: u8 = 8;
+/// Most bytes of chunk extensions and trailers in one response; both are skipped.
+pub const RESPONSE_CHUNK_EXTRA_BYTES: usize = 8 * 1_024;
+/// Longest entity tag kept; a longer one is not repeated to the server.
+pub const ETAG_BYTES: usize = 256;
+/// Longest request head Tocsin sends.
+pub const REQUEST_HEAD_BYTES: usize = 8 * 1_024;
 /// Most items read out of one response.
 pub const ITEMS_PER_RESPONSE: usize = 512;
 /// Items a source remembers having seen; the longest unseen is forgotten first.
