@@ -1,1 +1,169 @@
-//! (module head)
+//! The whole machine as data: which threads there are, on which cores, who feeds whom, how deep.
+//!
+//! [`Plan::new`] decides, [`crate::serve`] builds exactly what it says; `tocsin check` prints it.
+//! Runs at start only.
+
+use std::fmt;
+
+use crate::config::{Config, Idle, TopologyMode};
+
+/// Deep enough for the longest burst a source may yield in one turn (one response's items), twice.
+pub const SOURCE_TO_FEED: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
+/// A whole baseline of every list, and announcements while a commit takes its time.
+pub const SOURCE_TO_JOURNAL: usize = tocsin_core::limits::SEEN_ITEMS;
+/// History for the accept thread.
+pub const SOURCE_TO_ACCEPT: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
+/// Sessions between handshake and writer; at the bound the accept thread keeps them.
+pub const ACCEPT_TO_FEED: usize = 1_024;
+/// Manual alerts waiting for a source thread.
+pub const CONTROL_TO_SOURCE: usize = 64;
+/// Key changes waiting for the accept thread.
+pub const CONTROL_TO_ACCEPT: usize = 1_024;
+/// Requests of the control thread waiting for the journal thread.
+pub const CONTROL_TO_JOURNAL: usize = 256;
+
+/// One thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPlan {
+    /// Its name, also the kernel's (15 bytes at most).
+    pub name: String,
+    /// The core it is pinned to.
+    pub core: Option<usize>,
+    /// How it waits; `None` for threads that block on input.
+    pub idle: Option<Idle>,
+}
+
+/// One source thread and the sources it polls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceThreadPlan {
+    /// The thread.
+    pub thread: ThreadPlan,
+    /// Names of its sources, as in the configuration.
+    pub sources: Vec<String>,
+}
+
+/// Every thread with a loop of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Source threads, at least one: it also carries manual alerts.
+    pub sources: Vec<SourceThreadPlan>,
+    /// Feed writers.
+    pub feeds: Vec<ThreadPlan>,
+    /// Housekeeping threads: accept, journal, resolver, control.
+    pub housekeeping: Vec<ThreadPlan>,
+}
+
+impl Plan {
+    /// Decides threads, cores and who polls what.
+    #[must_use]
+    pub fn new(config: &Config) -> Plan {
+        let topology = &config.topology;
+        let pinned = topology.mode == TopologyMode::Pinned;
+        let core = |cores: &[usize], i: usize| if pinned { cores.get(i).copied() } else { None };
+        let enabled: Vec<&String> =
+            config.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name).collect();
+        let source_threads =
+            if pinned { topology.source_cores.len() } else { 1 }.clamp(1, enabled.len().max(1));
+        let sources = (0..source_threads).map(|i| SourceThreadPlan {
+            thread: ThreadPlan {
+                name: format!("source-{i}"),
+                core: core(&topology.source_cores, i),
+                idle: Some(topology.idle),
+            },
+            sources: enabled.iter().skip(i).step_by(source_threads).map(|name| (*name).clone()).collect(),
+        });
+        let feeds = (0..usize::from(config.feed.writers)).map(|i| ThreadPlan {
+            name: format!("feed-{i}"),
+            core: core(&topology.feed_cores, i),
+            idle: Some(topology.idle),
+        });
+        let housekeeping = ["accept", "journal", "resolver", "control"];
+        Plan {
+            sources: sources.collect(),
+            feeds: feeds.collect(),
+            housekeeping: housekeeping
+                .map(|name| ThreadPlan { name: name.to_owned(), core: None, idle: None })
+                .to_vec(),
+        }
+    }
+
+    /// Sessions one writer may hold: its [`crate::rings::Released`] ring has that depth.
+    #[must_use]
+    pub fn sessions_per_writer(config: &Config) -> usize {
+        // Any writer may end up with all of them.
+        usize::try_from(config.feed.max_connections).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |f: &mut fmt::Formatter<'_>, thread: &ThreadPlan, what: &str| {
+            let core = thread.core.map_or_else(|| "any core".to_owned(), |c| format!("core {c}"));
+            let idle = match thread.idle {
+                Some(Idle::Spin) => "spins",
+                Some(Idle::Adaptive) => "spins, then sleeps",
+                Some(Idle::Block) => "sleeps",
+                None => "waits for input",
+            };
+            writeln!(f, "{:<10} {core:<9} {idle:<19} {what}", thread.name)
+        };
+        for source in &self.sources {
+            line(f, &source.thread, &source.sources.join(", "))?;
+        }
+        for feed in &self.feeds {
+            line(f, feed, "")?;
+        }
+        for thread in &self.housekeeping {
+            line(f, thread, "")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+
+    fn plan(flags: &[(&str, &str)]) -> Plan {
+        let layers = flags.iter().fold(Layers::defaults().unwrap(), |layers, (key, text)| {
+            layers.with_flag("-", key, text).unwrap()
+        });
+        Plan::new(&Config::from_layers(&layers).unwrap())
+    }
+
+    #[test]
+    fn compact_by_default_with_one_source_thread_for_all() {
+        let plan = plan(&[]);
+        assert_eq!(plan.sources.len(), 1);
+        assert_eq!(plan.sources[0].sources, ["binance", "bithumb", "upbit"]);
+        assert_eq!(plan.sources[0].thread.core, None);
+        assert_eq!(plan.feeds.len(), 1);
+    }
+
+    #[test]
+    fn pinned_gives_each_thread_its_core_and_shares_sources_out() {
+        let plan = plan(&[
+            ("topology.source_cores", "[2, 3]"),
+            ("topology.feed_cores", "[4, 5]"),
+            ("feed.writers", "2"),
+        ]);
+        let names: Vec<_> = plan.sources.iter().map(|s| s.sources.join("+")).collect();
+        assert_eq!(names, ["binance+upbit", "bithumb"]);
+        let cores: Vec<_> =
+            plan.sources.iter().map(|s| &s.thread).chain(&plan.feeds).map(|t| t.core).collect();
+        assert_eq!(cores, [Some(2), Some(3), Some(4), Some(5)]);
+        assert!(plan.to_string().contains("feed-1     core 5    spins"), "{plan}");
+    }
+
+    #[test]
+    fn a_source_thread_runs_even_with_no_source_for_manual_alerts() {
+        let plan = plan(&[
+            ("sources.binance.enabled", "false"),
+            ("sources.upbit.enabled", "false"),
+            ("sources.bithumb.enabled", "false"),
+        ]);
+        assert_eq!(plan.sources.len(), 1);
+        assert!(plan.sources[0].sources.is_empty());
+    }
+}
