@@ -8,8 +8,14 @@ use crate::time::WallUs;
 /// Appends `text` as a JSON string. Only what RFC 8259 section 7 demands is escaped: quotation mark,
 /// backslash and the control characters below U+0020.
 pub fn string(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
+    string_body(out, text);
+    out.push(b'"');
+}
+
+/// Appends `text` as [`string`] does, without the quotation marks around it.
+pub fn string_body(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {
         let (plain, tail) = rest.split_at(at);
@@ -31,7 +37,6 @@ pub fn string(out: &mut Vec<u8>, text: &str) {
         rest = tail;
     }
     out.extend_from_slice(rest);
-    out.push(b'"');
 }
 
 /// Appends `value` in decimal.

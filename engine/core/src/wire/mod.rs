@@ -1,10 +1,12 @@
 //! Feed JSON, written straight into a frame buffer, once per field set.
 //!
 //! Contract: [`encode`] turns an announcement into its four texts, once, on the source thread (it
-//! allocates them there). Nothing fails: every length is bounded by `limits` before it comes here,
+//! allocates them there); [`message`] writes everything else a subscriber gets. Nothing fails: every length is bounded by `limits` before it comes here,
 //! and the one list that is not is cut at [`MARKETS_WRITTEN`].
 
 pub mod json;
+pub mod message;
+mod template;
 
 use core::sync::atomic::{AtomicI64, Ordering};
 
@@ -133,7 +135,12 @@ fn write_announcement(out: &mut Vec<u8>, a: &Announcement, full: bool, redacted:
     json::string(out, if redacted { "" } else { &a.title });
     out.extend_from_slice(b",\"ticker\":\"");
     if !redacted {
-        write_joined_tickers(out, a);
+        for (i, ticker) in a.classification.tickers.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            json::string_body(out, ticker.as_str());
+        }
     }
     out.extend_from_slice(b"\",\"publisher\":\"");
     out.extend_from_slice(a.exchange.name().as_bytes());
@@ -152,20 +159,6 @@ fn write_announcement(out: &mut Vec<u8>, a: &Announcement, full: bool, redacted:
     }
     out.push(b'}');
     dispatch_at
-}
-
-/// `"ABC,DEF"` without the quotes. A ticker holds no comma and no control character, but may hold a
-/// quotation mark: each is written as a JSON string and loses its quotes.
-fn write_joined_tickers(out: &mut Vec<u8>, a: &Announcement) {
-    for (i, ticker) in a.classification.tickers.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        let from = out.len();
-        json::string(out, ticker.as_str());
-        out.pop();
-        out.remove(from);
-    }
 }
 
 /// FEED.md, "Added for users", 1.
