@@ -54,6 +54,9 @@ pub const FILTER_TICKERS: usize = 64;
 pub const KEY_DELAY: Duration = Duration::from_secs(600);
 /// Announcements kept in memory for `?resume=` and `GET /v1/announcements`.
 pub const HISTORY_IN_MEMORY: usize = 4_096;
+/// Unfinished frames without payload in one message: they bring it no nearer to its end, so nothing
+/// else would stop a peer from sending them for ever.
+pub const EMPTY_FRAGMENTS: u8 = 64;
 /// A closed connection's peer has this long to answer the close frame.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 

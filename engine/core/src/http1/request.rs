@@ -326,3 +326,169 @@ const fn hex_digit(digit: u8) -> Option<u8> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEAD: &str = "GET /ws?cex=binance%2Cupbit&frames=text HTTP/1.1\r\nHost: bell.example:9201\r\n\
+        Connection: keep-alive, Upgrade\r\nconnection: x\r\nX-API-Key:  dsk_00 \r\n\r\n";
+
+    #[test]
+    fn reads_what_a_handshake_needs() {
+        let head = RequestHead::parse(HEAD.as_bytes()).unwrap();
+        assert_eq!((head.method, head.path, head.minor_version), ("GET", "/ws", 1));
+        assert_eq!(head.query, Some("cex=binance%2Cupbit&frames=text"));
+        assert_eq!(head.value("x-api-key"), Some("dsk_00"));
+        assert_eq!(head.values("CONNECTION").collect::<Vec<_>>(), [&b"keep-alive, Upgrade"[..], b"x"]);
+        assert_eq!(head.only_value("Connection"), None);
+        assert!(head.list_holds("Connection", "upgrade") && !head.list_holds("Connection", "up"));
+        assert_eq!(head.headers().count(), 4);
+    }
+
+    #[test]
+    fn targets_in_origin_and_absolute_form() {
+        let rows = [
+            ("/", "/", None),
+            ("/ws?a=b?c", "/ws", Some("a=b?c")),
+            ("?a=b", "/", Some("a=b")),
+            ("ws://bell.example:9201/ws?a=b", "/ws", Some("a=b")),
+            ("wss://bell.example?a=b", "/", Some("a=b")),
+            ("http://bell.example", "/", None),
+            ("/ws?next=http://x/y", "/ws", Some("next=http://x/y")),
+            ("*", "*", None),
+        ];
+        for (target, path, query) in rows {
+            assert_eq!(split_target(target), (path, query), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_end_is_found_once_and_within_the_bound() {
+        for prefix in ["", "\r\n", "\r\n\r\n"] {
+            let text = format!("{prefix}{HEAD}rest");
+            let mut reader = HeadReader::new();
+            let end = prefix.len() + HEAD.len();
+            for upto in 0..end {
+                assert_eq!(reader.poll(&text.as_bytes()[..upto]), Ok(None), "{upto}");
+            }
+            assert_eq!(reader.poll(text.as_bytes()), Ok(Some(end)));
+            assert_eq!(HeadReader::new().poll(text.as_bytes()), Ok(Some(end)));
+        }
+        assert_eq!(HeadReader::new().poll(b"GET / HTTP/1.1\nHost: x\n\nrest"), Ok(Some(24)));
+    }
+
+    #[test]
+    fn a_head_of_exactly_the_bound_is_read() {
+        let start = "GET / HTTP/1.1\r\nA: ";
+        for (over, accepted) in [(0, true), (1, false)] {
+            let filler = "x".repeat(limits::HANDSHAKE_HEAD_BYTES - start.len() - 4 + over);
+            let text = format!("{start}{filler}\r\n\r\n");
+            let mut reader = HeadReader::new();
+            let mut result = Ok(None);
+            for upto in (0..=text.len()).step_by(1_000).chain([text.len()]) {
+                result = reader.poll(&text.as_bytes()[..upto]);
+                if result != Ok(None) {
+                    break;
+                }
+            }
+            let expected =
+                if accepted { Ok(Some(limits::HANDSHAKE_HEAD_BYTES)) } else { Err(HeadError::TooLong) };
+            assert_eq!(result, expected);
+        }
+        assert_eq!(HeadReader::new().poll(&[b'G'; limits::HANDSHAKE_HEAD_BYTES]), Err(HeadError::TooLong));
+    }
+
+    #[test]
+    fn other_protocols_are_refused_at_their_first_byte() {
+        for first in [&b"\x16\x03\x01"[..], b"\0", b"\x80", b" GET"] {
+            assert_eq!(HeadReader::new().poll(first).map_err(HeadError::status), Err(400));
+        }
+        assert_eq!(HeadReader::new().poll(b"\r\n\r\n\r\n").map_err(HeadError::status), Err(400));
+    }
+
+    #[test]
+    fn bad_heads_have_a_status() {
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(limits::HANDSHAKE_HEADERS + 1));
+        let most = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(limits::HANDSHAKE_HEADERS));
+        assert_eq!(RequestHead::parse(most.as_bytes()).unwrap().headers().count(), limits::HANDSHAKE_HEADERS);
+        let rows = [
+            (many.as_str(), 431),
+            ("GET / HTTP/2.0\r\n\r\n", 400),
+            ("GET /\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nbad name: x\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nA: x\x01\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nA: x\r\n folded\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nA: b\r\n", 400),
+            ("", 400),
+        ];
+        for (text, status) in rows {
+            let error = RequestHead::parse(text.as_bytes()).map(|_| ()).unwrap_err();
+            assert_eq!(error.status(), status, "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn query_pairs_decode_strictly() {
+        let all = |query| QueryPairs::new(query).collect::<Result<Vec<_>, _>>();
+        let owned = |pairs: &[(&str, &str)]| -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
+            pairs.iter().map(|(n, v)| (n.to_string().into(), v.to_string().into())).collect()
+        };
+        let rows: [(&str, &[(&str, &str)]); 6] = [
+            ("", &[]),
+            ("&&", &[]),
+            ("cex=binance,upbit&cex=okx", &[("cex", "binance,upbit"), ("cex", "okx")]),
+            ("a=%EC%9C%84+x%26y&b", &[("a", "위 x&y"), ("b", "")]),
+            ("=x&a==", &[("", "x"), ("a", "=")]),
+            ("resume=3:12&%63ex=*", &[("resume", "3:12"), ("cex", "*")]),
+        ];
+        for (query, pairs) in rows {
+            assert_eq!(all(query), Ok(owned(pairs)), "{query}");
+        }
+        for (query, error) in [
+            ("a=%", QueryError::BadEscape),
+            ("a=%4", QueryError::BadEscape),
+            ("a=%zz", QueryError::BadEscape),
+            ("%+1=b", QueryError::BadEscape),
+            ("a=%FF", QueryError::NotUtf8),
+        ] {
+            assert_eq!(all(query), Err(error), "{query}");
+            assert_eq!(QueryPairs::new(&format!("{query}&b=c")).count(), 1, "ends after an error");
+        }
+        let (most, more) = ("a=b&".repeat(QUERY_PAIRS), "a=b&".repeat(QUERY_PAIRS + 1));
+        assert_eq!(all(&most).unwrap().len(), QUERY_PAIRS);
+        assert_eq!(all(&more), Err(QueryError::TooManyPairs));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_and_no_split_matters(
+            bytes in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..200),
+                (any::<proptest::sample::Index>(), any::<u8>()).prop_map(|(at, byte)| {
+                    let mut bytes = HEAD.as_bytes().to_vec();
+                    let at = at.index(bytes.len());
+                    bytes[at] = byte;
+                    bytes
+                }),
+            ],
+        ) {
+            let whole = HeadReader::new().poll(&bytes);
+            let mut reader = HeadReader::new();
+            let pieces = (0..=bytes.len()).map(|upto| reader.poll(&bytes[..upto])).find(|r| *r != Ok(None));
+            prop_assert_eq!(pieces.unwrap_or(Ok(None)), whole);
+            if let Ok(head) = RequestHead::parse(&bytes) {
+                let _ = head.query_pairs().count();
+                // What the parser calls a head, the reader has found as one.
+                prop_assert!(matches!(whole, Ok(Some(_))));
+            }
+        }
+
+        #[test]
+        fn decoding_undoes_encoding(text in "\\PC{0,20}") {
+            let encoded: String = text.bytes().map(|b| format!("%{b:02x}")).collect();
+            prop_assert_eq!(percent_decode(&encoded).unwrap(), text);
+        }
+    }
+}

@@ -75,7 +75,7 @@ impl CloseCode {
 /// What the peer did wrong: close with `code` and `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// 1002, 1007 or 1009.
+    /// 1002, 1007, 1008 or 1009.
     pub code: CloseCode,
     /// Short, stable, `snake_case`; fits a close frame.
     pub reason: &'static str,
@@ -95,6 +95,10 @@ impl Violation {
     /// 1009. Feed specification, "Client message limits": `frame_too_large`.
     pub const TOO_LARGE: Violation =
         Violation { code: CloseCode::MESSAGE_TOO_BIG, reason: "frame_too_large" };
+
+    /// 1008: more than [`crate::limits::EMPTY_FRAGMENTS`] in one message.
+    pub const EMPTY_FRAGMENTS: Violation =
+        Violation { code: CloseCode::POLICY_VIOLATION, reason: "empty_fragments" };
 }
 
 impl core::fmt::Display for Violation {
@@ -332,5 +336,94 @@ impl PreparedClose {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decode(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, Violation> {
+        FrameHeader::decode(bytes, Role::Server)
+    }
+
+    #[test]
+    fn headers_are_judged_from_the_byte_that_spoils_them() {
+        let rows: [(&[u8], &str); 13] = [
+            (&[0xC1], "reserved_bits"),
+            (&[0x91], "reserved_bits"),
+            (&[0x83], "reserved_opcode"),
+            (&[0x8F], "reserved_opcode"),
+            (&[0x09], "fragmented_control_frame"),
+            (&[0x81, 0x05], "unmasked_frame"),
+            (&[0x89, 0xFE], "control_frame_too_long"),
+            (&[0x88, 0xFF], "control_frame_too_long"),
+            (&[0x82, 0xFE, 0x00, 0x7D], "length_not_minimal"),
+            (&[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], "length_not_minimal"),
+            (&[0x82, 0xFF, 0x80], "length_high_bit"),
+            (&[0xF1], "reserved_bits"),
+            (&[0x8B], "reserved_opcode"),
+        ];
+        for (bytes, reason) in rows {
+            assert_eq!(decode(bytes), Err(Violation::protocol(reason)), "{bytes:x?}");
+            assert_eq!(decode(&bytes[..bytes.len() - 1]), Ok(None), "{bytes:x?} less one byte");
+        }
+    }
+
+    #[test]
+    fn close_codes_that_may_travel() {
+        let bad = [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, u16::MAX];
+        let good = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999];
+        assert!(bad.iter().all(|c| !CloseCode(*c).may_travel()));
+        assert!(good.iter().all(|c| CloseCode(*c).may_travel()));
+    }
+
+    #[test]
+    fn prepared_and_written_closes_agree_and_cut_at_characters() {
+        let long = format!("{}{}", "a".repeat(122), "€");
+        for reason in ["", "key_expired", &"x".repeat(123), &"x".repeat(124), &long, &"종".repeat(60)] {
+            let mut written = Vec::new();
+            write_close(&mut written, Some(CloseCode::NORMAL), reason, None);
+            assert_eq!(PreparedClose::new(CloseCode::NORMAL, reason).as_bytes(), written);
+            assert!(written.len() <= 2 + CONTROL_PAYLOAD_BYTES);
+            let sent = core::str::from_utf8(&written[4..]).unwrap();
+            assert!(reason.starts_with(sent) && reason.len() - sent.len() < reason.len().max(1));
+        }
+        let mut bare = Vec::new();
+        write_close(&mut bare, None, "ignored", None);
+        assert_eq!(bare, [0x88, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn headers_round_trip(
+            fin in any::<bool>(),
+            data in prop_oneof![Just(Opcode::Continuation), Just(Opcode::Text), Just(Opcode::Binary)],
+            len in prop_oneof![
+                0usize..300, 65_530usize..65_545, Just(1usize << 40), Just(usize::MAX >> 1),
+            ],
+            mask in any::<Option<[u8; 4]>>(),
+        ) {
+            let mut out = [0; HEADER_BYTES];
+            let used = encode_header(&mut out, fin, data, len, mask);
+            let role = if mask.is_some() { Role::Server } else { Role::Client };
+            let header = FrameHeader { fin, opcode: data, len: len as u64, mask: mask.unwrap_or_default() };
+            prop_assert_eq!(FrameHeader::decode(&out[..used], role), Ok(Some((header, used))));
+            prop_assert_eq!(used, server_header_len(len) + if mask.is_some() { 4 } else { 0 });
+            for cut in 0..used {
+                prop_assert_eq!(FrameHeader::decode(&out[..cut], role), Ok(None));
+            }
+        }
+
+        #[test]
+        fn masking_is_bytewise_xor(payload in proptest::collection::vec(any::<u8>(), 0..70), mask in any::<[u8; 4]>()) {
+            let mut masked = payload.clone();
+            apply_mask(&mut masked, mask);
+            let expected: Vec<u8> = payload.iter().enumerate().map(|(i, b)| b ^ mask[i % 4]).collect();
+            prop_assert_eq!(&masked, &expected);
+            apply_mask(&mut masked, mask);
+            prop_assert_eq!(&masked, &payload);
+        }
     }
 }

@@ -283,3 +283,124 @@ pub fn read_reply(received: &[u8], nonce: &[u8; NONCE_BYTES]) -> Result<Option<R
 fn parse_number<N: core::str::FromStr>(value: &[u8]) -> Option<N> {
     core::str::from_utf8(value).ok()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: bell.example\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    fn check(text: &str) -> Result<AcceptKey, Refusal> {
+        check_upgrade(&RequestHead::parse(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn accepts_the_example_of_rfc_6455_1_3() {
+        assert_eq!(check(GOOD).unwrap().as_bytes(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn refusals_name_their_status() {
+        let rows = [
+            ("GET /ws", "POST /ws", 405),
+            ("HTTP/1.1", "HTTP/1.0", 400),
+            ("Host: bell.example\r\n", "", 400),
+            ("Host: bell.example\r\n", "Host: a\r\nHost: b\r\n", 400),
+            ("Upgrade: WebSocket", "Upgrade: h2c", 400),
+            ("keep-alive, Upgrade", "keep-alive", 400),
+            ("Version: 13", "Version: 8", 426),
+            ("Version: 13", "Version: 13, 8", 426),
+            ("Sec-WebSocket-Version: 13\r\n", "", 400),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j", 400),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZWVlZWVlZQ==", 400),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ", 400),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "!!!!", 400),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "", 400),
+            ("Sec-WebSocket-Key: dG", "Sec-WebSocket-Key: eA==\r\nSec-WebSocket-Key: dG", 400),
+        ];
+        for (good, bad, status) in rows {
+            let text = GOOD.replace(good, bad);
+            assert_ne!(text, GOOD);
+            assert_eq!(check(&text).unwrap_err().status(), status, "{bad}");
+        }
+        assert!(check(&GOOD.replace("bm9uY2U", "bm9uY2V")).is_ok());
+        assert!(check(&GOOD.replace("ZQ==", "ZR==")).is_ok(), "stray bits at the end of a key are harmless");
+        assert_eq!(Refusal::Version.header(), Some(("Sec-WebSocket-Version", "13")));
+    }
+
+    #[test]
+    fn both_roles_agree() {
+        let nonce = *b"sixteen  bytes !";
+        let mut request = Vec::new();
+        let ask = UpgradeRequest {
+            host: "bell.example:9201",
+            target: "/?cex=upbit",
+            nonce,
+            headers: &[("X-API-Key", "dsk_00")],
+        };
+        write_request(&mut request, &ask).unwrap();
+        let head = RequestHead::parse(&request).unwrap();
+        assert_eq!((head.query, head.value("x-api-key")), (Some("cex=upbit"), Some("dsk_00")));
+        let mut answer = Vec::new();
+        write_switching_protocols(&mut answer, &check_upgrade(&head).unwrap());
+        let head_bytes = answer.len();
+        answer.extend_from_slice(b"\x82\x00");
+        assert_eq!(read_reply(&answer, &nonce), Ok(Some(Reply::Open { head_bytes })));
+        for cut in 0..head_bytes {
+            assert_eq!(read_reply(&answer[..cut], &nonce), Ok(None), "{cut}");
+        }
+        assert_eq!(
+            read_reply(&answer, b"another 16 bytes"),
+            Err(ReplyError::BadUpgrade("Sec-WebSocket-Accept"))
+        );
+    }
+
+    #[test]
+    fn requests_cannot_be_split_by_their_texts() {
+        let good = UpgradeRequest { host: "h", target: "/", nonce: [0; 16], headers: &[] };
+        let rows = [
+            UpgradeRequest { target: "/ HTTP/1.1\r\nX: y", ..good },
+            UpgradeRequest { target: "/a b", ..good },
+            UpgradeRequest { target: "", ..good },
+            UpgradeRequest { host: "h\r\nX: y", ..good },
+            UpgradeRequest { headers: &[("X-API-Key", "a\nb")], ..good },
+        ];
+        for bad in rows {
+            let mut out = Vec::new();
+            assert_eq!(write_request(&mut out, &bad), Err(NotAHeader), "{bad:?}");
+            assert!(out.is_empty());
+        }
+    }
+
+    #[test]
+    fn refused_and_broken_replies() {
+        let refused = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(
+            read_reply(refused.as_bytes(), &[0; 16]),
+            Ok(Some(Reply::Refused {
+                status: 429,
+                retry_after_secs: Some(7),
+                body_bytes: Some(2),
+                head_bytes: refused.len() - 2
+            }))
+        );
+        let accept = AcceptKey::derive(&encode_nonce(&[0; 16]));
+        let mut open = Vec::new();
+        write_switching_protocols(&mut open, &accept);
+        let open = String::from_utf8(open).unwrap();
+        let rows = [
+            (open.replace("Upgrade: websocket\r\n", ""), ReplyError::BadUpgrade("Upgrade")),
+            (open.replace("Connection: Upgrade", "Connection: close"), ReplyError::BadUpgrade("Connection")),
+            (
+                open.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
+                ReplyError::BadUpgrade("Sec-WebSocket-Extensions"),
+            ),
+            ("SSH-2.0-x\r\n".to_owned(), ReplyError::NotHttp),
+            (format!("HTTP/1.1 101 {}", "x".repeat(limits::RESPONSE_HEAD_BYTES)), ReplyError::NotHttp),
+        ];
+        for (text, error) in rows {
+            assert_eq!(read_reply(text.as_bytes(), &[0; 16]), Err(error), "{text:.60}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ use core::ops::ControlFlow;
 
 use super::frame::{CloseCode, FrameHeader, HEADER_BYTES, Opcode, Role, Violation, apply_mask};
 use super::utf8::Utf8Stream;
+use crate::limits;
 
 /// How much a peer may send at once. A payload of exactly the maximum is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,7 @@ pub struct Session {
     header_len: u8,
     utf8: Utf8Stream,
     role: Role,
+    empty_fragments: u8,
     /// Header read, payload not complete.
     frame: Option<CurrentFrame>,
     /// Text or Binary between the first frame of a message and its last byte.
@@ -97,6 +99,7 @@ impl Session {
             header_len: 0,
             utf8: Utf8Stream::new(),
             role,
+            empty_fragments: 0,
             frame: None,
             message: None,
             ended: false,
@@ -202,12 +205,21 @@ impl Session {
                 (Opcode::Continuation, None) => return Err(Violation::protocol("nothing_to_continue")),
                 (Opcode::Continuation, Some(_)) => {}
                 (_, Some(_)) => return Err(Violation::protocol("message_not_finished")),
-                (opcode, None) => self.message = Some(opcode),
+                (opcode, None) => {
+                    self.message = Some(opcode);
+                    self.empty_fragments = 0;
+                }
             }
             let len = usize::try_from(header.len).map_err(|_| Violation::TOO_LARGE)?;
             let room = self.limits.max_message_bytes.saturating_sub(self.message_bytes);
             if len > self.limits.max_frame_bytes || len > room {
                 return Err(Violation::TOO_LARGE);
+            }
+            if len == 0 && !header.fin {
+                self.empty_fragments += 1;
+                if self.empty_fragments > limits::EMPTY_FRAGMENTS {
+                    return Err(Violation::EMPTY_FRAGMENTS);
+                }
             }
         }
         self.remaining = header.len;
@@ -310,4 +322,244 @@ fn close_event(payload: &[u8]) -> Result<Event<'_>, Violation> {
     }
     let reason = core::str::from_utf8(reason).map_err(|_| Violation::INVALID_UTF8)?;
     Ok(Event::Close { code: Some(code), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{write_close, write_fragment, write_frame};
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    enum Heard {
+        Text(String),
+        Binary(Vec<u8>),
+        Ping(Vec<u8>),
+        Pong(Vec<u8>),
+        Close(Option<u16>, String),
+    }
+
+    impl From<Event<'_>> for Heard {
+        fn from(event: Event<'_>) -> Heard {
+            match event {
+                Event::Text(text) => Heard::Text(text.to_owned()),
+                Event::Binary(bytes) => Heard::Binary(bytes.to_owned()),
+                Event::Ping(bytes) => Heard::Ping(bytes.to_owned()),
+                Event::Pong(bytes) => Heard::Pong(bytes.to_owned()),
+                Event::Close { code, reason } => Heard::Close(code.map(|c| c.0), reason.to_owned()),
+            }
+        }
+    }
+
+    /// Everything heard when `bytes` arrive in `pieces`, and how it ended.
+    fn hear<'b>(
+        session: &mut Session,
+        pieces: impl IntoIterator<Item = &'b [u8]>,
+    ) -> (Vec<Heard>, Result<(), Violation>) {
+        let mut heard = Vec::new();
+        for piece in pieces {
+            let flow = session.receive::<()>(&mut piece.to_vec(), &mut |event| {
+                heard.push(event.into());
+                ControlFlow::Continue(())
+            });
+            if let Err(violation) = flow {
+                return (heard, Err(violation));
+            }
+        }
+        (heard, Ok(()))
+    }
+
+    fn server(max: usize) -> Session {
+        Session::new(Role::Server, SessionLimits::same(max))
+    }
+
+    fn split<'b>(bytes: &'b [u8], cuts: &[proptest::sample::Index]) -> Vec<&'b [u8]> {
+        let mut at: Vec<usize> = cuts.iter().map(|c| c.index(bytes.len() + 1)).collect();
+        at.extend([0, bytes.len()]);
+        at.sort_unstable();
+        at.windows(2).map(|w| &bytes[w[0]..w[1]]).collect()
+    }
+
+    #[test]
+    fn an_idle_session_is_small_and_holds_no_heap() {
+        assert!(size_of::<Session>() <= 96, "{}", size_of::<Session>());
+        let mut bytes = Vec::new();
+        write_fragment(&mut bytes, false, Opcode::Text, b"be", Some(KEY));
+        write_frame(&mut bytes, Opcode::Ping, b"now", Some(KEY));
+        write_fragment(&mut bytes, true, Opcode::Continuation, b"ll", Some(KEY));
+        let mut session = server(1_024);
+        let (heard, end) = hear(&mut session, bytes.chunks(1));
+        assert_eq!(end, Ok(()));
+        assert_eq!(heard, [Heard::Ping(b"now".into()), Heard::Text("bell".into())]);
+        assert_eq!(session.buffered_capacity(), 0);
+    }
+
+    #[test]
+    fn whole_frames_are_not_copied() {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, Opcode::Binary, &[7; 300], Some(KEY));
+        let range = bytes.as_ptr_range();
+        let mut session = server(1_024);
+        let flow = session.receive(&mut bytes, &mut |event| match event {
+            Event::Binary(payload) => ControlFlow::Break(payload.as_ptr_range()),
+            _ => ControlFlow::Continue(()),
+        });
+        let Ok(ControlFlow::Break(payload)) = flow else { panic!("{flow:?}") };
+        assert!(range.start < payload.start && payload.end == range.end);
+        assert!(session.has_ended());
+    }
+
+    #[test]
+    fn size_is_judged_from_the_header() {
+        for (len, allowed) in [(1_023usize, true), (1_024, true), (1_025, false), (1 << 40, false)] {
+            let mut head = [0; HEADER_BYTES];
+            let used = super::super::frame::encode_header(&mut head, true, Opcode::Binary, len, Some(KEY));
+            let (_, end) = hear(&mut server(1_024), [&head[..used]]);
+            assert_eq!(end.is_ok(), allowed, "{len}");
+            assert!(end.is_ok() || end == Err(Violation::TOO_LARGE));
+        }
+        let mut bytes = Vec::new();
+        write_fragment(&mut bytes, false, Opcode::Binary, &[0; 1_000], Some(KEY));
+        let header_of_too_much = [0x80, 0x80 | 25, 0, 0, 0, 0];
+        let (_, end) = hear(&mut server(1_024), [bytes.as_slice(), &header_of_too_much]);
+        assert_eq!(end, Err(Violation::TOO_LARGE));
+    }
+
+    #[test]
+    fn empty_fragments_are_bounded_by_message() {
+        let mut bytes = Vec::new();
+        for _ in 0..3 {
+            write_fragment(&mut bytes, false, Opcode::Text, b"", Some(KEY));
+            for _ in 1..limits::EMPTY_FRAGMENTS {
+                write_fragment(&mut bytes, false, Opcode::Continuation, b"", Some(KEY));
+            }
+            write_fragment(&mut bytes, true, Opcode::Continuation, b"x", Some(KEY));
+        }
+        let (heard, end) = hear(&mut server(1_024), [bytes.as_slice()]);
+        assert_eq!((heard.len(), end), (3, Ok(())));
+        bytes.clear();
+        write_fragment(&mut bytes, false, Opcode::Text, b"", Some(KEY));
+        for _ in 0..limits::EMPTY_FRAGMENTS {
+            write_fragment(&mut bytes, false, Opcode::Continuation, b"", Some(KEY));
+        }
+        let (_, end) = hear(&mut server(1_024), [bytes.as_slice()]);
+        assert_eq!(end, Err(Violation::EMPTY_FRAGMENTS));
+    }
+
+    #[test]
+    fn nothing_is_heard_after_the_end() {
+        let mut after = Vec::new();
+        write_frame(&mut after, Opcode::Text, b"late", Some(KEY));
+        let mut close = Vec::new();
+        write_close(&mut close, Some(CloseCode::NORMAL), "done", Some(KEY));
+        let bad = [0xFF];
+        let rows: [(&[u8], usize); 2] = [(&close, 1), (&bad, 0)];
+        for (first, events) in rows {
+            let mut session = server(1_024);
+            let together: Vec<u8> = first.iter().chain(&after).copied().collect();
+            let (heard, _) = hear(&mut session, [together.as_slice()]);
+            assert_eq!(heard.len(), events);
+            assert!(session.has_ended());
+            assert_eq!(hear(&mut session, [after.as_slice()]), (vec![], Ok(())));
+        }
+    }
+
+    #[test]
+    fn a_client_takes_unmasked_frames_only() {
+        let client = || Session::new(Role::Client, SessionLimits::same(1_024));
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, Opcode::Text, "방울".as_bytes(), None);
+        assert_eq!(hear(&mut client(), bytes.chunks(1)), (vec![Heard::Text("방울".into())], Ok(())));
+        assert_eq!(
+            hear(&mut server(1_024), [bytes.as_slice()]).1,
+            Err(Violation::protocol("unmasked_frame"))
+        );
+        bytes.clear();
+        write_frame(&mut bytes, Opcode::Text, b"x", Some(KEY));
+        assert_eq!(hear(&mut client(), [bytes.as_slice()]).1, Err(Violation::protocol("masked_frame")));
+    }
+
+    /// A message or a control frame, as a well-behaved client sends it.
+    #[derive(Clone, Debug)]
+    struct Sent {
+        heard: Heard,
+        cuts: Vec<proptest::sample::Index>,
+        ping_between: bool,
+    }
+
+    fn sent() -> impl Strategy<Value = Sent> {
+        let heard = prop_oneof![
+            ".{0,60}".prop_map(Heard::Text),
+            proptest::collection::vec(any::<u8>(), 0..200).prop_map(Heard::Binary),
+            proptest::collection::vec(any::<u8>(), 0..126).prop_map(Heard::Ping),
+            proptest::collection::vec(any::<u8>(), 0..126).prop_map(Heard::Pong),
+        ];
+        (heard, proptest::collection::vec(any::<proptest::sample::Index>(), 0..4), any::<bool>())
+            .prop_map(|(heard, cuts, ping_between)| Sent { heard, cuts, ping_between })
+    }
+
+    /// Writes it and says what must be heard.
+    fn write(out: &mut Vec<u8>, sent: &Sent, mask: [u8; 4]) -> Vec<Heard> {
+        let (opcode, payload) = match &sent.heard {
+            Heard::Text(text) => (Opcode::Text, text.as_bytes()),
+            Heard::Binary(bytes) => (Opcode::Binary, bytes.as_slice()),
+            Heard::Ping(bytes) => (Opcode::Ping, bytes.as_slice()),
+            Heard::Pong(bytes) => (Opcode::Pong, bytes.as_slice()),
+            Heard::Close(..) => panic!("not generated"),
+        };
+        let parts = if opcode.is_control() { vec![payload] } else { split(payload, &sent.cuts) };
+        let mut expected = Vec::new();
+        for (i, part) in parts.iter().enumerate() {
+            let last = i + 1 == parts.len();
+            write_fragment(out, last, if i == 0 { opcode } else { Opcode::Continuation }, part, Some(mask));
+            if sent.ping_between && !last {
+                write_frame(out, Opcode::Ping, &[i as u8], Some(mask));
+                expected.push(Heard::Ping(vec![i as u8]));
+            }
+        }
+        expected.push(sent.heard.clone());
+        expected
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_is_heard_however_it_is_cut(
+            all in proptest::collection::vec(sent(), 0..6),
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12),
+            mask in any::<[u8; 4]>(),
+        ) {
+            let mut bytes = Vec::new();
+            let expected: Vec<Heard> = all.iter().flat_map(|s| write(&mut bytes, s, mask)).collect();
+            let mut session = server(1_024);
+            let (heard, end) = hear(&mut session, split(&bytes, &cuts));
+            prop_assert_eq!(end, Ok(()));
+            prop_assert_eq!(heard, expected);
+            prop_assert_eq!(session.buffered_capacity(), 0);
+        }
+
+        #[test]
+        fn damaged_input_is_judged_alike_however_it_is_cut(
+            all in proptest::collection::vec(sent(), 0..4),
+            damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3),
+            noise in proptest::collection::vec(any::<u8>(), 0..40),
+            mask in prop_oneof![Just([0; 4]), any::<[u8; 4]>()],
+        ) {
+            let mut bytes = Vec::new();
+            for one in &all {
+                write(&mut bytes, one, mask);
+            }
+            bytes.extend_from_slice(&noise);
+            for (at, byte) in damage {
+                if !bytes.is_empty() {
+                    let at = at.index(bytes.len());
+                    bytes[at] = byte;
+                }
+            }
+            let whole = hear(&mut server(300), [bytes.as_slice()]);
+            prop_assert_eq!(&hear(&mut server(300), bytes.chunks(1)), &whole);
+            prop_assert_eq!(&hear(&mut server(300), bytes.chunks(7)), &whole);
+        }
+    }
 }
