@@ -89,6 +89,10 @@ pub const RESPONSE_CHUNK_EXTRA_BYTES: usize = 8 * 1_024;
 pub const ETAG_BYTES: usize = 256;
 /// Longest request head Tocsin sends.
 pub const REQUEST_HEAD_BYTES: usize = 8 * 1_024;
+/// Longest `Retry-After` obeyed; a longer one is cut to this.
+pub const RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+/// The same with 418, which exchanges send to a banned address for up to days.
+pub const RETRY_AFTER_BANNED: Duration = Duration::from_secs(24 * 3_600);
 /// Most items read out of one response.
 pub const ITEMS_PER_RESPONSE: usize = 512;
 /// Items a source remembers having seen; the longest unseen is forgotten first.
