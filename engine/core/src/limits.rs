@@ -93,6 +93,27 @@ pub const REQUEST_HEAD_BYTES: usize = 8 * 1_024;
 pub const RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 /// The same with 418, which exchanges send to a banned address for up to days.
 pub const RETRY_AFTER_BANNED: Duration = Duration::from_secs(24 * 3_600);
+/// Addresses kept of one host name; more are ignored.
+pub const DNS_ADDRESSES: usize = 16;
+/// Questions one thread may have waiting at the resolver, and names it remembers; beyond, a question
+/// is refused and asked again later.
+pub const DNS_QUESTIONS: usize = 64;
+/// A resolved name is answered from memory for so long.
+pub const DNS_FRESH_FOR: Duration = Duration::from_secs(5);
+/// A source asks for its host's addresses again after so long.
+pub const DNS_REFRESH: Duration = Duration::from_secs(60);
+/// Addresses raced by one dial.
+pub const DIAL_CANDIDATES: usize = 6;
+/// Head start of an address over the next.
+pub const DIAL_STAGGER: Duration = Duration::from_millis(50);
+/// From the first address tried to a connection.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// From a TCP connection to the end of its TLS handshake.
+pub const TLS_TIMEOUT: Duration = Duration::from_secs(3);
+/// From a request sent to the last byte of its answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest silence within an answer that has begun.
+pub const RESPONSE_STALL: Duration = Duration::from_secs(2);
 /// Most items read out of one response.
 pub const ITEMS_PER_RESPONSE: usize = 512;
 /// Items a source remembers having seen; the longest unseen is forgotten first.

@@ -1,6 +1,9 @@
 //! Sockets: one stream type over plain TCP and TLS, dialling, name resolution.
 
+pub mod dial;
+pub mod dns;
 pub mod stream;
 pub mod tls;
+pub mod url;
 
 pub use stream::Stream;
