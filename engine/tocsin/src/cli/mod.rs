@@ -1,1 +1,158 @@
-//! (module head)
+//! The command line: one binary, verbs, `--json` on everything that prints.
+//!
+//! Exit codes: 0 done, 1 could not be done, 2 wrong usage or wrong configuration. Secrets never come
+//! in argv. Each verb is a file with its arguments (`clap`) and one `run`; this file knows only
+//! which verbs there are.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Layers};
+
+pub mod classify;
+pub mod config;
+pub mod serve;
+
+/// Hears an exchange announce a listing and rings the bell for everyone connected.
+#[derive(Debug, Parser)]
+#[command(name = "tocsin", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Configuration file (TOML). Without it the compiled-in defaults apply; see `tocsin config default`.
+    #[arg(long, short, global = true, value_name = "FILE", env = "TOCSIN_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where the store lives, over file and environment.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the service.
+    Serve(serve::ServeArgs),
+    /// Validate the configuration and what it names; print the plan of threads.
+    Check(serve::CheckArgs),
+    /// Show the configuration in force, or the defaults with their manual.
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
+    /// Say what the classifier makes of titles.
+    Classify(classify::ClassifyArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the version and what it was built from.
+    Version {
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Why a verb failed, for people, and the exit code.
+#[derive(Debug)]
+pub struct CliError {
+    message: String,
+    code: u8,
+}
+
+impl CliError {
+    /// It could not be done: exit code 1.
+    pub fn failed(message: impl fmt::Display) -> CliError {
+        CliError { message: message.to_string(), code: 1 }
+    }
+
+    /// It was asked for wrongly: exit code 2.
+    pub fn usage(message: impl fmt::Display) -> CliError {
+        CliError { message: message.to_string(), code: 2 }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> CliError {
+        CliError::usage(format!("configuration: {error}"))
+    }
+}
+
+/// Parses the arguments and runs the verb.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tocsin: {error}");
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode, CliError> {
+    match &cli.verb {
+        Verb::Serve(args) => serve::serve(args, &|| cli.layers()),
+        Verb::Check(args) => serve::check(args, &cli.layers()?),
+        Verb::Config(verb) => config::run(verb, &cli.layers()?),
+        Verb::Classify(args) => classify::run(args),
+        Verb::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "tocsin", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Version { json } => Ok(version(*json)),
+    }
+}
+
+impl Cli {
+    /// Defaults, file, environment, flags.
+    fn layers(&self) -> Result<Layers, CliError> {
+        let mut layers = Layers::defaults()?;
+        if let Some(file) = &self.config {
+            layers = layers.with_file(file)?;
+        }
+        // A variable that is no UTF-8 cannot name one of our keys.
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name != "TOCSIN_CONFIG");
+        layers = layers.with_environment(variables)?;
+        if let Some(dir) = &self.data_dir {
+            let dir = dir.to_str().ok_or_else(|| CliError::usage("--data-dir is not UTF-8"))?;
+            layers = layers.with_flag("--data-dir", "data_dir", dir)?;
+        }
+        Ok(layers)
+    }
+
+    /// The typed configuration.
+    fn read_config(&self) -> Result<Config, CliError> {
+        Ok(Config::from_layers(&self.layers()?)?)
+    }
+}
+
+fn version(json: bool) -> ExitCode {
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("TOCSIN_COMMIT"));
+    if json {
+        println!("{}", serde_json::json!({"name": "tocsin", "version": version, "commit": commit}));
+    } else {
+        println!("tocsin {version} ({commit})");
+    }
+    ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+}
