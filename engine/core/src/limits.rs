@@ -133,6 +133,11 @@ pub const INTERNED_NAMES: usize = 1_024;
 /// Longest of them.
 pub const INTERNED_NAME_BYTES: usize = 64;
 
+/// Items of which a source remembers what they told; the one told longest ago is forgotten first.
+pub const TOLD_ITEMS: usize = 8_192;
+/// Pairs of listing type and ticker remembered of one item; further ones are not news.
+pub const TOLD_PAIRS_PER_ITEM: usize = 2 * TICKERS_PER_ANNOUNCEMENT;
+
 const _: () = assert!(SEEN_ITEMS >= 4 * ITEMS_PER_RESPONSE, "a full page must never evict itself");
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
 const _: () = assert!(PING_PERIOD.as_secs() < PONG_TIMEOUT.as_secs() + 1);

@@ -276,17 +276,28 @@ pub struct Market {
 pub enum Action {
     /// First time this item is seen.
     Created,
-    /// The exchange changed the title or time of an item seen before.
+    /// The exchange changed the title or time of an item seen before, and the change lists or
+    /// delists nothing that was not told before. Goes only to subscribers that can see `action`
+    /// (`fields=full`): to all others it would read as a second listing.
     Updated,
+    /// An edit that lists or delists something the item had not told before (a title that became a
+    /// listing, a ticker added): `updated` to those who see `action`, and news to everyone.
+    UpdatedWithNews,
 }
 
 impl Action {
+    /// Whether subscribers that do not see `action` get it.
+    #[must_use]
+    pub const fn is_news(self) -> bool {
+        !matches!(self, Action::Updated)
+    }
+
     /// The feed's `action` spelling.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Action::Created => "created",
-            Action::Updated => "updated",
+            Action::Updated | Action::UpdatedWithNews => "updated",
         }
     }
 }

@@ -10,11 +10,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, Layers};
+use crate::config::{ConfigError, Layers};
 
-pub mod classify;
 pub mod config;
-pub mod serve;
 
 /// Hears an exchange announce a listing and rings the bell for everyone connected.
 #[derive(Debug, Parser)]
@@ -32,15 +30,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the service.
-    Serve(serve::ServeArgs),
-    /// Validate the configuration and what it names; print the plan of threads.
-    Check(serve::CheckArgs),
     /// Show the configuration in force, or the defaults with their manual.
     #[command(subcommand)]
     Config(config::ConfigVerb),
-    /// Say what the classifier makes of titles.
-    Classify(classify::ClassifyArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -100,10 +92,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.verb {
-        Verb::Serve(args) => serve::serve(args, &|| cli.layers()),
-        Verb::Check(args) => serve::check(args, &cli.layers()?),
         Verb::Config(verb) => config::run(verb, &cli.layers()?),
-        Verb::Classify(args) => classify::run(args),
         Verb::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "tocsin", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -129,11 +118,6 @@ impl Cli {
             layers = layers.with_flag("--data-dir", "data_dir", dir)?;
         }
         Ok(layers)
-    }
-
-    /// The typed configuration.
-    fn read_config(&self) -> Result<Config, CliError> {
-        Ok(Config::from_layers(&self.layers()?)?)
     }
 }
 
