@@ -128,6 +128,16 @@ pub const SHM_JOURNAL_BYTES: usize = 1_024 * 1_024;
 pub const SHM_RECORD_BYTES: usize = 16 * 1_024;
 /// Most source threads that have a shared-memory journal.
 pub const SHM_JOURNALS: u16 = 64;
+/// Seen items the store keeps per source; the oldest arrivals are forgotten first.
+pub const SEEN_STORED: usize = 2 * SEEN_ITEMS;
+/// API keys the store takes; admission keeps them all in memory.
+pub const KEYS: usize = 100_000;
+/// Longest note on a key, in bytes.
+pub const KEY_LABEL_BYTES: usize = 256;
+/// Most connections one key may be given.
+pub const KEY_CONNECTIONS: u32 = 65_535;
+/// Most announcements one history query answers.
+pub const HISTORY_PER_QUERY: usize = 1_000;
 /// Distinct rule and source names read back from disk.
 pub const INTERNED_NAMES: usize = 1_024;
 /// Longest of them.

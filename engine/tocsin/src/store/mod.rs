@@ -1,9 +1,265 @@
-//! The store: keys, announcement history, seen sets, the epoch, and the shared-memory journal.
+//! The store: API keys, announcement history, seen sets and the epoch, in SQLite; and the
+//! shared-memory journal in front of it.
+//!
+//! Contract: a [`Store`] owns the data directory (exclusive lock file) and the one connection that
+//! writes (WAL, `synchronous=FULL`): what a method has returned is on disk. [`Store::open`] first
+//! brings in what an earlier life left in shared memory. A [`Reader`] reads beside it.
+//!
+//! Owner threads: the journal thread (or a command, while no service runs) has the `Store`; the
+//! control thread has a `Reader`. Everything here allocates and blocks on the disk; nothing here
+//! is called by a hot thread but [`shm::Writer`]. Failures are [`StoreError`]s that name the file
+//! and the remedy.
 
 pub mod crc;
+mod error;
+mod history;
 mod intern;
+mod keys;
+mod lock;
 mod place;
 pub mod record;
+mod schema;
+mod seen;
 pub mod shm;
 #[cfg(test)]
 pub(crate) mod testing;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use tocsin_core::detect::SeenRecord;
+use tocsin_core::feed::key::{KeyId, KeyRecord};
+use tocsin_core::model::{Announcement, FeedPosition};
+use tocsin_core::time::WallUs;
+
+pub use error::StoreError;
+pub use history::{HistoryQuery, StoredAnnouncement};
+pub use keys::{KeySecret, NewKey, hash_key};
+use lock::StoreLock;
+use place::Place;
+
+/// Name of the database below `data_dir`.
+const FILE_NAME: &str = "tocsin.db";
+
+/// One change to be committed with others.
+#[derive(Clone, Copy, Debug)]
+pub enum Row<'a> {
+    /// An announcement for history, which is then also seen. One that is there stays as it is.
+    Announcement {
+        /// As it was announced.
+        announcement: &'a Announcement,
+        /// When its fan-out started, if that is known yet.
+        dispatched: Option<WallUs>,
+    },
+    /// When the fan-out of an announcement in history started.
+    Dispatched {
+        /// Which one.
+        position: FeedPosition,
+        /// When.
+        at: WallUs,
+    },
+    /// An item became known without being announced.
+    Seen(&'a SeenRecord),
+    /// The first complete answer of one list was taken as known.
+    Baselined {
+        /// Name of the source.
+        source: &'a str,
+        /// Name of the list within it.
+        list: &'a str,
+        /// When.
+        at: WallUs,
+    },
+}
+
+/// The data directory, owned, and the one connection that writes.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+    place: Place,
+    _lock: StoreLock,
+}
+
+impl Store {
+    /// Takes the data directory (made if missing, mode 0700), opens the database (made or migrated)
+    /// and commits what shared memory still holds.
+    ///
+    /// # Errors
+    /// See [`StoreError`]: locked, no permission, not ours, newer, damaged, full, read-only.
+    pub fn open(data_dir: &Path) -> Result<Store, StoreError> {
+        Store::open_on(Path::new("/dev/shm"), data_dir)
+    }
+
+    /// As [`Store::open`], with the shared-memory journals on another directory than `/dev/shm`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(shm_dir: &Path, data_dir: &Path) -> Result<Store, StoreError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)
+            .map_err(|error| StoreError::io("creating", data_dir, error))?;
+        let lock = StoreLock::take(data_dir)?;
+        let path = data_dir.join(FILE_NAME);
+        let connection = schema::open_writer(data_dir, &path)?;
+        let place =
+            Place::on(shm_dir, data_dir).map_err(|error| StoreError::io("resolving", data_dir, error))?;
+        let mut store = Store { connection, path, place, _lock: lock };
+        store.ask(seen::prune)?;
+        store.recover()?;
+        Ok(store)
+    }
+
+    /// Commits what shared memory holds, then removes the files.
+    fn recover(&mut self) -> Result<(), StoreError> {
+        for recovered in self.place.recover() {
+            let rows: Vec<Row<'_>> = recovered
+                .announcements
+                .iter()
+                .map(|announcement| Row::Announcement { announcement, dispatched: None })
+                .collect();
+            self.commit(&rows)?;
+            if !rows.is_empty() || recovered.damage.is_some() {
+                tracing::info!(
+                    path = %recovered.path.display(), announcements = rows.len(), damage = recovered.damage,
+                    "took over the shared-memory journal of an earlier life"
+                );
+            }
+            recovered.settle().map_err(|error| StoreError::io("removing", &recovered.path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Starts a new epoch: one more than any before. Durable when it returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn next_epoch(&mut self) -> Result<u64, StoreError> {
+        self.ask(|c| {
+            c.query_row(
+                "UPDATE meta SET value = 1 + max(value, (SELECT coalesce(max(epoch), 0) FROM announcements))
+                 WHERE name = 'epoch' RETURNING value",
+                [],
+                |row| row.get(0),
+            )
+        })
+    }
+
+    /// Random number of this installation, 32 hex digits; the same for ever.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn install_id(&self) -> Result<String, StoreError> {
+        self.ask(|c| c.query_row("SELECT lower(hex(id)) FROM install", [], |row| row.get(0)))
+    }
+
+    /// Commits all rows in one transaction: all or none. On disk when it returns.
+    ///
+    /// # Errors
+    /// The disk's; the same rows may be tried again.
+    pub fn commit(&mut self, rows: &[Row<'_>]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let apply = |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            for row in rows {
+                apply_row(&transaction, row)?;
+            }
+            transaction.commit()
+        };
+        apply(&mut self.connection).map_err(|error| StoreError::sqlite(&self.path, error))
+    }
+
+    /// Where the shared-memory journals of this data directory are made.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// A second connection that only reads.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        Ok(Reader { connection: schema::open_reader(&self.path)?, path: self.path.clone() })
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        question(&self.connection).map_err(|error| StoreError::sqlite(&self.path, error))
+    }
+}
+
+fn apply_row(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
+    match *row {
+        Row::Announcement { announcement: a, dispatched } => {
+            if history::insert(connection, a, dispatched)? {
+                let fingerprint = tocsin_core::detect::fingerprint(&a.title, a.published);
+                seen::upsert(connection, &a.source, &a.notice_id, &a.title, fingerprint, a.published)?;
+            }
+            Ok(())
+        }
+        Row::Dispatched { position, at } => history::set_dispatched(connection, position, at),
+        Row::Seen(s) => {
+            seen::upsert(connection, s.source, &s.notice_id, &s.title, s.fingerprint, s.published)
+        }
+        Row::Baselined { source, list, at } => seen::set_baselined(connection, source, list, at),
+    }
+}
+
+/// Reads beside the writer; sees what is committed.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Reader {
+    /// Rows of history, oldest first.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn query_history(&self, query: &HistoryQuery) -> Result<Vec<StoredAnnouncement>, StoreError> {
+        self.ask(|c| history::select(c, query))
+    }
+
+    /// Every key, by number.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.ask(keys::all)
+    }
+
+    /// One key.
+    ///
+    /// # Errors
+    /// No such key, or the disk's.
+    pub fn key(&self, id: KeyId) -> Result<KeyRecord, StoreError> {
+        self.ask(|c| keys::one(c, id))?.ok_or(StoreError::NoSuchKey(id))
+    }
+
+    /// The key with that hash.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<KeyRecord>, StoreError> {
+        self.ask(|c| keys::by_hash(c, hash))
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        question(&self.connection).map_err(|error| StoreError::sqlite(&self.path, error))
+    }
+}
+
+/// A column holds text this version does not know.
+fn unreadable(column: usize, what: &'static str, text: &str) -> rusqlite::Error {
+    let cause = format!("unknown {what} {text:?}").into();
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, cause)
+}
+
+#[cfg(test)]
+mod tests;

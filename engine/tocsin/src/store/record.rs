@@ -72,7 +72,7 @@ fn put_text(text: &str, out: &mut Vec<u8>) -> Result<(), TooLong> {
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<Announcement> {
     let mut r = Reader(bytes);
-    let [version, exchange, listing_type, updated, late, korean, confidence, effective, tickers, markets] =
+    let [version, exchange, listing_type, action, late, korean, confidence, effective, tickers, markets] =
         r.array()?;
     if version != VERSION {
         return None;
@@ -100,7 +100,7 @@ pub fn decode(bytes: &[u8]) -> Option<Announcement> {
             confidence,
             lang: if flag(korean)? { Lang::Ko } else { Lang::En },
         },
-        action: match updated {
+        action: match action {
             0 => Action::Created,
             1 => Action::Updated,
             2 => Action::UpdatedWithNews,

@@ -1,12 +1,37 @@
 //! Announcements for the tests of store, journal and control plane.
 
 use proptest::prelude::*;
+use tocsin_core::feed::key::{AllowedExchanges, Tier};
 use tocsin_core::model::{
     Action, Announcement, Classification, Exchange, FeedPosition, Lang, ListingType, Market, Ticker,
 };
 use tocsin_core::time::WallUs;
 
 use super::intern::intern;
+use super::{NewKey, Store};
+
+/// An instant for tests.
+pub(crate) const NOW: WallUs = WallUs(1_770_000_000_000_000);
+
+/// An empty store in `data` below a directory that goes with the test; its journals lie beside it.
+pub(crate) fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_on(dir.path(), &dir.path().join("data")).unwrap();
+    (dir, store)
+}
+
+/// A premium key for all exchanges.
+pub(crate) fn new_key() -> NewKey {
+    NewKey {
+        label: String::new(),
+        tier: Tier::Premium,
+        max_connections: 5,
+        allowed: AllowedExchanges::all(),
+        expires_at: None,
+        delay: core::time::Duration::ZERO,
+        redact: false,
+    }
+}
 
 /// A spot listing at `(epoch, seq)`, every field of it set.
 pub(crate) fn announcement(epoch: u64, seq: u64) -> Announcement {
@@ -47,7 +72,7 @@ prop_compose! {
     pub(crate) fn any_announcement()(
         position in any::<(u64, u64)>(),
         texts in ("[a-z:0-9]{1,40}", "\\PC{0,200}", "[a-z:/.]{0,80}", "[0-9a-f]{1,40}", "[a-z.]{1,20}"),
-        picks in (0..16_usize, 0..5_usize, any::<bool>(), any::<bool>(), any::<bool>(), 0..=100_u8),
+        picks in (0..16_usize, 0..5_usize, 0..3_usize, any::<bool>(), any::<bool>(), 0..=100_u8),
         times in any::<[i64; 4]>(),
         effective in any::<Option<i64>>(),
         tickers in proptest::collection::vec(any_ticker(), 0..6),
@@ -55,7 +80,7 @@ prop_compose! {
         rule in "[a-c]{1,2}",
     ) -> Announcement {
         let (id, title, url, notice_id, source) = texts;
-        let (exchange, listing_type, updated, late, korean, confidence) = picks;
+        let (exchange, listing_type, action, late, korean, confidence) = picks;
         let [published, received, detected, classified] = times.map(WallUs);
         Announcement {
             id,
@@ -70,7 +95,7 @@ prop_compose! {
                 confidence,
                 lang: if korean { Lang::Ko } else { Lang::En },
             },
-            action: if updated { Action::Updated } else { Action::Created },
+            action: [Action::Created, Action::Updated, Action::UpdatedWithNews][action],
             late,
             url,
             notice_id,

@@ -1,0 +1,166 @@
+//! Seen sets: what each source knows already, and which of its lists have had their first answer.
+//!
+//! Every announcement committed is also a seen item, in the same transaction, so that a restart can
+//! neither forget nor repeat one.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tocsin_core::detect::SeenRecord;
+use tocsin_core::limits;
+use tocsin_core::time::WallUs;
+
+use super::Store;
+use super::error::StoreError;
+
+impl Store {
+    /// What `source` has seen, announced or not, oldest arrival first; the newest
+    /// [`limits::SEEN_ITEMS`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn load_seen(&self, source: &'static str) -> Result<Vec<SeenRecord>, StoreError> {
+        self.ask(|c| {
+            let sql = "SELECT notice_id, title, fingerprint, published_us FROM seen
+                       WHERE source = ?1 ORDER BY rowid DESC LIMIT ?2";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map(params![source, limits::SEEN_ITEMS], |row| {
+                Ok(SeenRecord {
+                    source,
+                    notice_id: row.get::<_, String>(0)?.into_boxed_str(),
+                    title: row.get::<_, String>(1)?.into_boxed_str(),
+                    fingerprint: row.get::<_, i64>(2)?.cast_unsigned(),
+                    published: WallUs(row.get(3)?),
+                })
+            })?;
+            let mut seen = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            seen.reverse();
+            Ok(seen)
+        })
+    }
+
+    /// When a list was first started: the instant given at the first call ever, the same at every
+    /// later one. Durable when it returns, so it is called before the list's first request.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn list_first_start(&mut self, source: &str, list: &str, now: WallUs) -> Result<WallUs, StoreError> {
+        self.ask(|c| {
+            let sql = "INSERT OR IGNORE INTO source_lists (source, list, first_start_us) VALUES (?1, ?2, ?3)";
+            c.execute(sql, params![source, list, now.0])?;
+            let sql = "SELECT first_start_us FROM source_lists WHERE source = ?1 AND list = ?2";
+            c.query_row(sql, params![source, list], |row| row.get(0)).map(WallUs)
+        })
+    }
+
+    /// Whether the first complete answer of a list has been taken as known, durably.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn is_baselined(&self, source: &str, list: &str) -> Result<bool, StoreError> {
+        self.ask(|c| {
+            let sql = "SELECT baselined_us IS NOT NULL FROM source_lists WHERE source = ?1 AND list = ?2";
+            Ok(c.query_row(sql, params![source, list], |row| row.get(0)).optional()?.unwrap_or(false))
+        })
+    }
+}
+
+/// Remembers an item, or its new title and fingerprint. It becomes the newest arrival.
+pub(super) fn upsert(
+    connection: &Connection,
+    source: &str,
+    notice_id: &str,
+    title: &str,
+    fingerprint: u64,
+    published: WallUs,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO seen (source, notice_id, title, fingerprint, published_us)
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = params![source, notice_id, title, fingerprint.cast_signed(), published.0];
+    connection.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+/// Records the first complete answer of a list.
+pub(super) fn set_baselined(
+    connection: &Connection,
+    source: &str,
+    list: &str,
+    at: WallUs,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO source_lists (source, list, first_start_us, baselined_us) VALUES (?1, ?2, ?3, ?3)
+               ON CONFLICT (source, list) DO UPDATE SET baselined_us = coalesce(baselined_us, excluded.baselined_us)";
+    connection.prepare_cached(sql)?.execute(params![source, list, at.0]).map(drop)
+}
+
+/// Forgets the oldest arrivals of each source beyond [`limits::SEEN_STORED`].
+pub(super) fn prune(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.execute(
+        "DELETE FROM seen WHERE rowid IN (
+            SELECT id FROM (SELECT rowid AS id, row_number() OVER (PARTITION BY source ORDER BY rowid DESC) AS age FROM seen)
+            WHERE age > ?1)",
+        [limits::SEEN_STORED],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Row;
+    use super::super::testing::{NOW, announcement, store};
+    use super::*;
+
+    fn seen(source: &'static str, id: usize, fingerprint: u64) -> SeenRecord {
+        let title = format!("Title {fingerprint}").into();
+        SeenRecord { source, notice_id: id.to_string().into(), title, fingerprint, published: NOW }
+    }
+
+    #[test]
+    fn the_latest_fingerprint_counts_and_sources_are_apart() {
+        let (_dir, mut store) = store();
+        let rows = [seen("a.x", 1, 1), seen("a.x", 2, u64::MAX), seen("b.x", 1, 7), seen("a.x", 1, 9)];
+        store.commit(&rows.each_ref().map(Row::Seen)).unwrap();
+        assert_eq!(store.load_seen("a.x").unwrap(), [seen("a.x", 2, u64::MAX), seen("a.x", 1, 9)]);
+        assert_eq!(store.load_seen("b.x").unwrap(), [seen("b.x", 1, 7)]);
+    }
+
+    #[test]
+    fn an_announcement_is_seen_with_its_commit() {
+        let (_dir, mut store) = store();
+        let a = announcement(1, 5);
+        store.commit(&[Row::Announcement { announcement: &a, dispatched: None }]).unwrap();
+        let found = store.load_seen("binance.cms").unwrap();
+        let fingerprint = tocsin_core::detect::fingerprint(&a.title, a.published);
+        let expected = SeenRecord {
+            source: "binance.cms",
+            notice_id: "5".into(),
+            title: a.title.into(),
+            fingerprint,
+            published: a.published,
+        };
+        assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn first_start_is_the_first_and_baseline_is_remembered() {
+        let (_dir, mut store) = store();
+        let later = WallUs(NOW.0 + 1);
+        assert_eq!(store.list_first_start("a.x", "48", NOW).unwrap(), NOW);
+        assert_eq!(store.list_first_start("a.x", "48", later).unwrap(), NOW);
+        assert!(!store.is_baselined("a.x", "48").unwrap());
+        assert!(!store.is_baselined("a.x", "161").unwrap());
+        store.commit(&[Row::Baselined { source: "a.x", list: "48", at: later }]).unwrap();
+        assert!(store.is_baselined("a.x", "48").unwrap());
+        assert_eq!(store.list_first_start("a.x", "48", later).unwrap(), NOW);
+    }
+
+    #[test]
+    fn the_oldest_arrivals_of_a_long_list_are_forgotten() {
+        let (_dir, mut store) = store();
+        let rows: Vec<_> = (0..limits::SEEN_STORED + 10).map(|i| seen("a.x", i, 0)).collect();
+        store.commit(&rows.iter().map(Row::Seen).collect::<Vec<_>>()).unwrap();
+        store.commit(&[Row::Seen(&seen("b.x", 1, 0))]).unwrap();
+        assert_eq!(store.ask(prune).unwrap(), 10);
+        assert_eq!(store.ask(prune).unwrap(), 0);
+        let kept = store.load_seen("a.x").unwrap();
+        assert_eq!(kept.len(), limits::SEEN_ITEMS);
+        assert_eq!(kept.last(), rows.last());
+        assert_eq!(store.load_seen("b.x").unwrap().len(), 1);
+    }
+}
