@@ -57,6 +57,22 @@ pub const HISTORY_IN_MEMORY: usize = 4_096;
 /// Unfinished frames without payload in one message: they bring it no nearer to its end, so nothing
 /// else would stop a peer from sending them for ever.
 pub const EMPTY_FRAGMENTS: u8 = 64;
+/// Bytes of the ring that holds framed announcements; the oldest are evicted first, and a subscriber
+/// that still needs them is too slow.
+pub const FRAME_LOG_BYTES: usize = 1_024 * 1_024;
+/// Announcements in that ring at most.
+pub const FRAME_LOG_ENTRIES: usize = 512;
+/// Bytes waiting for one subscriber outside that ring (answers, greeting) at most; one that lets more
+/// pile up is too slow.
+pub const PRIVATE_QUEUE_BYTES: usize = 16 * 1_024;
+/// Announcements one turn replays to one subscriber at most.
+pub const REPLAY_SLICE: usize = 16;
+/// How long an announcement waits for one with a smaller sequence number.
+pub const ORDER_PATIENCE: Duration = Duration::from_millis(1);
+/// Announcements that wait for a smaller sequence number at most; beyond it the gap is skipped.
+pub const ORDER_BUFFER: usize = 64;
+/// Sources whose state a feed writer remembers; reports of further ones are not passed on.
+pub const SOURCES_REPORTED: usize = 64;
 /// A closed connection's peer has this long to answer the close frame.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -150,4 +166,7 @@ pub const TOLD_PAIRS_PER_ITEM: usize = 2 * TICKERS_PER_ANNOUNCEMENT;
 
 const _: () = assert!(SEEN_ITEMS >= 4 * ITEMS_PER_RESPONSE, "a full page must never evict itself");
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
+const _: () = assert!(FRAME_LOG_ENTRIES as u64 > LAG_MESSAGES, "lag must show before eviction");
+const _: () = assert!(ORDER_BUFFER < HISTORY_IN_MEMORY);
+const _: () = assert!(HANDSHAKE_HEAD_BYTES < PRIVATE_QUEUE_BYTES);
 const _: () = assert!(PING_PERIOD.as_secs() < PONG_TIMEOUT.as_secs() + 1);

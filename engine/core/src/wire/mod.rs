@@ -1,8 +1,9 @@
 //! Feed JSON, written straight into a frame buffer, once per field set.
 //!
 //! Contract: [`encode`] turns an announcement into its four texts, once, on the source thread (it
-//! allocates them there); [`message`] writes everything else a subscriber gets. Nothing fails: every length is bounded by `limits` before it comes here,
-//! and the one list that is not is cut at [`MARKETS_WRITTEN`].
+//! allocates them there); [`message`] writes everything else a subscriber gets. Nothing fails: every
+//! length is bounded by `limits` before it comes here, and the one list that is not is cut at
+//! [`MARKETS_WRITTEN`].
 
 pub mod json;
 pub mod message;
@@ -223,4 +224,4 @@ fn write_confidence(out: &mut Vec<u8>, per_cent: u8) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

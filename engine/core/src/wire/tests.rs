@@ -35,6 +35,13 @@ pub(crate) fn example(title: &str, symbols: &[&str]) -> Announcement {
     }
 }
 
+/// One of the given position.
+pub(crate) fn encoded_at(epoch: u64, seq: u64) -> std::sync::Arc<EncodedAnnouncement> {
+    let mut announcement = example(&format!("Binance Will List TOKEN{seq} (TOKEN{seq})"), &["TOKEN"]);
+    announcement.position = FeedPosition { epoch, seq };
+    std::sync::Arc::new(encode(announcement))
+}
+
 fn stamped(payload: &Payload) -> String {
     let mut out = b"kept".to_vec();
     payload.write_stamped(&mut out, WallUs(1_710_345_000_006_000));
