@@ -130,6 +130,8 @@ pub const TLS_TIMEOUT: Duration = Duration::from_secs(3);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence within an answer that has begun.
 pub const RESPONSE_STALL: Duration = Duration::from_secs(2);
+/// A connection is given up so long before the idle limit its server names.
+pub const IDLE_MARGIN: Duration = Duration::from_secs(2);
 /// Most items read out of one response.
 pub const ITEMS_PER_RESPONSE: usize = 512;
 /// Items a source remembers having seen; the longest unseen is forgotten first.

@@ -2,6 +2,7 @@
 
 pub mod dial;
 pub mod dns;
+pub mod http;
 pub mod stream;
 pub mod tls;
 pub mod url;

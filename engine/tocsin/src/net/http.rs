@@ -1,0 +1,409 @@
+//! One warm HTTP/1.1 client connection: dial, TLS handshake, one request at a time, keep-alive.
+//!
+//! Contract: every call returns at once. The owner calls [`HttpConnection::drive`] at every event of the
+//! token and at [`HttpConnection::deadline`], and acts on the [`Event`] that comes back; the connection
+//! never decides to reopen or retry. Buffers (head, body, request) are reused: an answer as large as
+//! the ones before allocates nothing outside the TLS library. Time limits: dialling
+//! [`limits::DIAL_TIMEOUT`], TLS [`limits::TLS_TIMEOUT`], an answer [`limits::REQUEST_TIMEOUT`] in all and
+//! [`limits::RESPONSE_STALL`] between two of its bytes. Owner: a source thread. Failure: a [`Failure`],
+//! and the connection is closed.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use mio::{Registry, Token};
+use tocsin_core::http1::response::{Method, Progress, ResponseError, ResponseLimits, ResponseParser};
+use tocsin_core::http1::writer::RequestTemplate;
+use tocsin_core::limits;
+use tocsin_core::source::backoff::Failure;
+use tocsin_core::time::Mono;
+
+use super::Stream;
+use super::dial::{Dial, DialError, Dialled};
+use super::tls::ClientTls;
+use super::url::BaseUrl;
+
+/// Whom a connection talks to.
+pub struct Peer {
+    /// The server.
+    pub url: BaseUrl,
+    /// How to check it; unused with `http`.
+    pub tls: ClientTls,
+}
+
+/// What came of a [`HttpConnection::drive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing the owner must act on.
+    Quiet,
+    /// Connected, handshake done: a request may be sent.
+    Ready,
+    /// A complete answer: see [`HttpConnection::parser`] and [`HttpConnection::body_mut`].
+    Answer,
+    /// The server closed an idle connection, or gave up a kept-alive one before answering: nobody's
+    /// failure. `unanswered`: a request was outstanding and may be sent again.
+    Lapsed {
+        /// Whether a request was outstanding.
+        unanswered: bool,
+    },
+    /// It failed and is closed.
+    Failed(Failure),
+}
+
+/// Why the last failure was one, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Dialling.
+    Dial(DialError),
+    /// TLS, or the socket under it.
+    Tls(super::tls::TlsFailure),
+    /// The socket.
+    Socket(io::ErrorKind),
+    /// The answer.
+    Response(ResponseError),
+    /// A time limit.
+    TimedOut,
+}
+
+enum State {
+    Closed,
+    Dialling,
+    Handshaking(Stream),
+    Idle(Stream),
+    Busy(Stream),
+}
+
+/// A connection. Its place in the owner's table, and so its token, stays the same over reconnects.
+pub struct HttpConnection {
+    token: Token,
+    bind: Option<IpAddr>,
+    state: State,
+    dial: Dial,
+    parser: ResponseParser,
+    body: Vec<u8>,
+    request: Vec<u8>,
+    sent: usize,
+    deadline: Mono,
+    last_byte: Mono,
+    opened_at: Mono,
+    used_at: Mono,
+    /// Requests sent since it was opened.
+    requests: u32,
+    dials: usize,
+    peer_address: Option<SocketAddr>,
+    server_idle_limit: Option<Duration>,
+    server_requests_left: Option<u64>,
+    bytes_read: u64,
+    cause: Option<Cause>,
+}
+
+impl HttpConnection {
+    /// A closed connection that will leave from `bind`.
+    #[must_use]
+    pub fn new(token: Token, bind: Option<IpAddr>) -> HttpConnection {
+        HttpConnection {
+            token,
+            bind,
+            state: State::Closed,
+            dial: Dial::new(),
+            parser: ResponseParser::new(ResponseLimits::SOURCE),
+            body: Vec::with_capacity(64 * 1_024),
+            request: Vec::with_capacity(2 * 1_024),
+            sent: 0,
+            deadline: Mono::NEVER,
+            last_byte: Mono(0),
+            opened_at: Mono(0),
+            used_at: Mono(0),
+            requests: 0,
+            dials: token.0,
+            peer_address: None,
+            server_idle_limit: None,
+            server_requests_left: None,
+            bytes_read: 0,
+            cause: None,
+        }
+    }
+
+    /// Begins to connect to one of `addresses`; each time it prefers another. Closes what was open.
+    /// Drive it at once.
+    pub fn open(&mut self, addresses: &[IpAddr], port: u16, registry: &Registry, now: Mono) {
+        self.close(registry);
+        self.dial.start(addresses, port, self.bind, self.dials, now);
+        self.dials = self.dials.wrapping_add(1);
+        self.state = State::Dialling;
+        self.deadline = now;
+    }
+
+    /// Closes it without ceremony.
+    pub fn close(&mut self, registry: &Registry) {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => {}
+            State::Dialling => self.dial.cancel(registry),
+            State::Handshaking(mut stream) => {
+                let _ = mio::event::Source::deregister(&mut stream, registry);
+            }
+            State::Idle(mut stream) | State::Busy(mut stream) => {
+                // One try at a polite end; an exchange that sees resets may count them.
+                let _ = stream.shutdown();
+                let _ = mio::event::Source::deregister(&mut stream, registry);
+            }
+        }
+        self.deadline = Mono::NEVER;
+        self.requests = 0;
+        self.server_idle_limit = None;
+        self.server_requests_left = None;
+    }
+
+    /// Sends a request on an idle connection; false when it is not idle. Drive it at once.
+    pub fn send(&mut self, template: &RequestTemplate, etag: Option<&[u8]>, now: Mono) -> bool {
+        let State::Idle(stream) = std::mem::replace(&mut self.state, State::Closed) else {
+            return false;
+        };
+        self.state = State::Busy(stream);
+        self.request.clear();
+        template.write(etag, &mut self.request);
+        self.sent = 0;
+        self.body.clear();
+        self.parser.start(Method::Get);
+        self.requests = self.requests.saturating_add(1);
+        self.used_at = now;
+        self.last_byte = now;
+        self.deadline = now + limits::REQUEST_TIMEOUT;
+        true
+    }
+
+    /// Moves it on as far as the socket allows. `scratch` is where bytes are read to first.
+    pub fn drive(&mut self, peer: &Peer, registry: &Registry, now: Mono, scratch: &mut [u8]) -> Event {
+        match self.step(peer, registry, now, scratch) {
+            Ok(event) => {
+                if self.is_closed() {
+                    self.deadline = Mono::NEVER;
+                }
+                event
+            }
+            Err((failure, cause)) => {
+                self.cause = Some(cause);
+                self.close(registry);
+                Event::Failed(failure)
+            }
+        }
+    }
+
+    /// When it must be driven at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Mono {
+        match &self.state {
+            State::Busy(_) if self.parser.has_begun() => {
+                self.deadline.min(self.last_byte + limits::RESPONSE_STALL)
+            }
+            _ => self.deadline,
+        }
+    }
+
+    /// Whether a request may be sent.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle(_))
+    }
+
+    /// Whether there is no connection and none being made.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether a request is outstanding.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        matches!(self.state, State::Busy(_))
+    }
+
+    /// The head of the last answer.
+    #[must_use]
+    pub const fn parser(&self) -> &ResponseParser {
+        &self.parser
+    }
+
+    /// The body of the last answer; parsing may scramble it.
+    pub fn body_mut(&mut self) -> &mut [u8] {
+        &mut self.body
+    }
+
+    /// Whether it should be opened anew before its next request: it is older than `age`, has sent
+    /// `requests`, or the server has said that its own limit of idle time or requests is near.
+    #[must_use]
+    pub fn wants_rotation(&self, age: Duration, requests: u32, now: Mono) -> bool {
+        let idle = now.since(self.used_at.max(self.opened_at));
+        self.is_idle()
+            && (now.since(self.opened_at) >= age
+                || self.requests >= requests
+                || self.server_requests_left == Some(0)
+                || self.server_idle_limit.is_some_and(|limit| idle + limits::IDLE_MARGIN >= limit))
+    }
+
+    /// The server's address, while connected.
+    #[must_use]
+    pub const fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address
+    }
+
+    /// Whether the TLS session was resumed; `None` without TLS or connection.
+    #[must_use]
+    pub fn resumed(&self) -> Option<bool> {
+        match &self.state {
+            State::Idle(stream) | State::Busy(stream) => stream.resumed(),
+            _ => None,
+        }
+    }
+
+    /// Bytes of plaintext read since the last call.
+    pub fn take_bytes_read(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_read)
+    }
+
+    /// Why it failed last.
+    #[must_use]
+    pub const fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
+    fn step(
+        &mut self,
+        peer: &Peer,
+        registry: &Registry,
+        now: Mono,
+        scratch: &mut [u8],
+    ) -> Result<Event, (Failure, Cause)> {
+        if let State::Dialling = self.state {
+            match self.dial.poll(registry, self.token, now) {
+                Dialled::Pending(deadline) => {
+                    self.deadline = deadline;
+                    return Ok(Event::Quiet);
+                }
+                Dialled::Failed(error) => return Err((Failure::Connect, Cause::Dial(error))),
+                Dialled::Connected(tcp, address) => {
+                    self.peer_address = Some(address);
+                    let stream = if peer.url.tls {
+                        Stream::connect_tls(tcp, &peer.tls, &peer.url.host).map_err(|e| tls_failure(&e))?
+                    } else {
+                        Stream::plain(tcp)
+                    };
+                    self.state = State::Handshaking(stream);
+                    self.deadline = now + limits::TLS_TIMEOUT;
+                }
+            }
+        }
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Handshaking(mut stream) => {
+                if stream.handshake().map_err(|e| tls_failure(&e))? {
+                    self.opened_at = now;
+                    self.used_at = now;
+                    self.deadline = Mono::NEVER;
+                    self.state = State::Idle(stream);
+                    return Ok(Event::Ready);
+                }
+                if now >= self.deadline {
+                    return Err((Failure::Tls, Cause::TimedOut));
+                }
+                self.state = State::Handshaking(stream);
+                Ok(Event::Quiet)
+            }
+            State::Idle(stream) => self.listen(stream, scratch),
+            State::Busy(stream) => self.exchange(stream, now, scratch),
+            State::Closed | State::Dialling => Ok(Event::Quiet),
+        }
+    }
+
+    /// An idle connection only hears that the server closes it (and takes TLS tickets).
+    fn listen(&mut self, mut stream: Stream, scratch: &mut [u8]) -> Result<Event, (Failure, Cause)> {
+        self.deadline = Mono::NEVER;
+        let _ = stream.flush();
+        match stream.read(scratch) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.state = State::Idle(stream);
+                Ok(Event::Quiet)
+            }
+            Ok(0) | Err(_) => Ok(Event::Lapsed { unanswered: false }),
+            Ok(_) => Err((Failure::Protocol, Cause::Response(ResponseError::Unsolicited))),
+        }
+    }
+
+    fn exchange(
+        &mut self,
+        mut stream: Stream,
+        now: Mono,
+        scratch: &mut [u8],
+    ) -> Result<Event, (Failure, Cause)> {
+        if let Err(kind) = self.write_request(&mut stream) {
+            return self.broken(kind);
+        }
+        loop {
+            match stream.read(scratch) {
+                Ok(0) => match self.parser.end_of_stream() {
+                    Ok(()) => return Ok(Event::Answer),
+                    Err(_) if !self.parser.has_begun() => return self.broken(io::ErrorKind::UnexpectedEof),
+                    Err(error) => return Err((Failure::Closed, Cause::Response(error))),
+                },
+                Ok(count) => {
+                    self.last_byte = now;
+                    self.bytes_read += count as u64;
+                    let input = scratch.get(..count).unwrap_or_default();
+                    match self.parser.feed(input, &mut self.body) {
+                        Ok(Progress::NeedMore) => {}
+                        Ok(Progress::Complete { consumed }) => {
+                            self.answered(stream, consumed == count, now);
+                            return Ok(Event::Answer);
+                        }
+                        Err(error) => return Err((Failure::Protocol, Cause::Response(error))),
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return self.broken(e.kind()),
+            }
+        }
+        self.state = State::Busy(stream);
+        if now >= self.deadline() {
+            return Err((Failure::Timeout, Cause::TimedOut));
+        }
+        Ok(Event::Quiet)
+    }
+
+    fn write_request(&mut self, stream: &mut Stream) -> Result<(), io::ErrorKind> {
+        while let Some(rest) = self.request.get(self.sent..).filter(|r| !r.is_empty()) {
+            match stream.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero),
+                Ok(count) => self.sent += count,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e.kind()),
+            }
+        }
+        stream.flush().map(drop).map_err(|e| e.kind())
+    }
+
+    /// The connection broke with a request outstanding. If it had answered before and nothing of this
+    /// answer has come, the server closed it while the request was on its way (RFC 9112 9.3.1).
+    fn broken(&self, kind: io::ErrorKind) -> Result<Event, (Failure, Cause)> {
+        if self.requests > 1 && !self.parser.has_begun() {
+            return Ok(Event::Lapsed { unanswered: true });
+        }
+        Err((Failure::Closed, Cause::Socket(kind)))
+    }
+
+    fn answered(&mut self, stream: Stream, nothing_left: bool, now: Mono) {
+        self.used_at = now;
+        let Some(head) = self.parser.head() else { return };
+        if !head.keep_alive || !nothing_left || self.sent < self.request.len() {
+            return;
+        }
+        self.server_idle_limit = head.idle_timeout_secs.map(Duration::from_secs);
+        self.server_requests_left = head.requests_left;
+        self.state = State::Idle(stream);
+        // Its end may have come in the same flight; no further event would announce it.
+        self.deadline = now;
+    }
+}
+
+fn tls_failure(error: &io::Error) -> (Failure, Cause) {
+    (Failure::Tls, Cause::Tls(super::tls::failure_of(error)))
+}
