@@ -1,1 +1,45 @@
-//! Simulated exchanges over real loopback TLS.
+//! Simulated exchanges over real loopback sockets and TLS: the peers of the demo, the tests and
+//! the benchmarks.
+//!
+//! Contract: [`SimExchange::start`] opens one listener on a free loopback port and answers as the
+//! named exchange does, in its real response shapes, with its real quirks, and with whatever
+//! [`Fault`] it is told to show. Everything a script can do is a method of the handle, an
+//! [`Action`] of a script file and a request to the admin listener of `tocsin-sim exchange`.
+//!
+//! Threads: one per listener and one per connection, at most [`MAX_CONNECTIONS`]; all of them end
+//! when the handle is dropped. This is a test peer: it allocates, locks and blocks as it likes, and
+//! nothing of it is linked into the engine. Titles and identifiers follow from
+//! [`Options::seed`]; publish times come from the wall clock, so that latency shows.
+//!
+//! How it fails: starting returns [`SimError`]; after that a connection's troubles end that
+//! connection and are counted in [`Counters`].
+
+mod admin;
+mod announce;
+mod catalogue;
+mod certificate;
+mod clock;
+mod edge;
+mod error;
+mod exchange;
+mod fault;
+mod http;
+mod invent;
+mod options;
+mod script;
+mod server;
+mod shape;
+mod state;
+
+pub use admin::AdminServer;
+pub use announce::{Announced, Location};
+pub use catalogue::{Category, Draft, Published};
+pub use certificate::{CertChange, TestCa};
+pub use error::SimError;
+pub use exchange::SimExchange;
+pub use fault::Fault;
+pub use http::{Framing, RecordedRequest};
+pub use invent::{Invented, Inventor};
+pub use options::{CachePolicy, Kind, OddPageSize, Options, RateAnswer, RateLimit};
+pub use script::{Action, Event, Script};
+pub use server::{Counters, MAX_CONNECTIONS};

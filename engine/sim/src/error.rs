@@ -1,0 +1,36 @@
+//! What can go wrong when a simulated exchange is started, scripted or announced. Plain data.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the simulator could not do what was asked.
+#[derive(Debug)]
+pub enum SimError {
+    /// The listener could not be opened.
+    Listen(io::Error),
+    /// A certificate could not be made.
+    Certificate(String),
+    /// A thread could not be started.
+    Thread(io::Error),
+    /// No notice has this identifier.
+    NoSuchNotice(String),
+    /// A file could not be read or written.
+    File(PathBuf, io::Error),
+    /// A script or an event does not parse; the text says where.
+    Script(String),
+}
+
+impl std::fmt::Display for SimError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SimError::Listen(e) => write!(f, "cannot listen: {e}"),
+            SimError::Certificate(e) => write!(f, "cannot make a certificate: {e}"),
+            SimError::Thread(e) => write!(f, "cannot start a thread: {e}"),
+            SimError::NoSuchNotice(id) => write!(f, "no notice {id:?}"),
+            SimError::File(path, e) => write!(f, "{}: {e}", path.display()),
+            SimError::Script(e) => write!(f, "script: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for SimError {}

@@ -1,0 +1,66 @@
+//! The ways a simulated exchange can misbehave. Plain data; `server` and `state` act on it.
+
+use serde::Deserialize;
+
+/// One way to misbehave. Set for a number of requests or until cleared.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    /// An HTTP status with a short JSON body: 403, 418, 429, 5xx …
+    Status {
+        /// The status code.
+        code: u16,
+        /// `Retry-After`, in seconds.
+        #[serde(default)]
+        retry_after_secs: Option<u32>,
+    },
+    /// The refusal an exchange gives to a country it does not serve: 451 at Binance, 403 elsewhere.
+    RegionBlock,
+    /// A browser check: 202 with an HTML page and an empty JSON promise.
+    HtmlChallenge,
+    /// 302 to the same address.
+    RedirectLoop,
+    /// Take the connection and reset it before a byte is exchanged.
+    ResetOnAccept,
+    /// Reset in the middle of the response head.
+    ResetInHead,
+    /// Reset after so many bytes of the body.
+    ResetInBody {
+        /// Body bytes sent before.
+        after_bytes: usize,
+    },
+    /// Send the right answer, so many body bytes a second.
+    SlowBody {
+        /// At least 1.
+        bytes_per_second: u32,
+    },
+    /// Bytes that are no HTTP at all, then close.
+    Garbage,
+    /// A well-formed 200 whose JSON body is noise.
+    GarbageBody,
+    /// A well-formed 200 whose JSON stops in the middle.
+    TruncatedJson,
+    /// Promise the whole body, send half of it, close in good order.
+    ShortBody,
+    /// A 200 with a body of so many bytes.
+    HugeBody {
+        /// Length of the body.
+        bytes: u64,
+        /// Without saying the length beforehand.
+        #[serde(default)]
+        chunked: bool,
+    },
+    /// The right answer, compressed although nobody asked.
+    Gzip,
+    /// The right answer as HTTP/1.0 writes it: no length, the end is the close.
+    HttpOneZero,
+    /// Take the request, say nothing, keep the connection open.
+    NeverAnswer,
+}
+
+impl Fault {
+    /// Whether it strikes before a request is read.
+    pub(crate) const fn strikes_on_accept(&self) -> bool {
+        matches!(self, Fault::ResetOnAccept)
+    }
+}

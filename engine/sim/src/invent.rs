@@ -1,0 +1,320 @@
+//! Invented announcements: assets that do not exist, in the phrasing each exchange uses.
+//!
+//! Contract: deterministic from the seed; the first 4,096 symbols of an inventor are all
+//! different. Never fails.
+
+use std::collections::BTreeSet;
+
+use tocsin_core::model::ListingType;
+use tocsin_core::time::WallUs;
+
+use crate::catalogue::{Category, Draft};
+use crate::clock;
+use crate::options::Kind;
+
+/// SplitMix64: small, seedable, good enough to shuffle titles.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) const fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; 0 when `bound` is 0.
+    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.next() % bound }
+    }
+}
+
+/// An announcement made up, with what a classifier should say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invented {
+    /// Ready to publish.
+    pub draft: Draft,
+    /// The type meant.
+    pub listing_type: ListingType,
+    /// The symbols meant, in the title's order; empty when it is no listing or delisting.
+    pub tickers: Vec<String>,
+}
+
+struct Asset {
+    name: String,
+    korean: String,
+    ticker: String,
+}
+
+impl Asset {
+    fn english(&self) -> String {
+        format!("{} ({})", self.name, self.ticker)
+    }
+
+    fn korean(&self) -> String {
+        format!("{}({})", self.korean, self.ticker)
+    }
+}
+
+const SYLLABLES: [(&str, &str); 20] = [
+    ("va", "바"),
+    ("ro", "로"),
+    ("mi", "미"),
+    ("ze", "제"),
+    ("tu", "투"),
+    ("ka", "카"),
+    ("no", "노"),
+    ("li", "리"),
+    ("du", "두"),
+    ("pe", "페"),
+    ("sa", "사"),
+    ("go", "고"),
+    ("ni", "니"),
+    ("ba", "바"),
+    ("yo", "요"),
+    ("re", "레"),
+    ("fu", "푸"),
+    ("ja", "자"),
+    ("mo", "모"),
+    ("ke", "케"),
+];
+
+/// Makes up announcements for one exchange.
+#[derive(Clone, Debug)]
+pub struct Inventor {
+    kind: Kind,
+    rng: Rng,
+    used: BTreeSet<String>,
+}
+
+impl Inventor {
+    /// An inventor whose whole output follows from `kind` and `seed`.
+    #[must_use]
+    pub const fn new(kind: Kind, seed: u64) -> Inventor {
+        Inventor { kind, rng: Rng::new(seed), used: BTreeSet::new() }
+    }
+
+    /// An announcement of any type, about as often as exchanges make them. `at` dates the title.
+    pub fn any(&mut self, at: WallUs) -> Invented {
+        let listing_type = match self.rng.below(10) {
+            0..=2 => ListingType::SpotListing,
+            3 => ListingType::FuturesListing,
+            4 => ListingType::SpotDelisting,
+            5 => ListingType::FuturesDelisting,
+            _ => ListingType::NotListing,
+        };
+        self.of_type(listing_type, at)
+    }
+
+    /// An announcement of one type. Upbit and Bithumb have no futures: asked for those, they
+    /// announce on the spot market.
+    pub fn of_type(&mut self, listing_type: ListingType, at: WallUs) -> Invented {
+        match self.kind {
+            Kind::Binance => self.binance(listing_type, at),
+            Kind::Upbit | Kind::Bithumb => match listing_type {
+                ListingType::SpotListing | ListingType::FuturesListing => self.korean_listing(),
+                ListingType::SpotDelisting | ListingType::FuturesDelisting => self.korean_delisting(at),
+                ListingType::NotListing => self.korean_other(at),
+            },
+        }
+    }
+
+    fn asset(&mut self) -> Asset {
+        loop {
+            let (mut name, mut korean) = (String::new(), String::new());
+            for _ in 0..2 + self.rng.below(3) {
+                let at = self.rng.below(SYLLABLES.len() as u64) as usize;
+                let (latin, hangul) = SYLLABLES.get(at).copied().unwrap_or(("zu", "주"));
+                name.push_str(latin);
+                korean.push_str(hangul);
+            }
+            let upper = name.to_ascii_uppercase();
+            let ticker: String = upper.chars().take(6).collect();
+            // Well below the 8,400 symbols there are, so that a fresh one is found soon.
+            if self.used.len() < 4_096 && !self.used.insert(ticker.clone()) {
+                continue;
+            }
+            let name = upper.chars().take(1).chain(name.chars().skip(1)).collect();
+            return Asset { name, korean, ticker };
+        }
+    }
+
+    fn assets(&mut self, most: u64) -> Vec<Asset> {
+        let many = 1 + self.rng.below(most);
+        (0..many).map(|_| self.asset()).collect()
+    }
+
+    fn binance(&mut self, listing_type: ListingType, at: WallUs) -> Invented {
+        let date = clock::utc_date(at);
+        match listing_type {
+            ListingType::SpotListing => {
+                let assets = self.assets(2);
+                let names = join(assets.iter().map(Asset::english), " and ");
+                let tail = if self.rng.below(2) == 0 { " with Seed Tag Applied" } else { "" };
+                invented(Category::Listing, format!("Binance Will List {names}{tail}"), listing_type, &assets)
+            }
+            ListingType::FuturesListing => {
+                let asset = self.asset();
+                let title = format!(
+                    "Binance Futures Will Launch USDⓈ-Margined {}USDT Perpetual Contract ({date})",
+                    asset.ticker
+                );
+                invented(Category::Listing, title, listing_type, &[asset])
+            }
+            ListingType::SpotDelisting => {
+                let assets = self.assets(3);
+                let names = join(assets.iter().map(|a| a.ticker.clone()), ", ");
+                invented(
+                    Category::Delisting,
+                    format!("Binance Will Delist {names} on {date}"),
+                    listing_type,
+                    &assets,
+                )
+            }
+            ListingType::FuturesDelisting => {
+                let asset = self.asset();
+                let title = format!(
+                    "Binance Futures Will Delist USDⓈ-M {}USDT Perpetual Contract ({date})",
+                    asset.ticker
+                );
+                invented(Category::Delisting, title, listing_type, &[asset])
+            }
+            ListingType::NotListing => self.binance_other(&date),
+        }
+    }
+
+    fn binance_other(&mut self, date: &str) -> Invented {
+        let asset = self.asset();
+        let (category, title) = match self.rng.below(6) {
+            0 => {
+                (Category::Listing, format!("Binance Will Add {} on Earn, Convert & Margin", asset.english()))
+            }
+            1 => (Category::Delisting, format!("Notice of Removal of Margin Trading Pairs - {date}")),
+            2 => {
+                (Category::Maintenance, format!("Wallet Maintenance for the {} Network - {date}", asset.name))
+            }
+            3 => (
+                Category::Activity,
+                format!("{} Trading Competition: Share a Reward Pool in {}", asset.name, asset.ticker),
+            ),
+            4 => (Category::Airdrop, format!("Introducing {} on HODLer Airdrops", asset.english())),
+            _ => (Category::News, format!("{} Monthly Reserve Report ({date})", asset.name)),
+        };
+        invented(category, title, ListingType::NotListing, &[])
+    }
+
+    fn korean_listing(&mut self) -> Invented {
+        let assets = self.assets(2);
+        let names = join(assets.iter().map(Asset::korean), ", ");
+        let english = join(assets.iter().map(|a| format!("{}({})", a.name, a.ticker)), ", ");
+        let (title, title_en) = match self.kind {
+            Kind::Bithumb => (format!("{names} 원화 마켓 추가"), None),
+            _ => (
+                format!("{names} 신규 거래지원 안내 (KRW, BTC, USDT 마켓)"),
+                Some(format!("Market Support for {english} (KRW, BTC, USDT Market)")),
+            ),
+        };
+        let mut listing = invented(Category::Listing, title, ListingType::SpotListing, &assets);
+        listing.draft.title_en = title_en;
+        listing
+    }
+
+    fn korean_delisting(&mut self, at: WallUs) -> Invented {
+        let asset = self.asset();
+        let when = clock::kst_short(WallUs(at.0.saturating_add(30 * 86_400_000_000)));
+        let title = format!("{} 거래지원 종료 안내 ({when})", asset.korean());
+        let title_en = format!("Termination of Market Support for {}({}) ({when})", asset.name, asset.ticker);
+        let mut delisting = invented(Category::Delisting, title, ListingType::SpotDelisting, &[asset]);
+        delisting.draft.title_en = Some(title_en);
+        delisting
+    }
+
+    fn korean_other(&mut self, at: WallUs) -> Invented {
+        let asset = self.asset();
+        let (name, latin) = (asset.korean(), format!("{}({})", asset.name, asset.ticker));
+        let when = clock::kst_short(at);
+        let (category, title, title_en) = match self.rng.below(5) {
+            0 => (
+                Category::Wallet,
+                format!("{name} 입출금 일시 중단 안내 ({when} ~)"),
+                format!("Deposit and Withdrawal Pause for {latin} ({when} ~)"),
+            ),
+            1 => (
+                Category::Caution,
+                format!("{name} 거래 유의 종목 지정 안내"),
+                format!("Trading Caution Designation for {latin}"),
+            ),
+            2 => (
+                Category::Activity,
+                format!("{name} 거래 이벤트! 총 상금 1 BTC"),
+                format!("{latin} Trading Event! Prize Pool of 1 BTC"),
+            ),
+            3 => (
+                Category::Maintenance,
+                format!("시스템 점검 안내 ({when})"),
+                format!("System Maintenance ({when})"),
+            ),
+            _ => (
+                Category::Disclosure,
+                format!("유통량 계획표 변경 안내 : {name}"),
+                format!("Change of Circulation Plan : {latin}"),
+            ),
+        };
+        let mut other = invented(category, title, ListingType::NotListing, &[]);
+        other.draft.title_en = Some(title_en);
+        other
+    }
+}
+
+fn invented(category: Category, title: String, listing_type: ListingType, assets: &[Asset]) -> Invented {
+    Invented {
+        draft: Draft::new(category, title),
+        listing_type,
+        tickers: assets.iter().map(|a| a.ticker.clone()).collect(),
+    }
+}
+
+fn join(parts: impl Iterator<Item = String>, separator: &str) -> String {
+    parts.collect::<Vec<_>>().join(separator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_invented_and_named_in_its_title() {
+        let at = WallUs(1_790_000_000_000_000);
+        for kind in Kind::ALL {
+            let mut inventor = Inventor::new(kind, 5);
+            for wanted in ListingType::ALL {
+                for _ in 0..50 {
+                    let made = inventor.of_type(wanted, at);
+                    assert!(made.tickers.iter().all(|t| made.draft.title.contains(t.as_str())));
+                    assert_eq!(made.tickers.is_empty(), made.listing_type == ListingType::NotListing);
+                    if kind == Kind::Binance {
+                        assert_eq!(made.listing_type, wanted);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn symbols_do_not_come_back() {
+        let mut inventor = Inventor::new(Kind::Upbit, 9);
+        let mut seen = BTreeSet::new();
+        for _ in 0..500 {
+            let made = inventor.of_type(ListingType::SpotListing, WallUs(0));
+            for ticker in made.tickers {
+                assert!(seen.insert(ticker));
+            }
+        }
+    }
+}
