@@ -88,6 +88,16 @@ pub const HANDSHAKE_HEADERS: usize = 64;
 pub const HANDSHAKES_IN_PROGRESS: usize = 1_024;
 /// Addresses tracked for limits at most; beyond it idle ones are forgotten first.
 pub const ADDRESSES_TRACKED: usize = 65_536;
+/// Longest `ignoredCex` in a welcome; names beyond it are left out.
+pub const IGNORED_CEX_BYTES: usize = 256;
+/// Announcements in one answer of `GET /v1/announcements`, when not asked otherwise.
+pub const HISTORY_QUERY_DEFAULT: usize = 100;
+/// Most announcements in one answer.
+pub const HISTORY_QUERY_LIMIT: usize = 500;
+/// An answer ends at the announcement that passes this size; `next` says where to go on.
+pub const HISTORY_BODY_BYTES: usize = 256 * 1_024;
+/// History queries of one address a minute: the whole memory, twice.
+pub const HISTORY_QUERIES_PER_MINUTE: u32 = 60;
 
 // ---- Exchange responses ----------------------------------------------------------------------
 

@@ -6,5 +6,8 @@
 //! ([`refusal::Refusal`]) that know their status, body and headers.
 
 pub mod address;
+pub mod decide;
+pub mod history;
 pub mod keys;
 pub mod query;
+pub mod refusal;
