@@ -144,6 +144,12 @@ pub const RESPONSE_STALL: Duration = Duration::from_secs(2);
 pub const IDLE_MARGIN: Duration = Duration::from_secs(2);
 /// Most items read out of one response.
 pub const ITEMS_PER_RESPONSE: usize = 512;
+/// Deepest nesting of arrays and objects accepted in a body.
+pub const JSON_DEPTH: usize = 64;
+/// Most lists of one source.
+pub const LISTS_PER_SOURCE: usize = 8;
+/// Earlier versions of an item remembered, so that a lagging cache cannot announce them again.
+pub const VERSIONS_REMEMBERED: usize = 3;
 /// Items a source remembers having seen; the longest unseen is forgotten first.
 pub const SEEN_ITEMS: usize = 8_192;
 
@@ -176,7 +182,10 @@ pub const TOLD_ITEMS: usize = 8_192;
 /// Pairs of listing type and ticker remembered of one item; further ones are not news.
 pub const TOLD_PAIRS_PER_ITEM: usize = 2 * TICKERS_PER_ANNOUNCEMENT;
 
-const _: () = assert!(SEEN_ITEMS >= 4 * ITEMS_PER_RESPONSE, "a full page must never evict itself");
+const _: () = assert!(
+    SEEN_ITEMS > LISTS_PER_SOURCE * ITEMS_PER_RESPONSE,
+    "full pages of every list must never evict one another"
+);
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
 const _: () = assert!(FRAME_LOG_ENTRIES as u64 > LAG_MESSAGES, "lag must show before eviction");
 const _: () = assert!(ORDER_BUFFER < HISTORY_IN_MEMORY);

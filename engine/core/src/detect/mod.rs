@@ -1,8 +1,23 @@
 //! What is new: unchanged-body exits, the diff against the seen set, created and updated.
+//!
+//! Contract: one [`Detector`] a source; all lists of the source share its seen set. It is given
+//! each body as it arrives and answers with the announcements in it, oldest first, and with what
+//! the store must remember. Owner: the source thread. A body that says nothing new costs one
+//! comparison and no allocation. Fails only with the parser's error, which changes nothing.
 
+mod seen;
 pub mod told;
+mod unchanged;
 
-use crate::time::WallUs;
+use core::time::Duration;
+
+use crate::limits;
+use crate::model::Action;
+use crate::source::{Item, ParseError, Parsed, Scratch, SourceSpec};
+use crate::time::{Mono, Now, WallUs};
+
+use seen::{Entry, SeenSet, Version};
+use unchanged::RecentBodies;
 
 /// One item a source remembers having seen; what the store keeps so that the seen set survives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,9 +28,9 @@ pub struct SeenRecord {
     pub notice_id: Box<str>,
     /// Its title, so that a later edit of it can be compared with what it told (see [`told`]).
     pub title: Box<str>,
-    /// Fingerprint of what an edit changes (title, time).
+    /// [`fingerprint`] of title and publish time: another one under the same id is an edit.
     pub fingerprint: u64,
-    /// When the exchange says it was published.
+    /// When the exchange says it was published; when it was found, if it does not say.
     pub published: WallUs,
 }
 
@@ -26,6 +41,305 @@ pub fn fingerprint(title: &str, published: WallUs) -> u64 {
     let time = published.0.to_le_bytes();
     let bytes = title.as_bytes().iter().chain(&[0xFF]).chain(&time);
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// An item to announce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detected {
+    /// What to remember of it: source, identifier, title, publish time. History that holds the
+    /// announcement implies it.
+    pub record: SeenRecord,
+    /// When the exchange says it was last changed or listed again, where it says so.
+    pub modified: Option<WallUs>,
+    /// Address of the notice, empty when the source gives none.
+    pub url: String,
+    /// The exchange's own category, empty when it gives none.
+    pub category: String,
+    /// New, or an edit of one already known.
+    pub action: Action,
+    /// Found too late to be news: history and resumes only.
+    pub late: bool,
+}
+
+/// What one body brought. Reused from body to body.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// To announce, in publish order, oldest first.
+    pub detected: Vec<Detected>,
+    /// To remember without announcing: the baseline, and old items that come into view.
+    pub seen: Vec<SeenRecord>,
+    /// This was the first complete answer of the list; [`Findings::seen`] holds its items.
+    pub baselined: bool,
+}
+
+impl Findings {
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.detected.clear();
+        self.seen.clear();
+        self.baselined = false;
+    }
+}
+
+/// What became of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Byte for byte one of the last two of this list.
+    Identical,
+    /// Differs from one of the last two only in counters and badges ([`SourceSpec::noise`]).
+    OnlyNoise,
+    /// Read in full; whether anything was new is in [`Findings`].
+    Parsed(Parsed),
+}
+
+/// What is durable about a list before its first poll of this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListHistory {
+    /// When the list was to be polled for the first time ever; durable before that poll.
+    pub first_start: WallUs,
+    /// Whether its first answer has been taken as known, durably.
+    pub baselined: bool,
+}
+
+/// Finds what is new in the answers of one source.
+pub struct Detector {
+    spec: &'static SourceSpec,
+    fresh_for: Duration,
+    scratch: Scratch,
+    seen: SeenSet,
+    lists: Box<[ListState]>,
+    newest: Option<WallUs>,
+}
+
+struct ListState {
+    history: ListHistory,
+    bodies: RecentBodies,
+    /// When a usable answer was last complete.
+    last_answer: Option<Mono>,
+}
+
+/// Room for an exchange whose clock runs ahead of ours.
+const CLOCK_SKEW_US: i64 = 60_000_000;
+
+impl Detector {
+    /// A detector that knows nothing yet. `fresh_for`: an item older than this when it is found
+    /// is late. Give it the durable state with [`Detector::load_list`] and
+    /// [`Detector::load_seen`] before the first body.
+    #[must_use]
+    pub fn new(spec: &'static SourceSpec, fresh_for: Duration) -> Detector {
+        let unknown = ListHistory { first_start: WallUs(i64::MIN), baselined: false };
+        let lists = spec.lists.iter().take(limits::LISTS_PER_SOURCE).map(|_| ListState {
+            history: unknown,
+            bodies: RecentBodies::default(),
+            last_answer: None,
+        });
+        Detector {
+            spec,
+            fresh_for,
+            scratch: Scratch::default(),
+            seen: SeenSet::with_capacity(limits::SEEN_ITEMS),
+            lists: lists.collect(),
+            newest: None,
+        }
+    }
+
+    /// The source it works for.
+    #[must_use]
+    pub fn spec(&self) -> &'static SourceSpec {
+        self.spec
+    }
+
+    /// Sets what is durable about a list; an index the source does not have is ignored.
+    pub fn load_list(&mut self, list: usize, history: ListHistory) {
+        if let Some(state) = self.lists.get_mut(list) {
+            state.history = history;
+        }
+    }
+
+    /// Adds an item remembered by the store. Load the oldest first: beyond
+    /// [`limits::SEEN_ITEMS`] the earliest loaded are forgotten.
+    pub fn load_seen(&mut self, record: &SeenRecord) {
+        self.newest = self.newest.max(Some(record.published));
+        let version = Version::new(&record.title, Some(record.published));
+        self.seen.tick();
+        self.seen.insert(Entry::new(&record.notice_id, version, None), None);
+    }
+
+    /// When the newest item known was published.
+    #[must_use]
+    pub fn newest(&self) -> Option<WallUs> {
+        self.newest
+    }
+
+    /// Takes one answer of a list, complete at `now`, and adds what it brings to `findings`. The
+    /// body is scrambled. A list the source does not have brings nothing.
+    ///
+    /// # Errors
+    /// The answer is unusable as a whole; nothing has changed.
+    pub fn on_body(
+        &mut self,
+        list: usize,
+        body: &mut [u8],
+        now: Now,
+        findings: &mut Findings,
+    ) -> Result<Outcome, ParseError> {
+        let Some(state) = self.lists.get_mut(list) else { return Ok(Outcome::Identical) };
+        let known = state.bodies.compare(body, self.spec.noise);
+        if let Some(outcome) = known {
+            state.last_answer = Some(now.mono);
+            return Ok(outcome);
+        }
+        state.bodies.stage(body);
+        let gap = state.last_answer.is_none_or(|last| now.mono.since(last) > self.fresh_for);
+        let first = findings.detected.len();
+        let mut diff = Diff {
+            source: self.spec.name,
+            list,
+            history: state.history,
+            gap,
+            fresh_for: self.fresh_for,
+            wall: now.wall,
+            seen: &mut self.seen,
+            newest: &mut self.newest,
+            findings,
+            begun: false,
+        };
+        let parsed = (self.spec.parse)(&mut self.scratch, body, &mut |item| diff.on_item(item))?;
+        let found = findings.detected.get_mut(first..).unwrap_or_default();
+        // Pages run from the newest to the oldest; equal times keep the reverse of that order.
+        found.reverse();
+        found.sort_by_key(Detected::order);
+        state.bodies.commit();
+        state.last_answer = Some(now.mono);
+        if parsed.rows > 0 && !state.history.baselined {
+            state.history.baselined = true;
+            findings.baselined = true;
+        }
+        Ok(Outcome::Parsed(parsed))
+    }
+}
+
+impl Detected {
+    fn order(&self) -> WallUs {
+        match self.action {
+            Action::Created => self.record.published,
+            _ => self.modified.unwrap_or(self.record.published),
+        }
+    }
+}
+
+/// One answer on its way through the seen set.
+struct Diff<'d> {
+    source: &'static str,
+    list: usize,
+    history: ListHistory,
+    /// No usable answer of this list for longer than `fresh_for`: changes may be old.
+    gap: bool,
+    fresh_for: Duration,
+    wall: WallUs,
+    seen: &'d mut SeenSet,
+    newest: &'d mut Option<WallUs>,
+    findings: &'d mut Findings,
+    /// The first item was met: the answer is usable, and the page of the list begins anew.
+    begun: bool,
+}
+
+/// What to do about an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Announce { action: Action, late: bool },
+    Remember,
+    Nothing,
+}
+
+impl Diff<'_> {
+    fn on_item(&mut self, item: &Item<'_>) {
+        if !core::mem::replace(&mut self.begun, true) {
+            self.seen.tick();
+            self.seen.leave_page(self.list);
+        }
+        let version = Version::new(item.title, item.published);
+        let late_edit = self.gap && self.is_old(item.published.max(item.modified));
+        let verdict = match self.seen.present(item.notice_id.as_str(), self.list) {
+            Some(entry) => known(entry, item, version, late_edit),
+            None => {
+                let entry = Entry::new(item.notice_id.as_str(), version, item.modified);
+                self.seen.insert(entry, Some(self.list));
+                self.unknown(item)
+            }
+        };
+        let (action, late) = match verdict {
+            Verdict::Nothing => return,
+            Verdict::Remember => (None, false),
+            Verdict::Announce { action, late } => (Some(action), late),
+        };
+        let published = item.published.unwrap_or(self.wall);
+        let record = SeenRecord {
+            source: self.source,
+            notice_id: item.notice_id.as_str().into(),
+            title: item.title.into(),
+            fingerprint: fingerprint(item.title, published),
+            published,
+        };
+        *self.newest = (*self.newest).max(Some(published));
+        match action {
+            None => self.findings.seen.push(record),
+            Some(action) => self.findings.detected.push(Detected {
+                record,
+                modified: item.modified,
+                url: item.link.to_url(),
+                category: item.category.to_owned(),
+                action,
+                late,
+            }),
+        }
+    }
+
+    /// An item never seen before.
+    fn unknown(&self, item: &Item<'_>) -> Verdict {
+        let ListHistory { first_start, baselined } = self.history;
+        let after_start = item.published.is_some_and(|at| at > first_start);
+        if !baselined {
+            // The first answer ever is taken as known, but for what was published after the
+            // start was recorded: the engine died before this list's baseline was durable. A
+            // time still to come proves nothing of the kind.
+            let to_come = |at: WallUs| at.micros_since(self.wall) > CLOCK_SKEW_US;
+            if !after_start || item.published.is_some_and(to_come) {
+                return Verdict::Remember;
+            }
+        }
+        let late = if item.published.is_some() { self.is_old(item.published) } else { self.gap };
+        // Old items come into view when a newer one is deleted or an old one is pinned.
+        if late && (item.pinned || item.published.is_some() && !after_start) {
+            return Verdict::Remember;
+        }
+        Verdict::Announce { action: Action::Created, late }
+    }
+
+    /// Whether an instant is longer ago than `fresh_for`; no instant counts as old.
+    fn is_old(&self, at: Option<WallUs>) -> bool {
+        let fresh_us = i64::try_from(self.fresh_for.as_micros()).unwrap_or(i64::MAX);
+        at.is_none_or(|at| self.wall.micros_since(at) > fresh_us)
+    }
+}
+
+/// An item seen before: an edit, an older version from a cache that lags behind, or nothing.
+fn known(entry: &mut Entry, item: &Item<'_>, version: Version, late: bool) -> Verdict {
+    let newer = item.modified > entry.modified;
+    if entry.version.agrees(version) {
+        // Listed again under the same title: subscribers know it, so only the time is kept, which
+        // later tells old versions from new ones.
+        entry.modified = entry.modified.max(item.modified);
+        return Verdict::Nothing;
+    }
+    let older = item.modified.is_some() && item.modified < entry.modified;
+    // Without a time that says otherwise, a version that has been replaced before is a stale page.
+    let dated_newer = newer && entry.modified.is_some();
+    if older || entry.was(version) && !dated_newer {
+        return Verdict::Nothing;
+    }
+    entry.supersede(version, item.modified);
+    Verdict::Announce { action: Action::Updated, late }
 }
 
 #[cfg(test)]

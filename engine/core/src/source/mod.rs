@@ -1,11 +1,260 @@
-//! What a source is: requests, field paths, identity; pacing and backoff.
+//! What a source is, as data: where to ask, what to send, how to read the answer.
+//!
+//! Contract: a [`SourceSpec`] is a constant. The source thread sends its requests within its
+//! [`pacing`] and gives each body to a detector, which reads it through [`SourceSpec::parse`].
+//! Owner: the source thread. Parsing reuses a [`Scratch`] and allocates only while its buffers
+//! grow to the size of the answers. A bad row is skipped and counted; an unusable answer is a
+//! [`ParseError`] that says where.
 
 pub mod backoff;
 pub mod exchange;
+mod json;
 pub mod pacing;
+mod when;
 
+pub use json::Scratch;
+
+use core::fmt;
+
+use crate::limits;
 use crate::model::Exchange;
 use crate::time::WallUs;
+
+/// How far an exchange stands behind an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Evidence {
+    /// Documented by the exchange for use by programs.
+    Official,
+    /// The exchange's own web pages use it; nothing is promised, and it may be forbidden.
+    Unofficial,
+}
+
+impl Evidence {
+    /// Spelling for configuration, status pages and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Evidence::Official => "official",
+            Evidence::Unofficial => "unofficial",
+        }
+    }
+}
+
+/// One page a source asks for again and again. All lists of a source share one seen set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListSpec {
+    /// Stable name within the source; the store keeps the baseline under it.
+    pub name: &'static str,
+    /// Path and query of the request, percent-encoded, from `/`.
+    pub target: &'static str,
+    /// Share of the source's requests, relative to the other lists' weights; at least 1.
+    pub weight: u16,
+}
+
+/// A source of announcements: everything about it that is not a decision of the operator.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceSpec {
+    /// Name in messages, store and metrics: `<exchange>.<endpoint>` (`binance.cms`).
+    pub name: &'static str,
+    /// Name of its configuration section, `[sources.NAME]`.
+    pub config_name: &'static str,
+    /// Whose announcements it brings.
+    pub exchange: Exchange,
+    /// How far the exchange stands behind it.
+    pub evidence: Evidence,
+    /// Scheme and authority, without a path.
+    pub base_url: &'static str,
+    /// Header fields beside `Host`, in the order they are sent. No `Accept-Encoding`: bodies
+    /// arrive plain.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Pages to ask for, at most [`limits::LISTS_PER_SOURCE`].
+    pub lists: &'static [ListSpec],
+    /// Whether `If-None-Match` with the last `ETag` of the list is answered 304.
+    pub conditional: bool,
+    /// Default budget and hard limit of requests for one local address.
+    pub pacing: pacing::Budget,
+    /// Reads one answer of any of the lists.
+    pub parse: ParseFn,
+    /// JSON keys whose scalar values carry no news (counters, badges): a body that differs from
+    /// the last one only there is unchanged.
+    pub noise: &'static [&'static str],
+}
+
+impl SourceSpec {
+    /// Position in [`SourceSpec::lists`] of the list called `name`.
+    #[must_use]
+    pub fn list_index(&self, name: &str) -> Option<usize> {
+        self.lists.iter().position(|list| list.name == name)
+    }
+}
+
+/// Reads the items of one answer in the order of the page, giving each to the callback. Works in
+/// place: `body` is scrambled afterwards. The callback is never called after an error.
+pub type ParseFn = fn(&mut Scratch, &mut [u8], &mut dyn FnMut(&Item<'_>)) -> Result<Parsed, ParseError>;
+
+/// One row of an answer, borrowed from the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item<'a> {
+    /// The exchange's identifier, not empty.
+    pub notice_id: ShortText,
+    /// The title as written, not blank, at most [`limits::TITLE_BYTES`].
+    pub title: &'a str,
+    /// Address of the notice.
+    pub link: Link<'a>,
+    /// The exchange's own category, empty when it gives none.
+    pub category: &'a str,
+    /// When the exchange says it was first published.
+    pub published: Option<WallUs>,
+    /// When the exchange says it was last changed or listed again.
+    pub modified: Option<WallUs>,
+    /// Fixed to the top of the page, whatever its age.
+    pub pinned: bool,
+}
+
+/// Address of a notice, assembled only when somebody needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link<'a> {
+    /// The source gives none.
+    None,
+    /// Given whole.
+    Whole(&'a str),
+    /// Prefix, identifier, suffix.
+    Built(&'static str, ShortText, &'static str),
+}
+
+impl Link<'_> {
+    /// The address; empty when there is none or it would pass [`limits::URL_BYTES`].
+    #[must_use]
+    pub fn to_url(&self) -> String {
+        let url = match self {
+            Link::None => String::new(),
+            Link::Whole(url) => (*url).to_owned(),
+            Link::Built(prefix, id, suffix) => [prefix, id.as_str(), suffix].concat(),
+        };
+        if url.len() <= limits::URL_BYTES { url } else { String::new() }
+    }
+}
+
+/// How much of an answer was usable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// Rows given to the callback.
+    pub rows: usize,
+    /// Rows without a usable identifier or title: the schema may have drifted.
+    pub skipped: usize,
+    /// Rows beyond [`limits::ITEMS_PER_RESPONSE`], not read.
+    pub beyond_limit: usize,
+}
+
+/// Why an answer is unusable as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// No bytes, or only white space.
+    Empty,
+    /// Markup where JSON was expected: a challenge, block or maintenance page.
+    Html,
+    /// Not JSON; the byte offset where reading stopped.
+    NotJson {
+        /// Offset in the body, or in the JSON text inside it.
+        offset: usize,
+    },
+    /// The exchange answered that it will not: its own code or message.
+    Refused(ShortText),
+    /// Something that every answer holds is absent or of another type.
+    Missing(&'static str),
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ParseError::Empty => f.write_str("the body is empty"),
+            ParseError::Html => f.write_str("the body is an HTML page, not JSON"),
+            ParseError::NotJson { offset } => write!(f, "not JSON at byte {offset}"),
+            ParseError::Refused(code) => write!(f, "the exchange refused: {code}"),
+            ParseError::Missing(path) => write!(f, "`{path}` is absent or of another type"),
+        }
+    }
+}
+
+impl core::error::Error for ParseError {}
+
+/// A text of at most [`limits::NOTICE_ID_BYTES`] bytes, kept in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ShortText {
+    len: u8,
+    bytes: [u8; limits::NOTICE_ID_BYTES],
+}
+
+const _: () = assert!(limits::NOTICE_ID_BYTES <= u8::MAX as usize);
+
+impl ShortText {
+    /// `text` whole; `None` when it is too long.
+    #[must_use]
+    pub fn new(text: &str) -> Option<ShortText> {
+        let mut bytes = [0; limits::NOTICE_ID_BYTES];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(ShortText { len: u8::try_from(text.len()).ok()?, bytes })
+    }
+
+    /// The beginning of `text`, cut at a character.
+    #[must_use]
+    pub fn cut(text: &str) -> ShortText {
+        let end = text.floor_char_boundary(limits::NOTICE_ID_BYTES);
+        text.get(..end).and_then(ShortText::new).unwrap_or(ShortText::EMPTY)
+    }
+
+    /// A number in decimal.
+    #[must_use]
+    pub fn decimal(mut number: u64) -> ShortText {
+        let mut digits = [0_u8; 20];
+        let mut at = digits.len();
+        for digit in digits.iter_mut().rev() {
+            // `number % 10` is below ten, so the cast keeps it whole.
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+            at -= 1;
+            if number == 0 {
+                break;
+            }
+        }
+        digits
+            .get(at..)
+            .and_then(|d| core::str::from_utf8(d).ok())
+            .and_then(ShortText::new)
+            .unwrap_or(ShortText::EMPTY)
+    }
+
+    /// No text.
+    pub const EMPTY: ShortText = ShortText { len: 0, bytes: [0; limits::NOTICE_ID_BYTES] };
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Only whole `str`s are ever stored, so the fallback is never taken.
+        self.bytes
+            .get(..usize::from(self.len))
+            .and_then(|bytes| core::str::from_utf8(bytes).ok())
+            .unwrap_or("")
+    }
+}
+
+impl Default for ShortText {
+    fn default() -> Self {
+        ShortText::EMPTY
+    }
+}
+
+impl fmt::Display for ShortText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for ShortText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
 
 /// How a source is doing: the feed's `source_status` states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,4 +295,28 @@ pub struct SourceStatus {
     pub last_poll: Option<WallUs>,
     /// When the newest item known was published.
     pub last_item: Option<WallUs>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_texts_hold_what_they_were_given() {
+        assert_eq!(ShortText::decimal(0).as_str(), "0");
+        assert_eq!(ShortText::decimal(6_618).as_str(), "6618");
+        assert_eq!(ShortText::decimal(u64::MAX).as_str(), u64::MAX.to_string());
+        let longest = "x".repeat(limits::NOTICE_ID_BYTES);
+        assert_eq!(ShortText::new(&longest).map(|t| t.to_string()), Some(longest.clone()));
+        assert_eq!(ShortText::new(&format!("{longest}x")), None);
+        assert_eq!(ShortText::cut(&"한".repeat(40)).as_str(), "한".repeat(32));
+    }
+
+    #[test]
+    fn links_are_bounded() {
+        let id = ShortText::decimal(7);
+        assert_eq!(Link::Built("https://a/", id, "?s").to_url(), "https://a/7?s");
+        assert_eq!(Link::Whole(&"u".repeat(limits::URL_BYTES + 1)).to_url(), "");
+        assert_eq!(Link::None.to_url(), "");
+    }
 }

@@ -1,0 +1,212 @@
+//! Reading JSON through simd-json's tape: a flat list of nodes, no tree, strings left in the body.
+//!
+//! Contract: [`Scratch`] keeps the tape and the parser's buffers from answer to answer, so that
+//! nothing is allocated once they have grown to the size of the answers. [`Json`] is a place in
+//! the tape; every step from it can fail quietly with `None`. Owner: one source thread. Never
+//! blocks.
+
+use simd_json::{Buffers, Node, StaticNode, Tape};
+
+use super::{ParseError, ShortText};
+use crate::limits;
+
+/// Buffers for parsing, reused from answer to answer.
+pub struct Scratch {
+    buffers: Buffers,
+    tape: Tape<'static>,
+    inner: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch {
+            buffers: Buffers::with_max_depth(0, limits::JSON_DEPTH),
+            tape: Tape(Vec::new()),
+            inner: Vec::new(),
+        }
+    }
+}
+
+impl core::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Scratch").finish_non_exhaustive()
+    }
+}
+
+impl Scratch {
+    /// Parses `body` and gives its root to `read`.
+    pub(super) fn document<T>(
+        &mut self,
+        body: &mut [u8],
+        read: impl FnOnce(Json<'_, '_>) -> Result<T, ParseError>,
+    ) -> Result<T, ParseError> {
+        parse(&mut self.buffers, &mut self.tape, body, read)
+    }
+
+    /// Parses `body`, lets `check` refuse its root, and gives the value under `key` to `read`,
+    /// whether it stands there as JSON or as a string that holds JSON.
+    pub(super) fn envelope<T>(
+        &mut self,
+        body: &mut [u8],
+        key: &'static str,
+        check: impl FnOnce(Json<'_, '_>) -> Result<(), ParseError>,
+        mut read: impl FnMut(Json<'_, '_>) -> Result<T, ParseError>,
+    ) -> Result<T, ParseError> {
+        let inner = &mut self.inner;
+        let outcome = parse(&mut self.buffers, &mut self.tape, body, |root| {
+            check(root)?;
+            let data = root.get(key).ok_or(ParseError::Missing(key))?;
+            match data.str() {
+                None => read(data).map(Some),
+                Some(text) => {
+                    inner.clear();
+                    inner.extend_from_slice(text.as_bytes());
+                    Ok(None)
+                }
+            }
+        })?;
+        match outcome {
+            Some(value) => Ok(value),
+            None => parse(&mut self.buffers, &mut self.tape, &mut self.inner, read),
+        }
+    }
+}
+
+fn parse<T>(
+    buffers: &mut Buffers,
+    spare: &mut Tape<'static>,
+    text: &mut [u8],
+    read: impl FnOnce(Json<'_, '_>) -> Result<T, ParseError>,
+) -> Result<T, ParseError> {
+    match text.iter().find(|b| !b.is_ascii_whitespace()) {
+        None => return Err(ParseError::Empty),
+        Some(b'<') => return Err(ParseError::Html),
+        Some(_) => {}
+    }
+    let mut tape = core::mem::replace(spare, Tape(Vec::new())).reset();
+    let result = match simd_json::fill_tape(text, buffers, &mut tape) {
+        Ok(()) => read(Json(&tape.0)),
+        Err(error) => Err(ParseError::NotJson { offset: error.index() }),
+    };
+    *spare = tape.reset();
+    result
+}
+
+/// A place in the tape: the first node is the value, those of its children follow.
+#[derive(Clone, Copy)]
+pub(super) struct Json<'t, 'a>(&'t [Node<'a>]);
+
+impl<'t, 'a> Json<'t, 'a> {
+    /// The value under `key`, when this is an object that has it.
+    pub(super) fn get(self, key: &str) -> Option<Json<'t, 'a>> {
+        self.entries().find_map(|(k, value)| (k == key).then_some(value))
+    }
+
+    /// Keys and values of an object; nothing for any other value.
+    pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, Json<'t, 'a>)> {
+        let mut rest = match self.0.split_first() {
+            Some((Node::Object { .. }, children)) => children,
+            _ => &[],
+        };
+        core::iter::from_fn(move || {
+            let (Node::String(key), values) = rest.split_first()? else { return None };
+            let (value, tail) = split_value(values)?;
+            rest = tail;
+            Some((*key, value))
+        })
+    }
+
+    /// Elements of an array; nothing for any other value.
+    pub(super) fn elements(self) -> impl Iterator<Item = Json<'t, 'a>> {
+        let mut rest = match self.0.split_first() {
+            Some((Node::Array { .. }, children)) => children,
+            _ => &[],
+        };
+        core::iter::from_fn(move || {
+            let (value, tail) = split_value(rest)?;
+            rest = tail;
+            Some(value)
+        })
+    }
+
+    /// Whether this is an array, or the `null` that some exchanges write for an empty one.
+    pub(super) fn is_list(self) -> bool {
+        matches!(self.0.first(), Some(Node::Array { .. } | Node::Static(StaticNode::Null)))
+    }
+
+    /// Whether this is an object.
+    pub(super) fn is_object(self) -> bool {
+        matches!(self.0.first(), Some(Node::Object { .. }))
+    }
+
+    /// A string.
+    pub(super) fn str(self) -> Option<&'a str> {
+        match self.0.first()? {
+            Node::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn bool(self) -> Option<bool> {
+        match self.0.first()? {
+            Node::Static(StaticNode::Bool(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// A whole number, also one written as a string or with a fraction of zero.
+    pub(super) fn integer(self) -> Option<i64> {
+        match self.0.first()? {
+            Node::Static(StaticNode::I64(value)) => Some(*value),
+            Node::Static(StaticNode::U64(value)) => i64::try_from(*value).ok(),
+            // Exact below 2^53; larger values are no times and no ids.
+            Node::Static(StaticNode::F64(value))
+                if value.trunc() == *value && value.abs() < 9_007_199_254_740_992.0 =>
+            {
+                Some(*value as i64)
+            }
+            Node::String(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// An identifier, written as a string or a whole number: not empty, no blanks or controls.
+    pub(super) fn identifier(self) -> Option<ShortText> {
+        match self.0.first()? {
+            Node::String(text) => {
+                let text = text.trim();
+                let odd = |c: char| c.is_whitespace() || c.is_control();
+                if text.is_empty() || text.contains(odd) { None } else { ShortText::new(text) }
+            }
+            _ => self.integer().and_then(|n| u64::try_from(n).ok()).map(ShortText::decimal),
+        }
+    }
+
+    /// A title: not blank, cut at [`limits::TITLE_BYTES`].
+    pub(super) fn title(self) -> Option<&'a str> {
+        let text = self.str()?;
+        let end = text.floor_char_boundary(limits::TITLE_BYTES);
+        text.get(..end).filter(|t| !t.trim().is_empty())
+    }
+
+    /// A string or number as text for an error message; empty for anything else.
+    pub(super) fn brief(self) -> ShortText {
+        match self.0.first() {
+            Some(Node::String(text)) => ShortText::cut(text),
+            _ => self
+                .integer()
+                .and_then(|n| u64::try_from(n).ok())
+                .map_or(ShortText::EMPTY, ShortText::decimal),
+        }
+    }
+}
+
+fn split_value<'t, 'a>(nodes: &'t [Node<'a>]) -> Option<(Json<'t, 'a>, &'t [Node<'a>])> {
+    let count = match nodes.first()? {
+        Node::Object { count, .. } | Node::Array { count, .. } => count.checked_add(1)?,
+        _ => 1,
+    };
+    let (value, rest) = nodes.split_at_checked(count)?;
+    Some((Json(value), rest))
+}
