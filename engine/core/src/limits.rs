@@ -13,6 +13,8 @@ pub const TITLE_BYTES: usize = 1_024;
 pub const TICKER_BYTES: usize = 32;
 /// Most tickers read out of one title.
 pub const TICKERS_PER_ANNOUNCEMENT: usize = 32;
+/// Most markets read out of one title: pairs, or every ticker with every quote.
+pub const MARKETS_PER_ANNOUNCEMENT: usize = 96;
 /// Longest notice address.
 pub const URL_BYTES: usize = 512;
 /// Longest source item identifier.

@@ -309,6 +309,8 @@ pub enum Lang {
     En,
     /// Korean.
     Ko,
+    /// Chinese.
+    Zh,
 }
 
 impl Lang {
@@ -318,6 +320,7 @@ impl Lang {
         match self {
             Lang::En => "en",
             Lang::Ko => "ko",
+            Lang::Zh => "zh",
         }
     }
 }

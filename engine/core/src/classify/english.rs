@@ -1,0 +1,158 @@
+//! The English rules, in the order they are tried.
+//!
+//! Contract: constants only; see [`super::rule`]. What a title is *about* goes before what it
+//! *does*: a postponed listing, a listing on Convert and a contest around a listing all use the
+//! listing's words.
+
+use super::lexicon::*;
+use super::rule::{Rule, Take};
+use crate::model::Exchange;
+use crate::model::ListingType::{FuturesDelisting, FuturesListing, NotListing, SpotDelisting, SpotListing};
+
+/// Contracts of any kind.
+const CONTRACT: u128 = PERP | FUTURES | DATED;
+/// Words that list in any market.
+const OPENS: u128 = LIST | LISTING | LAUNCH | ADD_SUPPORT | OPEN_TRADING;
+/// Words that list on the spot market.
+const LISTS: u128 = LIST | NEW_LISTING | OPEN_TRADING;
+/// Subjects that are not trading on an order book.
+const ASIDE: u128 = PRODUCT | PRODUCT_ACTS | CREDIT | YIELD | OPTIONS | COPY | PROMO | TAG;
+
+/// Tried top down; the first that applies decides.
+pub(super) const RULES: &[Rule] = &[
+    // ---- About a listing, or about several, but none itself ------------------------------------
+    Rule::new("en.postponed", NotListing, 99).when(POSTPONE),
+    Rule::new("en.roadmap", NotListing, 90).when(ROADMAP),
+    Rule::new("en.digest", NotListing, 95).when(DIGEST),
+    Rule::new("en.completed", NotListing, 90).when(DONE),
+    Rule::new("en.stock_desk", NotListing, 90).when(STOCK_DESK).unless(PERP),
+    Rule::new("en.asset_tag", NotListing, 99).when(TAG).unless(LISTS),
+    Rule::new("en.product", NotListing, 97).when(PRODUCT).unless(PERP | INTRODUCING),
+    // ---- Derivatives ---------------------------------------------------------------------------
+    Rule::new("en.conversion", NotListing, 85).when(CONVERSION).unless(FOR_SPOT),
+    Rule::new("en.spot_with_conversion", SpotListing, 97)
+        .when(CONVERSION)
+        .when(FOR_SPOT)
+        .when(LISTS)
+        .take(Take::After(LISTS)),
+    Rule::new("en.contract_terms", NotListing, 95).when(TERMS),
+    Rule::new("en.futures_delisting", FuturesDelisting, 99)
+        .when(CONTRACT)
+        .when(DELIST | END_TRADING)
+        .unless(COPY | FOR_SPOT)
+        .take(Take::ListAfter(DELIST | END_TRADING)),
+    Rule::new("en.dated_contract", FuturesListing, 80)
+        .when(DATED)
+        .when(OPENS | ADD)
+        .unless(OPTIONS | PROMO)
+        .take(Take::After(LAUNCH | LIST | ADD))
+        .named(),
+    Rule::new("en.dated_roll", NotListing, 75).when(DATED),
+    Rule::new("en.perpetual", FuturesListing, 99)
+        .when(PERP)
+        .when(OPENS | ADD | AVAILABLE)
+        .unless(PROMO)
+        .take(Take::After(LAUNCH | LIST | LISTING | ADD_SUPPORT | ADD)),
+    Rule::new("en.perpetual_promoted", FuturesListing, 90)
+        .when(PERP)
+        .when(NEW_LISTING | LAUNCH | LIST)
+        .take(Take::ListAfter(NEW_LISTING | LAUNCH | LIST))
+        .named(),
+    Rule::new("en.alpha_and_futures", FuturesListing, 70)
+        .when(ALPHA_AND_FUTURES)
+        .take(Take::After(0))
+        .named(),
+    Rule::new("en.futures", FuturesListing, 97)
+        .when(FUTURES)
+        .when(LIST | LAUNCH | AVAILABLE | NEW_LISTING)
+        .unless(PROMO | OPTIONS | COPY | FOR_SPOT)
+        .take(Take::After(LAUNCH | LIST | NEW_LISTING))
+        .named(),
+    Rule::new("en.futures_supported", FuturesListing, 90)
+        .only(&[Exchange::Gate, Exchange::Htx])
+        .when(FUTURES)
+        .when(SUPPORTS)
+        .unless(PROMO)
+        .take(Take::After(SUPPORTS))
+        .named(),
+    // ---- Other products of the exchange --------------------------------------------------------
+    Rule::new("en.bots", NotListing, 97).when(BOTS).unless(NEW_PAIRS),
+    Rule::new("en.margin", NotListing, 98).when(MARGIN).unless(FOR_SPOT),
+    Rule::new("en.margin_pairs", NotListing, 98).when(MARGIN).unless(LISTS),
+    Rule::new("en.product_acts", NotListing, 97).when(PRODUCT_ACTS),
+    Rule::new("en.otc", NotListing, 80).when(OTC),
+    Rule::new("en.alpha", NotListing, 95).when(ALPHA).unless(LISTS),
+    // ---- Spot delistings -----------------------------------------------------------------------
+    Rule::new("en.spot_delisting", SpotDelisting, 99)
+        .when(DELIST)
+        .unless(CREDIT | COPY | OPTIONS)
+        .take(Take::ListAfter(DELIST)),
+    Rule::new("en.end_of_trading", SpotDelisting, 96).when(END_TRADING).take(Take::After(END_TRADING)),
+    Rule::new("en.pair_removal", SpotDelisting, 75)
+        .when(REMOVE)
+        .when(PAIRS)
+        .unless(CREDIT)
+        .take(Take::Pairs(0)),
+    // ---- Spot listings -------------------------------------------------------------------------
+    Rule::new("en.launchpool", SpotListing, 70)
+        .when(INTRODUCING)
+        .when(LAUNCHPOOL)
+        .take(Take::After(INTRODUCING)),
+    Rule::new("en.market_support", SpotListing, 99).when(MARKET_SUPPORT).take(Take::After(MARKET_SUPPORT)),
+    Rule::new("en.spot_goes_live", SpotListing, 98).when(GO_LIVE).when(SPOT).take(Take::After(0)).named(),
+    Rule::new("en.asset_support", SpotListing, 98)
+        .only(&[Exchange::Coinbase, Exchange::Kraken, Exchange::CryptoCom])
+        .when(ADD_SUPPORT)
+        .take(Take::After(ADD_SUPPORT))
+        .named(),
+    Rule::new("en.listing", SpotListing, 99)
+        .when(LIST | OPEN_TRADING)
+        .unless(ASIDE)
+        .take(Take::After(LIST | OPEN_TRADING)),
+    Rule::new("en.new_listing", SpotListing, 97)
+        .when(NEW_LISTING)
+        .unless(ASIDE)
+        .take(Take::After(NEW_LISTING)),
+    // A listing whose title also advertises something must name its asset.
+    Rule::new("en.listing_promoted", SpotListing, 95)
+        .when(LIST | OPEN_TRADING)
+        .unless(PRODUCT | PRODUCT_ACTS | COPY | TAG | OPTIONS)
+        .take(Take::ListAfter(LIST | OPEN_TRADING))
+        .named(),
+    Rule::new("en.new_listing_promoted", SpotListing, 90)
+        .when(NEW_LISTING)
+        .unless(PRODUCT | PRODUCT_ACTS | CREDIT | YIELD | OPTIONS | COPY | TAG)
+        .take(Take::ListAfter(NEW_LISTING))
+        .named(),
+    Rule::new("en.new_pairs", SpotListing, 70).when(NEW_PAIRS).unless(PROMO).take(Take::Pairs(0)),
+    Rule::new("en.pair_addition", SpotListing, 75)
+        .when(ADD)
+        .when(PAIRS)
+        .unless(CREDIT | COPY)
+        .take(Take::Pairs(PAIRS_FOR)),
+    Rule::new("en.fork_markets", SpotListing, 95).when(ADD).when(MARKETS).take(Take::ListAfter(ADD)).named(),
+    Rule::new("en.bare_addition", SpotListing, 95).when(ADD).take(Take::Rest(ADD)).named(),
+    Rule::new("en.available_for_trading", SpotListing, 93)
+        .only(&[Exchange::Kraken, Exchange::CryptoCom, Exchange::Coinbase, Exchange::Bingx])
+        .when(FOR_TRADING)
+        .unless(ASIDE)
+        .take(Take::After(0))
+        .named(),
+    Rule::new("en.spot_supported", SpotListing, 90)
+        .only(&[Exchange::Htx, Exchange::Gate])
+        .when(SUPPORTS)
+        .when(FOR_SPOT)
+        .unless(ASIDE | WALLET)
+        .take(Take::After(SUPPORTS))
+        .named(),
+    Rule::new("en.commence_trading", SpotListing, 90)
+        .only(&[Exchange::Gate])
+        .when(COMMENCE)
+        .unless(ASIDE)
+        .take(Take::After(COMMENCE))
+        .named(),
+    Rule::new("en.side_market_to_spot", SpotListing, 85).when(TO_SPOT).take(Take::After(0)).named(),
+];
+
+/// What is left: no rule speaks of a listing.
+pub(super) const OTHERWISE: Rule = Rule::new("en.other", NotListing, 95);
