@@ -76,6 +76,7 @@ pub(super) const RULES: &[Rule] = &[
         .take(Take::After(SUPPORTS))
         .named(),
     // ---- Other products of the exchange --------------------------------------------------------
+    Rule::new("en.bots", NotListing, 97).when(BOTS_ONLY).unless(PERP),
     Rule::new("en.bots", NotListing, 97).when(BOTS).unless(NEW_PAIRS),
     Rule::new("en.margin", NotListing, 98).when(MARGIN).unless(FOR_SPOT),
     Rule::new("en.margin_pairs", NotListing, 98).when(MARGIN).unless(LISTS),
@@ -97,8 +98,16 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("en.launchpool", SpotListing, 70)
         .when(INTRODUCING)
         .when(LAUNCHPOOL)
+        .when(FARM)
+        .take(Take::ListAfter(FARM))
+        .named(),
+    Rule::new("en.launchpool", SpotListing, 70)
+        .when(INTRODUCING)
+        .when(LAUNCHPOOL)
         .take(Take::After(INTRODUCING)),
-    Rule::new("en.market_support", SpotListing, 99).when(MARKET_SUPPORT).take(Take::After(MARKET_SUPPORT)),
+    Rule::new("en.market_support", SpotListing, 99)
+        .when(MARKET_SUPPORT)
+        .take(Take::WithMarkets(MARKET_SUPPORT)),
     Rule::new("en.spot_goes_live", SpotListing, 98).when(GO_LIVE).when(SPOT).take(Take::After(0)).named(),
     Rule::new("en.asset_support", SpotListing, 98)
         .only(&[Exchange::Coinbase, Exchange::Kraken, Exchange::CryptoCom])

@@ -57,9 +57,32 @@ fn decide(signals: &Signals) -> Verdict {
     }
 }
 
-/// Reads symbols and the markets each of them gets.
-fn read(text: &str) -> Found {
-    let mut reader = Reader { found: Found::default(), waiting: 0, front: Quotes::default() };
+/// Reads symbols and the markets each of them gets, in Upbit's Korean or English form.
+pub(super) fn read(text: &str) -> Found {
+    let found = read_groups(text, Found::default());
+    if found.is_empty() { read_groups(text, bare(text)) } else { found }
+}
+
+/// Symbols outside parentheses: an English title's list, or after a Korean name (`가나 GN 원화 마켓`).
+fn bare(text: &str) -> Found {
+    if text.is_ascii() {
+        return tickers::bare_list(text, Naming::Spot, false, false);
+    }
+    let mut found = Found::default();
+    let mut name_before = false;
+    for word in text.split_whitespace() {
+        let symbol = tickers::symbol(word.trim_end_matches(','), Naming::Spot);
+        if let Some(symbol) = symbol.filter(|s| name_before && !QUOTES.contains(&s.base)) {
+            found.keep(symbol);
+        }
+        name_before = word.ends_with(|c: char| ('가'..='힣').contains(&c)) && !word.ends_with("마켓");
+    }
+    found
+}
+
+/// Reads the parentheses of `text` and the markets named between them; `found` waits for markets.
+fn read_groups(text: &str, found: Found) -> Found {
+    let mut reader = Reader { found, waiting: 0, front: Quotes::default() };
     let mut rest = text;
     // The text between parentheses may itself say "BTC, USDT 마켓".
     while let Some(open) = rest.find('(') {
@@ -203,6 +226,9 @@ mod tests {
             ),
             ("가나(리플)(XRP) 거래지원 종료 안내 (7/3 15:00)", "XRP "),
             ("네오, 리스크 원화 마켓 오픈", " "),
+            ("가나 GN, 다라 DR 원화 마켓 추가", "GN,DR GN/KRW,DR/KRW"),
+            (" AAA, BBB (USDT Market)", "AAA,BBB AAA/USDT,BBB/USDT"),
+            (" Gana(GN)(KRW, BTC market), Dara(DR)(USDT market)", "GN,DR GN/KRW,GN/BTC,DR/USDT"),
         ];
         for (title, expected) in rows {
             assert_eq!(show(title), expected, "{title}");

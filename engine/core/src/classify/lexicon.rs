@@ -70,6 +70,8 @@ lexicon! {
     COIN_MARGINED = ["coin-m", "coin-margined", "coin-ⓜ", "coin margined"];
     /// The spot market.
     SPOT = ["spot"];
+    /// Contracts margined in a stablecoin.
+    DOLLAR_MARGINED = ["usdⓈ-m", "usdⓈ-margined", "usds-m", "usdt-m", "usdt-margined", "usdc-margined", "busd-margined"];
     /// Named markets of one asset.
     PAIRS = ["trading pair", "trading pairs", "trading pair(s)", "spot pair", "spot pairs"];
     /// Markets that the title does not name.
@@ -106,12 +108,16 @@ lexicon! {
     YIELD = ["locked products", "special offer", "staking", "savings", "apr", "apy", "soft staking"];
     /// Options.
     OPTIONS = ["options", "daily options"];
-    /// Automatic trading.
-    BOTS = ["trading bot", "trading bots", "spot bot", "grid", "grid trading", "dca bot", "futures bot"];
+    /// Automatic trading, beside other news or alone.
+    BOTS = ["trading bot", "trading bots"];
+    /// Automatic trading and nothing else.
+    BOTS_ONLY = ["spot bot", "grid", "dca bot", "futures bot", "futures grid"];
     /// Following other traders.
     COPY = ["copy trading", "copy trade"];
     /// A way to get tokens that ends in a listing.
     LAUNCHPOOL = ["launchpool", "launchpad", "megadrop", "hodler airdrops", "token sale"];
+    /// What is farmed there follows.
+    FARM = ["farm"];
     /// The first notice of such a listing.
     INTRODUCING = ["introducing", "introduces"];
     /// Coinbase's list of candidates.

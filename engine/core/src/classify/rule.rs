@@ -4,7 +4,8 @@
 //! Contract: constants and pure functions. Rules of one language form a list; the first that
 //! applies decides. A rule may also demand that symbols are found, or that the title names none.
 
-use super::lexicon::COIN_MARGINED;
+use super::korean;
+use super::lexicon::{COIN_MARGINED, DOLLAR_MARGINED};
 use super::signals::{Set, Signals};
 use super::tickers::{self, Found, Naming};
 use crate::model::{Exchange, ExchangeSet, ListingType};
@@ -20,6 +21,8 @@ pub(super) enum Take {
     ListAfter(Set),
     /// A bare list that fills the rest of the title.
     Rest(Set),
+    /// After the first of these signals, with the markets named in parentheses, as Upbit writes.
+    WithMarkets(Set),
     /// Bases of the pairs named, or else the list after these signals.
     Pairs(Set),
 }
@@ -121,7 +124,9 @@ impl Rule {
     fn read(&self, exchange: Exchange, text: &str, signals: &Signals) -> Found {
         let naming = match self.kind() {
             Kind::Spot => Naming::Spot,
-            Kind::Contract if signals.has(COIN_MARGINED) => Naming::CoinMargined,
+            Kind::Contract if signals.has(COIN_MARGINED) && !signals.has(DOLLAR_MARGINED) => {
+                Naming::CoinMargined
+            }
             Kind::Contract => Naming::Contract,
         };
         let after = |anchor| signals.end_of_first(anchor).and_then(|at| text.get(at..));
@@ -145,6 +150,7 @@ impl Rule {
             }
             Take::Rest(anchor) => after(anchor)
                 .map_or_else(Found::default, |rest| tickers::bare_list(rest, naming, false, true)),
+            Take::WithMarkets(anchor) => korean::read(after(anchor).unwrap_or(text)),
             Take::Pairs(anchor) => first_found(&[
                 &|| tickers::pairs(text),
                 &|| tickers::parenthesised(text, naming, false),
