@@ -3,6 +3,7 @@
 pub mod dial;
 pub mod dns;
 pub mod http;
+pub mod echo;
 pub mod stream;
 pub mod tls;
 pub mod url;
