@@ -11,17 +11,19 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use tocsin_core::http1::request::{HeadReader, RequestHead};
 use tocsin_core::limits;
+use tocsin_core::time::Mono;
 use tocsin_core::ws::frame::{write_close, write_frame};
 use tocsin_core::ws::handshake::{check_upgrade, write_switching_protocols};
 use tocsin_core::ws::{Event, Opcode, Role, Session, SessionLimits};
 
 use super::Stream;
+use crate::os::clock;
 
 /// Most bytes taken off a connection in one read.
 pub const READ_BYTES: usize = 64 * 1_024;
@@ -110,7 +112,7 @@ impl EchoServer {
     /// `poll` failed, or the listener did for another reason than a lack of descriptors.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1_024);
-        let mut last_sweep = Instant::now();
+        let mut last_sweep = clock::mono();
         while !self.stop.asked.load(Ordering::Acquire) {
             let wait = if self.unfinished.is_empty() { SWEEP_PERIOD } else { Duration::ZERO };
             match self.poll.poll(&mut events, Some(wait)) {
@@ -127,8 +129,8 @@ impl EchoServer {
                     Token(index) => self.turn(index),
                 }
             }
-            let now = Instant::now();
-            if now.duration_since(last_sweep) >= SWEEP_PERIOD {
+            let now = clock::mono();
+            if now.since(last_sweep) >= SWEEP_PERIOD {
                 last_sweep = now;
                 self.sweep(now);
             }
@@ -187,7 +189,7 @@ impl EchoServer {
         }
     }
 
-    fn sweep(&mut self, now: Instant) {
+    fn sweep(&mut self, now: Mono) {
         for index in 0..self.connections.len() {
             let late = |c: &Connection| c.deadline.is_some_and(|deadline| now >= deadline);
             if self.connections.get(index).and_then(Option::as_ref).is_some_and(late) {
@@ -227,7 +229,7 @@ struct Connection {
     phase: Phase,
     output: Vec<u8>,
     sent: usize,
-    deadline: Option<Instant>,
+    deadline: Option<Mono>,
 }
 
 impl Connection {
@@ -237,7 +239,7 @@ impl Connection {
             phase: Phase::Handshake { head: Vec::new(), reader: HeadReader::new() },
             output: Vec::new(),
             sent: 0,
-            deadline: Some(Instant::now() + limits::HANDSHAKE_TIMEOUT),
+            deadline: Some(clock::mono() + limits::HANDSHAKE_TIMEOUT),
         }
     }
 
@@ -327,7 +329,7 @@ impl Connection {
 
     fn end(&mut self) {
         self.phase = Phase::Ending;
-        self.deadline = Some(Instant::now() + limits::CLOSE_TIMEOUT);
+        self.deadline = Some(clock::mono() + limits::CLOSE_TIMEOUT);
     }
 }
 

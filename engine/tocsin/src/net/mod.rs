@@ -2,8 +2,8 @@
 
 pub mod dial;
 pub mod dns;
-pub mod http;
 pub mod echo;
+pub mod http;
 pub mod stream;
 pub mod tls;
 pub mod url;
