@@ -174,6 +174,14 @@ pub const KEY_LABEL_BYTES: usize = 256;
 pub const KEY_CONNECTIONS: u32 = 65_535;
 /// Most announcements one history query answers.
 pub const HISTORY_PER_QUERY: usize = 1_000;
+/// Rows the journal thread commits in one transaction: a few milliseconds of disk.
+pub const JOURNAL_ROWS_PER_COMMIT: usize = 1_024;
+/// Rows the journal thread holds while the disk refuses them; beyond it they wait in the rings, and
+/// announcements in shared memory.
+pub const JOURNAL_BACKLOG: usize = 16_384;
+/// Announcements committed before their dispatch was known, looked at again; the oldest is given
+/// up first.
+pub const JOURNAL_AWAITING_DISPATCH: usize = 1_024;
 /// Distinct rule and source names read back from disk.
 pub const INTERNED_NAMES: usize = 1_024;
 /// Longest of them.

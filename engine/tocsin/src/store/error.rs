@@ -89,17 +89,16 @@ impl StoreError {
         }
     }
 
-    /// Whether the same operation can succeed later without anyone changing the request.
+    /// Whether what was to be stored is at fault, so that trying again is of no use.
     #[must_use]
-    pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            StoreError::Io { .. }
-                | StoreError::DiskFull { .. }
-                | StoreError::ReadOnly { .. }
-                | StoreError::Permission { .. }
-                | StoreError::Sqlite { .. }
-        )
+    pub fn blames_row(&self) -> bool {
+        let StoreError::Sqlite { error, .. } = self else { return false };
+        match error.sqlite_error_code() {
+            None => matches!(error, rusqlite::Error::ToSqlConversionFailure(_)),
+            Some(code) => {
+                matches!(code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
+            }
+        }
     }
 }
 

@@ -75,7 +75,8 @@ impl Store {
     }
 }
 
-/// Inserts a row; one that is there stays as it is. Whether it was new.
+/// Inserts a row; one that is there stays as it is, but for a dispatch time it lacks. Whether it
+/// was new.
 pub(super) fn insert(
     connection: &Connection,
     a: &Announcement,
@@ -109,16 +110,20 @@ pub(super) fn insert(
         a.effective_at.map(|at| at.0),
         dispatched.map(|at| at.0),
     ])?;
+    if let (0, Some(at)) = (changed, dispatched) {
+        set_dispatched(connection, a.position, at)?;
+    }
     Ok(changed == 1)
 }
 
-/// Fills in when a row was dispatched.
+/// Fills in when a row was dispatched, once.
 pub(super) fn set_dispatched(
     connection: &Connection,
     position: FeedPosition,
     at: WallUs,
 ) -> rusqlite::Result<()> {
-    let sql = "UPDATE announcements SET dispatched_us = ?3 WHERE epoch = ?1 AND seq = ?2";
+    let sql =
+        "UPDATE announcements SET dispatched_us = coalesce(dispatched_us, ?3) WHERE epoch = ?1 AND seq = ?2";
     connection.prepare_cached(sql)?.execute(params![position.epoch, position.seq, at.0]).map(drop)
 }
 

@@ -108,7 +108,7 @@ impl Store {
         let place =
             Place::on(shm_dir, data_dir).map_err(|error| StoreError::io("resolving", data_dir, error))?;
         let mut store = Store { connection, path, place, _lock: lock };
-        store.ask(seen::prune)?;
+        store.prune_seen()?;
         store.recover()?;
         Ok(store)
     }
@@ -174,6 +174,14 @@ impl Store {
         apply(&mut self.connection).map_err(|error| StoreError::sqlite(&self.path, error))
     }
 
+    /// Forgets the oldest seen items beyond [`tocsin_core::limits::SEEN_STORED`] of each source.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn prune_seen(&mut self) -> Result<usize, StoreError> {
+        self.ask(seen::prune)
+    }
+
     /// Where the shared-memory journals of this data directory are made.
     #[must_use]
     pub fn place(&self) -> &Place {
@@ -186,6 +194,13 @@ impl Store {
     /// The disk's.
     pub fn reader(&self) -> Result<Reader, StoreError> {
         Ok(Reader { connection: schema::open_reader(&self.path)?, path: self.path.clone() })
+    }
+
+    /// Lets the database grow by `pages` and no further: a full disk for tests.
+    #[cfg(test)]
+    pub(crate) fn set_free_pages(&self, pages: i64) {
+        let used: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        self.connection.pragma_update_and_check(None, "max_page_count", used + pages, |_| Ok(())).unwrap();
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {

@@ -156,8 +156,8 @@ mod tests {
         let rows: Vec<_> = (0..limits::SEEN_STORED + 10).map(|i| seen("a.x", i, 0)).collect();
         store.commit(&rows.iter().map(Row::Seen).collect::<Vec<_>>()).unwrap();
         store.commit(&[Row::Seen(&seen("b.x", 1, 0))]).unwrap();
-        assert_eq!(store.ask(prune).unwrap(), 10);
-        assert_eq!(store.ask(prune).unwrap(), 0);
+        assert_eq!(store.prune_seen().unwrap(), 10);
+        assert_eq!(store.prune_seen().unwrap(), 0);
         let kept = store.load_seen("a.x").unwrap();
         assert_eq!(kept.len(), limits::SEEN_ITEMS);
         assert_eq!(kept.last(), rows.last());

@@ -104,6 +104,25 @@ impl Mapping {
         unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(at).cast()) }
     }
 
+    /// A copy of `len` bytes (at most [`CAPACITY`]) from `position`, which is before the end of the
+    /// valid bytes and not released: the writer leaves those alone.
+    fn get(&self, position: u64, len: usize) -> Vec<u8> {
+        let len = len.min(CAPACITY);
+        let at = ring_offset(position);
+        let head = len.min(CAPACITY - at);
+        let mut bytes = vec![0; len];
+        let (to_head, to_tail) = bytes.split_at_mut(head);
+        // SAFETY: at + head <= CAPACITY and len - head <= at, so both copies stay in the ring; the
+        // target is a fresh vector. Bytes between committed and end are written before `end` moves
+        // (release) and read after it is seen (acquire); only the journal thread moves `committed`.
+        unsafe {
+            let ring = self.base.as_ptr().add(HEADER_BYTES);
+            core::ptr::copy_nonoverlapping(ring.add(at), to_head.as_mut_ptr(), to_head.len());
+            core::ptr::copy_nonoverlapping(ring, to_tail.as_mut_ptr(), to_tail.len());
+        }
+        bytes
+    }
+
     /// Copies `bytes` to `position` of the ring, in two parts where it wraps.
     ///
     /// # Safety
@@ -198,6 +217,30 @@ impl Committer {
         self.mapping.committed().fetch_max(position, Ordering::AcqRel);
     }
 
+    /// What was appended up to `until` and not released, oldest first, with the end of each record.
+    /// Reads the journal itself, so that what never came through a ring is found too. Allocates.
+    #[must_use]
+    pub fn unreleased(&self, until: u64) -> Vec<(Announcement, u64)> {
+        let end = self.mapping.end().load(Ordering::Acquire).min(until);
+        let mut position = self.mapping.committed().load(Ordering::Acquire);
+        let mut found = Vec::new();
+        while position < end {
+            let Some((announcement, next)) = read_record(|at, len| self.mapping.get(at, len), position, end)
+            else {
+                break;
+            };
+            found.push((announcement, next));
+            position = next;
+        }
+        found
+    }
+
+    /// Where the valid bytes end now.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.mapping.end().load(Ordering::Acquire)
+    }
+
     /// Bytes appended and not yet released.
     #[must_use]
     pub fn backlog_bytes(&self) -> u64 {
@@ -257,7 +300,7 @@ pub fn scan(file: &[u8]) -> Scan {
         return Scan { damage: Some("impossible positions"), ..found };
     }
     while position < end {
-        match read_record(ring, position, end) {
+        match read_record(|at, len| copy_out(ring, at, len), position, end) {
             Some((announcement, next)) => {
                 found.announcements.push(announcement);
                 position = next;
@@ -271,8 +314,13 @@ pub fn scan(file: &[u8]) -> Scan {
     found
 }
 
-fn read_record(ring: &[u8], position: u64, end: u64) -> Option<(Announcement, u64)> {
-    let sums: [u8; 8] = copy_out(ring, position, 8).try_into().ok()?;
+/// The record at `position`, if it is whole and ends by `end`. `bytes(position, len)` reads the ring.
+fn read_record(
+    bytes: impl Fn(u64, usize) -> Vec<u8>,
+    position: u64,
+    end: u64,
+) -> Option<(Announcement, u64)> {
+    let sums: [u8; 8] = bytes(position, 8).try_into().ok()?;
     let sums = u64::from_le_bytes(sums);
     let (length, crc) = (sums & u64::from(u32::MAX), sums >> 32);
     if length > limits::SHM_RECORD_BYTES as u64 {
@@ -282,7 +330,7 @@ fn read_record(ring: &[u8], position: u64, end: u64) -> Option<(Announcement, u6
     if next > end {
         return None;
     }
-    let checked = copy_out(ring, position + 8, usize::try_from(length).ok()? + 8);
+    let checked = bytes(position.checked_add(8)?, usize::try_from(length).ok()? + 8);
     if u64::from(crc32c(&checked)) != crc {
         return None;
     }
@@ -326,6 +374,8 @@ mod tests {
         committer.release(ends[0]);
         let found = scan(&bytes_of(&file));
         assert_eq!(found.announcements, [announcement(1, 2), announcement(1, 3)]);
+        assert_eq!(committer.unreleased(ends[1]), [(announcement(1, 2), ends[1])]);
+        assert_eq!(committer.unreleased(u64::MAX).len(), 2);
         assert_eq!(found.damage, None);
         committer.release(u64::MAX);
         assert_eq!(scan(&bytes_of(&file)), Scan::default());
@@ -387,6 +437,8 @@ mod tests {
             }
             let found = scan(&bytes_of(&file));
             prop_assert_eq!(&found.announcements[..], &list[released..]);
+            let live: Vec<_> = committer.unreleased(u64::MAX).into_iter().map(|(a, _)| a).collect();
+            prop_assert_eq!(&live, &found.announcements);
             prop_assert_eq!(found.damage, None);
         }
 

@@ -4,6 +4,8 @@
 //! it next has something to do. [`run_loop`] turns it into a thread; tests and the simulator call
 //! `step` themselves.
 
+pub mod journal;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
