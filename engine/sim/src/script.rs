@@ -43,7 +43,7 @@ pub struct Event {
 
 /// What can be done to an exchange: each is a method of [`SimExchange`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "action", rename_all = "snake_case")]
+#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
 #[allow(missing_docs, reason = "the fields are the arguments of the method named alike")]
 pub enum Action {
     /// Publish this notice.

@@ -1,0 +1,8 @@
+//! The simulated exchanges seen by a client of their own, over real loopback sockets.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod client;
+mod faults;
+mod program;
+mod shapes;
