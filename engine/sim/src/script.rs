@@ -104,11 +104,11 @@ pub enum Action {
         #[serde(default)]
         requests: Option<u32>,
     },
-    ClearFault,
+    ClearFault {},
     Certificate {
         change: CertChange,
     },
-    DropConnections,
+    DropConnections {},
     CloseAfter {
         answers: Option<u32>,
     },
@@ -117,7 +117,7 @@ pub enum Action {
         path_prefix: String,
         file: std::path::PathBuf,
     },
-    StopServing,
+    StopServing {},
 }
 
 impl Script {
@@ -186,15 +186,15 @@ impl Action {
             Action::Framing { framing } => sim.set_framing(framing),
             Action::Fault { fault, requests: None } => sim.set_fault(fault.clone()),
             Action::Fault { fault, requests: Some(n) } => sim.fault_next(*n, fault.clone()),
-            Action::ClearFault => sim.clear_fault(),
+            Action::ClearFault {} => sim.clear_fault(),
             Action::Certificate { change } => sim.set_certificate(*change)?,
-            Action::DropConnections => sim.drop_connections(),
+            Action::DropConnections {} => sim.drop_connections(),
             Action::CloseAfter { answers } => sim.close_after(*answers),
             Action::ServeFile { path_prefix, file } => {
                 let bytes = std::fs::read(file).map_err(|e| SimError::File(file.clone(), e))?;
                 sim.serve_bytes(path_prefix, Arc::<[u8]>::from(bytes));
             }
-            Action::StopServing => sim.stop_serving(),
+            Action::StopServing {} => sim.stop_serving(),
         }
         Ok(json!({ "done": true }))
     }
