@@ -38,6 +38,16 @@ pub struct Budget {
     pub marks: Option<Marks>,
 }
 
+impl Budget {
+    /// The same with another mean. Towards an exchange the peak stays and caps the mean; a server
+    /// of the operator's own (`own_server`) is asked as often as he says.
+    #[must_use]
+    pub fn with_rate(self, requests_per_second: f64, own_server: bool) -> Budget {
+        let least = if own_server { requests_per_second } else { 0.0 };
+        Budget { requests_per_second, peak_per_second: self.peak_per_second.max(least), ..self }
+    }
+}
+
 /// How a budget is spread over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -220,4 +230,208 @@ fn sane(per_second: f64) -> f64 {
 /// Requests a second as an integer, rounded down so that rounding never adds a request.
 fn nano(per_second: f64) -> u64 {
     (per_second * 1e9) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::source::exchange;
+    use crate::time::WallUs;
+
+    /// A wall clock minute long past any mark, so that runs start between windows.
+    const START: WallUs = WallUs(1_790_000_100_000_000);
+    const SECOND: u64 = 1_000_000_000;
+    const BUDGET: Budget = Budget {
+        requests_per_second: 0.4,
+        peak_per_second: 2.0,
+        marks: Some(Marks { every_secs: 300, lead_secs: 2, length_secs: 35, share: 0.95 }),
+    };
+
+    fn at(mono: u64, wall_offset_us: i64) -> Now {
+        let us = i64::try_from(mono / 1_000).unwrap();
+        Now { mono: Mono(mono), wall: WallUs(START.0 + us + wall_offset_us) }
+    }
+
+    /// Instants at which requests leave when every wait is kept exactly.
+    fn sends(pacer: &mut Pacer, secs: u64) -> Vec<u64> {
+        let (mut mono, mut sent) = (0, Vec::new());
+        while mono < secs * SECOND {
+            match pacer.poll(at(mono, 0)) {
+                Pace::Send { .. } => sent.push(mono),
+                Pace::Wait(until) => {
+                    assert!(until.0 > mono, "a wait always ends later");
+                    mono = until.0;
+                }
+            }
+        }
+        sent
+    }
+
+    /// Both limits, on what was really sent.
+    fn check_limits(sent: &[u64], budget: &Budget) {
+        let least_gap = (1e9 / budget.peak_per_second) as u64 - 1;
+        assert!(sent.windows(2).all(|w| w[1] - w[0] >= least_gap), "closer than the peak allows");
+        let mean = budget.requests_per_second.min(budget.peak_per_second);
+        let most = (mean * f64::from(ACCOUNTING_PERIOD_SECS)).ceil() as usize;
+        let period = u64::from(ACCOUNTING_PERIOD_SECS) * SECOND;
+        for (first, start) in sent.iter().enumerate() {
+            let within = sent[first..].partition_point(|t| *t < start + period);
+            assert!(within <= most, "{within} requests within the period, {most} allowed");
+        }
+    }
+
+    fn mean_delay_secs(sent: &[u64], publications: &[u64]) -> f64 {
+        let delays = publications.iter().filter_map(|published| {
+            let next = sent.get(sent.partition_point(|t| t < published))?;
+            Some((next - published) as f64 / 1e9)
+        });
+        let (count, sum) = delays.fold((0.0, 0.0), |(n, sum), d| (n + 1.0, sum + d));
+        sum / count
+    }
+
+    /// Evenly distributed numbers, the same in every run.
+    fn spread(count: u64, below: u64) -> impl Iterator<Item = u64> {
+        (0..count)
+            .map(move |i| (u128::from(i * 0x9e37_79b9 % 0x1_0000_0000) * u128::from(below) >> 32) as u64)
+    }
+
+    fn uniform(secs: u64) -> Vec<u64> {
+        spread(20_000, secs * SECOND).collect()
+    }
+
+    /// Within 30 s after a five-minute mark, over many hours.
+    fn clustered(secs: u64) -> Vec<u64> {
+        let first_mark = 300 - START.secs().rem_euclid(300) as u64;
+        let marks = (secs - 600) / 300;
+        let after = spread(20_000, 30 * SECOND);
+        after.zip(0..).map(|(after, i)| (first_mark + i % marks * 300) * SECOND + after).collect()
+    }
+
+    #[test]
+    fn clustering_pays_where_times_cluster_and_flat_is_best_elsewhere() {
+        let secs = 24 * 3_600;
+        let delay = |mode, publications: &[u64]| {
+            let sent = sends(&mut Pacer::new(BUDGET, mode, &[1], 0.0), secs);
+            check_limits(&sent, &BUDGET);
+            mean_delay_secs(&sent, publications)
+        };
+        let (even, dense) = (uniform(secs - 60), clustered(secs - 60));
+        let best_flat = 0.5 / BUDGET.requests_per_second;
+        let flat = (delay(Mode::Flat, &even), delay(Mode::Flat, &dense));
+        let spent = (delay(Mode::Clustered, &even), delay(Mode::Clustered, &dense));
+        println!(
+            "mean delay in s, uniform / clustered times: flat {:.4} / {:.4}, clustered {:.4} / {:.4}; \
+             clustered times {:.2} times better; flat on uniform times {:.4} of the best",
+            flat.0,
+            flat.1,
+            spent.0,
+            spent.1,
+            flat.1 / spent.1,
+            flat.0 / best_flat,
+        );
+        assert!(flat.0 <= 1.02 * best_flat, "{flat:?}");
+        assert!(flat.1 >= 4.0 * spent.1, "{flat:?} {spent:?}");
+    }
+
+    #[test]
+    fn every_source_keeps_its_limits_in_both_modes() {
+        for spec in exchange::ALL {
+            for mode in [Mode::Flat, Mode::Clustered] {
+                let weights: Vec<u16> = spec.lists.iter().map(|l| l.weight).collect();
+                let sent = sends(&mut Pacer::new(spec.pacing, mode, &weights, 0.0), 3 * 3_600);
+                check_limits(&sent, &spec.pacing);
+                let mean = sent.len() as f64 / (3.0 * 3_600.0);
+                let budget = spec.pacing.requests_per_second;
+                assert!(mean >= 0.97 * budget, "{}: {mean} of {budget} is used", spec.name);
+            }
+        }
+    }
+
+    #[test]
+    fn spacing_is_even_within_and_between_windows() {
+        let mut pacer = Pacer::new(BUDGET, Mode::Clustered, &[1], 0.0);
+        let (cold, hot) = pacer.rates();
+        assert!(hot >= 4.0 * BUDGET.requests_per_second && cold > 0.1, "{hot} {cold}");
+        let sent = sends(&mut pacer, 3_600);
+        let gap = |rate: f64| (1e9 / rate) as u64;
+        let near = |a: u64, b: u64| a.abs_diff(b) < 1_000;
+        let odd = sent.windows(2).map(|w| w[1] - w[0]);
+        let odd = odd.filter(|g| !near(*g, gap(hot)) && !near(*g, gap(cold))).count();
+        assert!(odd <= 2 * 12, "only at the edges of windows, but {odd}");
+    }
+
+    #[test]
+    fn lists_share_by_weight_and_interleave() {
+        let mut pacer = Pacer::new(BUDGET, Mode::Flat, &[2, 2, 1], 0.0);
+        let mut lists = Vec::new();
+        let mut mono = 0;
+        while lists.len() < 10 {
+            match pacer.poll(at(mono, 0)) {
+                Pace::Send { list } => lists.push(list),
+                Pace::Wait(until) => mono = until.0,
+            }
+        }
+        assert_eq!(lists, [0, 1, 2, 0, 1, 0, 1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn addresses_start_in_turn() {
+        let first = |phase| sends(&mut Pacer::new(BUDGET, Mode::Flat, &[1], phase), 10)[0];
+        assert_eq!((first(0.0), first(0.5)), (0, 1_250_000_000));
+        assert!(first(1.0).abs_diff(2_500_000_000) < 2);
+    }
+
+    #[test]
+    fn a_thread_held_up_does_not_catch_up() {
+        let mut pacer = Pacer::new(BUDGET, Mode::Flat, &[1], 0.0);
+        assert_eq!(pacer.poll(at(0, 0)), Pace::Send { list: 0 });
+        assert_eq!(pacer.poll(at(60 * SECOND, 0)), Pace::Send { list: 0 });
+        assert_eq!(pacer.poll(at(60 * SECOND, 0)), Pace::Wait(Mono(62_500_000_000)));
+    }
+
+    #[test]
+    fn the_peak_binds_towards_an_exchange() {
+        let rate = |own_server| {
+            let budget = BUDGET.with_rate(20.0, own_server);
+            Pacer::new(budget, Mode::Clustered, &[1], 0.0).rates()
+        };
+        assert_eq!((rate(false), rate(true)), ((2.0, 2.0), (20.0, 20.0)));
+    }
+
+    #[test]
+    fn nonsense_in_a_budget_is_no_panic_and_no_flood() {
+        for bad in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e300] {
+            let budget = Budget { requests_per_second: bad, peak_per_second: 2.0, ..BUDGET };
+            assert!(sends(&mut Pacer::new(budget, Mode::Clustered, &[], bad), 60).len() <= 121);
+            let budget = Budget { peak_per_second: bad, ..BUDGET };
+            assert!(sends(&mut Pacer::new(budget, Mode::Clustered, &[1], 0.0), 60).len() <= 121);
+        }
+    }
+
+    proptest! {
+        /// Whatever the thread's lateness and however the wall clock is set, the limits hold.
+        #[test]
+        fn limits_hold_under_any_clock(
+            steps in prop::collection::vec((0_u64..3_000_000_000, prop_oneof![
+                8 => Just(0_i64),
+                1 => -400_000_000_i64..400_000_000,
+                1 => prop_oneof![Just(-35_000_000_i64), Just(300_000_000), Just(-10_000_000)],
+            ]), 1..1_500),
+            rate in 0.05_f64..3.0,
+        ) {
+            let budget = Budget { requests_per_second: rate, ..BUDGET };
+            let mut pacer = Pacer::new(budget, Mode::Clustered, &[1], 0.0);
+            let (mut mono, mut offset, mut sent) = (0, 0, Vec::new());
+            for (late, jump) in steps {
+                offset += jump;
+                match pacer.poll(at(mono, offset)) {
+                    Pace::Send { .. } => sent.push(mono),
+                    Pace::Wait(until) => mono = until.0.min(mono + 300 * SECOND) + late,
+                }
+            }
+            check_limits(&sent, &budget);
+        }
+    }
 }
