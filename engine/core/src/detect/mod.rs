@@ -12,7 +12,7 @@ mod unchanged;
 use core::time::Duration;
 
 use crate::limits;
-use crate::model::Action;
+use crate::model::{Action, CategoryHint};
 use crate::source::{Item, ParseError, Parsed, Scratch, SourceSpec};
 use crate::time::{Mono, Now, WallUs};
 
@@ -53,8 +53,8 @@ pub struct Detected {
     pub modified: Option<WallUs>,
     /// Address of the notice, empty when the source gives none.
     pub url: String,
-    /// The exchange's own category, empty when it gives none.
-    pub category: String,
+    /// Where the exchange filed it, for the classifier.
+    pub hint: CategoryHint,
     /// New, or an edit of one already known.
     pub action: Action,
     /// Found too late to be news: history and resumes only.
@@ -288,7 +288,7 @@ impl Diff<'_> {
                 record,
                 modified: item.modified,
                 url: item.link.to_url(),
-                category: item.category.to_owned(),
+                hint: item.hint,
                 action,
                 late,
             }),

@@ -83,10 +83,11 @@ fn parse<T>(
         Some(b'<') => return Err(ParseError::Html),
         Some(_) => {}
     }
+    let len = text.len();
     let mut tape = core::mem::replace(spare, Tape(Vec::new())).reset();
     let result = match simd_json::fill_tape(text, buffers, &mut tape) {
         Ok(()) => read(Json(&tape.0)),
-        Err(error) => Err(ParseError::NotJson { offset: error.index() }),
+        Err(error) => Err(ParseError::NotJson { offset: error.index(), len }),
     };
     *spare = tape.reset();
     result

@@ -17,7 +17,7 @@ pub use json::Scratch;
 use core::fmt;
 
 use crate::limits;
-use crate::model::Exchange;
+use crate::model::{CategoryHint, Exchange};
 use crate::time::WallUs;
 
 /// How far an exchange stands behind an endpoint.
@@ -101,8 +101,8 @@ pub struct Item<'a> {
     pub title: &'a str,
     /// Address of the notice.
     pub link: Link<'a>,
-    /// The exchange's own category, empty when it gives none.
-    pub category: &'a str,
+    /// Where the exchange filed it, for the classifier.
+    pub hint: CategoryHint,
     /// When the exchange says it was first published.
     pub published: Option<WallUs>,
     /// When the exchange says it was last changed or listed again.
@@ -153,10 +153,13 @@ pub enum ParseError {
     Empty,
     /// Markup where JSON was expected: a challenge, block or maintenance page.
     Html,
-    /// Not JSON; the byte offset where reading stopped.
+    /// Not JSON, or cut short.
     NotJson {
-        /// Offset in the body, or in the JSON text inside it.
+        /// Where reading stopped, in the body or in the JSON text inside it; 0 when the text as a
+        /// whole is unsound (an open string, bytes that are no UTF-8).
         offset: usize,
+        /// Length of that text in bytes.
+        len: usize,
     },
     /// The exchange answered that it will not: its own code or message.
     Refused(ShortText),
@@ -169,8 +172,11 @@ impl fmt::Display for ParseError {
         match self {
             ParseError::Empty => f.write_str("the body is empty"),
             ParseError::Html => f.write_str("the body is an HTML page, not JSON"),
-            ParseError::NotJson { offset } => write!(f, "not JSON at byte {offset}"),
-            ParseError::Refused(code) => write!(f, "the exchange refused: {code}"),
+            ParseError::NotJson { offset, len } => write!(f, "not JSON at byte {offset} of {len}"),
+            ParseError::Refused(why) if why.as_str().is_empty() => {
+                f.write_str("the exchange refused, without a reason")
+            }
+            ParseError::Refused(why) => write!(f, "the exchange refused: {why}"),
             ParseError::Missing(path) => write!(f, "`{path}` is absent or of another type"),
         }
     }

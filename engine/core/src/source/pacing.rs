@@ -294,7 +294,7 @@ mod tests {
     /// Evenly distributed numbers, the same in every run.
     fn spread(count: u64, below: u64) -> impl Iterator<Item = u64> {
         (0..count)
-            .map(move |i| (u128::from(i * 0x9e37_79b9 % 0x1_0000_0000) * u128::from(below) >> 32) as u64)
+            .map(move |i| ((u128::from(i * 0x9e37_79b9 % 0x1_0000_0000) * u128::from(below)) >> 32) as u64)
     }
 
     fn uniform(secs: u64) -> Vec<u64> {

@@ -6,7 +6,7 @@
 //! `releaseDate` can precede the first sight of an article by that long. There is no time of
 //! modification. The flat list of older clients (`data.articles`, no times) is read too.
 
-use crate::model::Exchange;
+use crate::model::{CategoryHint, Exchange};
 use crate::source::json::{Json, Scratch};
 use crate::source::pacing::{Budget, Marks};
 use crate::source::{Evidence, Item, Link, ListSpec, ParseError, Parsed, SourceSpec, exchange, when};
@@ -62,7 +62,7 @@ fn parse(
     scratch.envelope(body, "data", check, |data| {
         let mut parsed = Parsed::default();
         if let Some(articles) = data.get("articles").filter(|a| a.is_list()) {
-            read_articles(articles, "", &mut parsed, found);
+            read_articles(articles, CategoryHint::None, &mut parsed, found);
         } else {
             let catalogs = data.get("catalogs").filter(|c| c.is_list());
             let catalogs = catalogs.ok_or(ParseError::Missing("data.catalogs"))?;
@@ -95,9 +95,8 @@ fn read_catalogs(
     found: &mut dyn FnMut(&Item<'_>),
 ) {
     for catalog in catalogs.elements() {
-        let name = catalog.get("catalogName").and_then(Json::str).unwrap_or("");
         if let Some(articles) = catalog.get("articles") {
-            read_articles(articles, name, parsed, found);
+            read_articles(articles, hint(catalog), parsed, found);
         }
         if let Some(below) = catalog.get("catalogs")
             && depth < CATALOG_DEPTH
@@ -107,26 +106,37 @@ fn read_catalogs(
     }
 }
 
-fn read_articles<'a>(
-    articles: Json<'_, 'a>,
-    catalog: &'a str,
+fn read_articles(
+    articles: Json<'_, '_>,
+    catalog: CategoryHint,
     parsed: &mut Parsed,
     found: &mut dyn FnMut(&Item<'_>),
 ) {
     exchange::read_rows(articles, parsed, |row| read_article(row, catalog), found);
 }
 
-fn read_article<'a>(row: Json<'_, 'a>, catalog: &'a str) -> Option<Item<'a>> {
+fn read_article<'a>(row: Json<'_, 'a>, catalog: CategoryHint) -> Option<Item<'a>> {
     let notice_id = row.get("code")?.identifier()?;
     let time = |key| row.get(key).and_then(|v| when::instant(v, when::UTC_SECS));
-    let category = row.get("catalogName").and_then(Json::str).unwrap_or(catalog);
+    let own = hint(row);
     Some(Item {
         notice_id,
         title: row.get("title")?.title()?,
         link: Link::Built("https://www.binance.com/en/support/announcement/", notice_id, ""),
-        category,
+        hint: if own == CategoryHint::None { catalog } else { own },
         published: time("releaseDate").or_else(|| time("publishDate")),
         modified: None,
         pinned: false,
     })
+}
+
+/// What the `catalogId` of a catalog, or of an article of the flat list, tells.
+fn hint(holder: Json<'_, '_>) -> CategoryHint {
+    match holder.get("catalogId").and_then(Json::integer) {
+        Some(48) => CategoryHint::Listing,
+        Some(161) => CategoryHint::Delisting,
+        // Fiat, API, activities, airdrops, maintenance. The general news (49) can be anything.
+        Some(50 | 51 | 93 | 128 | 157) => CategoryHint::Other,
+        _ => CategoryHint::None,
+    }
 }

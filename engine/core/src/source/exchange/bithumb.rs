@@ -4,7 +4,7 @@
 //! without an offset. The list is sorted by `published_at`, not by number: notices are written
 //! ahead and come out at a set time, so `modified_at` is often earlier than `published_at`.
 
-use crate::model::Exchange;
+use crate::model::{CategoryHint, Exchange};
 use crate::source::json::{Json, Scratch};
 use crate::source::pacing::{Budget, Marks};
 use crate::source::{
@@ -59,12 +59,26 @@ fn read_notice<'a>(row: Json<'_, 'a>) -> Option<Item<'a>> {
     Some(Item {
         notice_id,
         title: row.get("title")?.title()?,
-        link: Link::Whole(url),
-        category: first.unwrap_or(""),
+        link: if url.starts_with("https://") {
+            Link::Whole(url)
+        } else {
+            Link::Built("https://feed.bithumb.com/notice/", notice_id, "")
+        },
+        hint: hint(first),
         published: time("published_at").or(modified),
         modified,
         pinned: false,
     })
+}
+
+/// "Market added" and "trading support ended"; everything else is neither.
+fn hint(category: Option<&str>) -> CategoryHint {
+    match category.map(str::trim) {
+        None | Some("" | "안내") => CategoryHint::None,
+        Some("마켓 추가") => CategoryHint::Listing,
+        Some("거래지원종료" | "거래지원 종료") => CategoryHint::Delisting,
+        Some(_) => CategoryHint::Other,
+    }
 }
 
 /// The number at the end of the path, whatever query, fragment or slash follows.

@@ -7,7 +7,7 @@
 //! every title would flip between two languages under the same id. An `Origin` header is answered
 //! 403. Weak entity tags work.
 
-use crate::model::Exchange;
+use crate::model::{CategoryHint, Exchange};
 use crate::source::json::{Json, Scratch};
 use crate::source::pacing::{Budget, Marks};
 use crate::source::{Evidence, Item, Link, ListSpec, ParseError, Parsed, SourceSpec, exchange, when};
@@ -81,9 +81,17 @@ fn read_notice<'a>(row: Json<'_, 'a>, pinned: bool) -> Option<Item<'a>> {
         notice_id,
         title: row.get("title")?.title()?,
         link: Link::Built("https://www.upbit.com/service_center/notice?id=", page, "&view=share"),
-        category: row.get("category").and_then(Json::str).unwrap_or(""),
+        hint: hint(row.get("category").and_then(Json::str)),
         published: time("first_listed_at").or(listed),
         modified: listed,
         pinned,
     })
+}
+
+/// 거래 (trade) holds listings, delistings and cautions alike.
+fn hint(category: Option<&str>) -> CategoryHint {
+    match category {
+        None | Some("거래" | "Trade" | "trade") => CategoryHint::None,
+        Some(_) => CategoryHint::Other,
+    }
 }
