@@ -36,6 +36,8 @@ pub const TEST_REQUEST_PERIOD: Duration = Duration::from_secs(60);
 pub const LAG_MESSAGES: u64 = 10;
 /// "The server sends a JSON heartbeat message every 30 seconds."
 pub const HEARTBEAT_PERIOD: Duration = Duration::from_secs(30);
+/// A client's patience: "If you receive nothing for 35 seconds, assume the connection is dead".
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(35);
 /// "the server sends WebSocket PING frames every 15 seconds".
 pub const PING_PERIOD: Duration = Duration::from_secs(15);
 /// "If the server receives no PONG within 30 seconds, it closes your connection."

@@ -6,5 +6,6 @@ pub mod frame_log;
 pub mod history;
 pub mod key;
 pub mod order;
+pub mod reconnect;
 pub mod subscription;
 pub mod timers;

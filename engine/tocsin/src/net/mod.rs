@@ -7,5 +7,6 @@ pub mod http;
 pub mod stream;
 pub mod tls;
 pub mod url;
+pub mod ws_client;
 
 pub use stream::Stream;
