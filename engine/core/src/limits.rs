@@ -146,6 +146,22 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RESPONSE_STALL: Duration = Duration::from_secs(2);
 /// A connection is given up so long before the idle limit its server names.
 pub const IDLE_MARGIN: Duration = Duration::from_secs(2);
+/// A connection to an exchange is replaced after so long, give or take a fifth.
+pub const CONNECTION_AGE: Duration = Duration::from_secs(600);
+/// A connection to an exchange is replaced after so many requests, give or take a fifth.
+pub const CONNECTION_REQUESTS: u32 = 500;
+/// Connections of one source, over all its local addresses.
+pub const CONNECTIONS_PER_SOURCE: usize = 64;
+/// Messages a source thread keeps waiting for room in one ring; further ones are dropped and counted.
+pub const SOURCE_OUTBOX: usize = 8_192;
+/// A source without a usable answer for so long, or for [`STALE_POLLS`] polls, is no longer live.
+pub const STALE_AFTER: Duration = Duration::from_secs(15);
+/// See [`STALE_AFTER`]; the longer of both counts.
+pub const STALE_POLLS: u32 = 5;
+/// However slow a source's budget, silence for so long is not live.
+pub const STALE_AT_MOST: Duration = Duration::from_secs(600);
+/// A source's state is reported to the feed at least this often.
+pub const STATUS_PERIOD: Duration = Duration::from_secs(1);
 /// Most items read out of one response.
 pub const ITEMS_PER_RESPONSE: usize = 512;
 /// Deepest nesting of arrays and objects accepted in a body.

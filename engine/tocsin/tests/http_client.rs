@@ -174,11 +174,12 @@ fn a_kept_alive_connection_given_up_by_the_server_is_nobodys_failure() {
 
 #[test]
 fn broken_and_endless_answers_are_refused() {
+    type Case = (fn(Vec<u8>) -> Reply, Vec<u8>, Event, Option<Cause>);
     let huge = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n".to_vec();
     let in_chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3b9aca00\r\n".to_vec();
     let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec();
     let surplus = [ok("x"), ok("y")].concat();
-    let cases: [(fn(Vec<u8>) -> Reply, Vec<u8>, Event, Option<Cause>); 6] = [
+    let cases: [Case; 6] = [
         (
             Reply::SendThenStall,
             huge,

@@ -171,6 +171,13 @@ impl Detector {
         self.newest
     }
 
+    /// The exchange answered at `now` that the last body of a list still stands (304).
+    pub fn on_not_modified(&mut self, list: usize, now: Mono) {
+        if let Some(state) = self.lists.get_mut(list) {
+            state.last_answer = Some(now);
+        }
+    }
+
     /// Takes one answer of a list, complete at `now`, and adds what it brings to `findings`. The
     /// body is scrambled. A list the source does not have brings nothing.
     ///

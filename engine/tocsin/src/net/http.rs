@@ -324,6 +324,10 @@ impl HttpConnection {
                 self.state = State::Idle(stream);
                 Ok(Event::Quiet)
             }
+            // A server that closes before it was asked anything does not want us.
+            Ok(0) | Err(_) if self.requests == 0 => {
+                Err((Failure::Closed, Cause::Socket(io::ErrorKind::UnexpectedEof)))
+            }
             Ok(0) | Err(_) => Ok(Event::Lapsed { unanswered: false }),
             Ok(_) => Err((Failure::Protocol, Cause::Response(ResponseError::Unsolicited))),
         }

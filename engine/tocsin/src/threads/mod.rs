@@ -5,6 +5,7 @@
 //! `step` themselves.
 
 pub mod journal;
+pub mod source;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

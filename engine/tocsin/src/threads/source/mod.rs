@@ -1,0 +1,232 @@
+//! The source thread: asks exchanges, finds what is new, announces it.
+//!
+//! Contract: [`SourceThread::step`] does one bounded turn: sockets first, for an announcement may be in
+//! them, then what is due by time, then manual alerts, then what waits for room in a ring; names,
+//! reports and counts about ten times a second. It never blocks, takes no lock, resolves no name, writes
+//! no log and touches no disk. Allocates per announcement; a turn without news allocates nothing outside
+//! the TLS library. Owner: its thread, pinned. Failures of exchanges rest the connection or address they
+//! concern and show in [`stats::SourceStats`]; the thread itself does not fail once it is built.
+
+mod lane;
+pub mod publish;
+pub mod stats;
+
+use std::io;
+use std::time::Duration;
+
+use mio::{Events, Poll};
+use tocsin_core::classify::classify;
+use tocsin_core::http1::writer::RequestError;
+use tocsin_core::limits;
+use tocsin_core::model::{Action, Announcement, CategoryHint, FeedPosition, ListingType};
+use tocsin_core::time::{Mono, Now};
+
+pub use self::lane::LaneParts;
+use self::lane::{Context, Lane};
+use self::publish::{Publisher, PublisherParts};
+use super::{Step, Turn};
+use crate::net::dns::ResolverClient;
+use crate::rings::{Inject, ToSource};
+
+/// Low bits of a token: the connection within its lane; above them, the lane.
+const SLOT_BITS: u32 = 16;
+const _: () = assert!(limits::CONNECTIONS_PER_SOURCE < 1 << SLOT_BITS);
+
+/// Names, reports, counts and the age of connections are looked after this often.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// Manual alerts taken in one turn.
+const INJECTS_PER_TURN: usize = 4;
+/// Bytes read from a socket at once.
+const SCRATCH_BYTES: usize = 64 * 1_024;
+
+/// What a source thread is made of.
+pub struct SourceParts {
+    /// The sources it polls; none is fine, manual alerts still pass.
+    pub lanes: Vec<LaneParts>,
+    /// Its rings and its journal.
+    pub publisher: PublisherParts,
+    /// From the control thread.
+    pub commands: rtrb::Consumer<ToSource>,
+    /// To the resolver thread.
+    pub resolver: ResolverClient,
+    /// Reads both clocks: `os::clock::now`, or a test's own.
+    pub clock: fn() -> Now,
+    /// Where its jitter starts from.
+    pub seed: u64,
+}
+
+/// Why a source thread cannot be built.
+#[derive(Debug)]
+pub enum SourceError {
+    /// No epoll instance.
+    Poll(io::Error),
+    /// A source's requests cannot be rendered: its name and why.
+    Request(&'static str, RequestError),
+}
+
+impl std::fmt::Display for SourceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SourceError::Poll(e) => write!(f, "cannot watch sockets: {e}"),
+            SourceError::Request(source, e) => write!(f, "source {source}: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for SourceError {}
+
+/// A source thread's loop body.
+pub struct SourceThread {
+    poll: Poll,
+    events: Events,
+    lanes: Vec<Lane>,
+    publisher: Publisher,
+    commands: rtrb::Consumer<ToSource>,
+    resolver: ResolverClient,
+    clock: fn() -> Now,
+    random: Random,
+    scratch: Box<[u8]>,
+    housekeeping_at: Mono,
+}
+
+impl SourceThread {
+    /// Builds it; nothing is connected before the first turn.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub fn new(parts: SourceParts) -> Result<SourceThread, SourceError> {
+        let mut random = Random::new(parts.seed);
+        let lanes = parts.lanes.into_iter().enumerate().map(|(index, lane)| {
+            let name = lane.spec.name;
+            Lane::new(index, lane, &mut random).map_err(|e| SourceError::Request(name, e))
+        });
+        let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
+        Ok(SourceThread {
+            poll: Poll::new().map_err(SourceError::Poll)?,
+            events: Events::with_capacity(256),
+            lanes,
+            publisher: Publisher::new(parts.publisher),
+            commands: parts.commands,
+            resolver: parts.resolver,
+            clock: parts.clock,
+            random,
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            housekeeping_at: Mono(0),
+        })
+    }
+
+    /// Sends a manual alert through the path of an announcement.
+    fn inject(&mut self, inject: Inject, now: Now) {
+        let Inject { exchange, title, listing_type, tickers, published, reply } = inject;
+        let title =
+            title.get(..title.floor_char_boundary(limits::TITLE_BYTES)).unwrap_or_default().to_owned();
+        let mut classification = classify(exchange, &title, CategoryHint::None);
+        if listing_type.is_some() || tickers.is_some() {
+            classification.rule = "manual";
+            classification.confidence = 100;
+        }
+        if let Some(listing_type) = listing_type {
+            classification.listing_type = listing_type;
+        }
+        if classification.listing_type == ListingType::NotListing || tickers.is_some() {
+            classification.tickers = tickers.unwrap_or_default();
+            classification.tickers.truncate(limits::TICKERS_PER_ANNOUNCEMENT);
+            classification.markets.clear();
+        }
+        let FeedPosition { epoch, seq } = self.publisher.next_position();
+        let notice_id = format!("manual-{epoch}-{seq}");
+        let encoded = self.publisher.announce(Announcement {
+            id: format!("{}:{notice_id}", exchange.name()),
+            position: FeedPosition::default(),
+            exchange,
+            title,
+            classification,
+            action: Action::Created,
+            late: false,
+            url: String::new(),
+            notice_id,
+            source: "manual".to_owned(),
+            published: published.unwrap_or(now.wall),
+            received: now.wall,
+            detected: now.wall,
+            classified: (self.clock)().wall,
+            effective_at: None,
+        });
+        self.publisher.settle();
+        // Who asked may have gone away; the announcement went out all the same.
+        let _ = reply.send(encoded);
+    }
+
+    fn housekeep(&mut self, now: Now) {
+        let SourceThread { poll, lanes, publisher, resolver, clock, random, scratch, .. } = self;
+        let mut cx = Context { now, clock: *clock, registry: poll.registry(), scratch, publisher, random };
+        while let Some(answer) = resolver.poll() {
+            if let Some(lane) = usize::try_from(answer.id).ok().and_then(|i| lanes.get_mut(i)) {
+                lane.resolved(answer.addresses, now.mono);
+            }
+        }
+        for (id, lane) in (0..).zip(lanes) {
+            lane.resolve(id, resolver, &mut cx);
+            lane.housekeep(&mut cx);
+        }
+    }
+}
+
+impl Step for SourceThread {
+    fn step(&mut self, now: Now) -> Turn {
+        let mut work = 0;
+        // A failed poll (a signal) is a poll that found nothing.
+        let polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
+        let SourceThread { poll, events, lanes, publisher, clock, random, scratch, .. } = self;
+        let mut cx = Context { now, clock: *clock, registry: poll.registry(), scratch, publisher, random };
+        if polled.is_ok() {
+            for event in &*events {
+                let token = event.token().0;
+                let slot = token & ((1 << SLOT_BITS) - 1);
+                if let Some(lane) = lanes.get_mut(token >> SLOT_BITS) {
+                    work += lane.on_event(slot, &mut cx);
+                }
+            }
+        }
+        for lane in lanes.iter_mut() {
+            if lane.due() <= now.mono {
+                work += lane.on_time(&mut cx);
+            }
+        }
+        for _ in 0..INJECTS_PER_TURN {
+            let Ok(ToSource::Inject(inject)) = self.commands.pop() else { break };
+            self.inject(*inject, now);
+            work += 1;
+        }
+        work += self.publisher.retry();
+        if self.housekeeping_at <= now.mono {
+            self.housekeep(now);
+            self.housekeeping_at = now.mono + HOUSEKEEPING;
+        }
+        let due = self.lanes.iter().map(Lane::due).min().unwrap_or(Mono::NEVER);
+        Turn { work, deadline: due.min(self.housekeeping_at) }
+    }
+
+    /// Gives the rings what they have room for.
+    fn finish(&mut self, _now: Now) {
+        self.publisher.retry();
+    }
+}
+
+/// Xorshift: spreads deadlines, decides nothing.
+pub(super) struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Random {
+        // Zero is its one fixed point.
+        Random(seed | 1)
+    }
+
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        // The upper half is the better one; the shift leaves 32 bits.
+        (self.0 >> 32) as u32
+    }
+}

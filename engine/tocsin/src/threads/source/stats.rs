@@ -1,0 +1,237 @@
+//! What the outside may read of a source while its thread runs.
+//!
+//! Contract: the source thread counts in plain locals and stores them here in housekeeping, about ten
+//! times a second; readers load whenever they like. Relaxed atomics: each number is right, two of them
+//! may be of different moments. No lock, no allocation.
+
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+
+use tocsin_core::source::SourceState;
+use tocsin_core::source::backoff::Failure;
+use tocsin_core::time::WallUs;
+
+/// What is counted of a source, since its thread started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Count {
+    /// Requests sent.
+    Polls,
+    /// Bytes of answers read.
+    Bytes,
+    /// Answers 304.
+    NotModified,
+    /// Complete bodies that were byte for byte known.
+    Identical,
+    /// Complete bodies that differ from a known one in counters only.
+    OnlyNoise,
+    /// Bodies read in full.
+    Parsed,
+    /// Rows skipped for want of an identifier or title: the schema may have drifted.
+    RowsSkipped,
+    /// Announcements made.
+    Announced,
+    /// Of these, found too late to be broadcast.
+    Late,
+    /// Connections opened.
+    Opened,
+    /// Of these, with a resumed TLS session.
+    Resumed,
+    /// Connections replaced before their limit.
+    Rotated,
+    /// Connections the server closed while idle.
+    Lapsed,
+}
+
+impl Count {
+    /// Every count, in the order of its discriminant.
+    pub const ALL: [Count; 13] = [
+        Count::Polls,
+        Count::Bytes,
+        Count::NotModified,
+        Count::Identical,
+        Count::OnlyNoise,
+        Count::Parsed,
+        Count::RowsSkipped,
+        Count::Announced,
+        Count::Late,
+        Count::Opened,
+        Count::Resumed,
+        Count::Rotated,
+        Count::Lapsed,
+    ];
+
+    /// Name as part of a metric's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Count::Polls => "polls",
+            Count::Bytes => "bytes",
+            Count::NotModified => "not_modified",
+            Count::Identical => "identical",
+            Count::OnlyNoise => "only_noise",
+            Count::Parsed => "parsed",
+            Count::RowsSkipped => "rows_skipped",
+            Count::Announced => "announced",
+            Count::Late => "late",
+            Count::Opened => "connections_opened",
+            Count::Resumed => "tls_resumed",
+            Count::Rotated => "connections_rotated",
+            Count::Lapsed => "connections_lapsed",
+        }
+    }
+}
+
+/// The source thread's own counts, in plain memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Local {
+    counts: [u64; Count::ALL.len()],
+    failures: [u64; Failure::ALL.len()],
+    pub(super) last_poll: Option<WallUs>,
+    pub(super) last_item: Option<WallUs>,
+    pub(super) connections: u64,
+    /// Rates in use: between and within windows of dense polling, requests a second and address.
+    pub(super) rates: (f64, f64),
+}
+
+impl Local {
+    pub(super) fn add(&mut self, count: Count, by: u64) {
+        if let Some(slot) = self.counts.get_mut(count as usize) {
+            *slot += by;
+        }
+    }
+
+    pub(super) fn fail(&mut self, failure: Failure) {
+        if let Some(slot) = self.failures.get_mut(failure.index()) {
+            *slot += 1;
+        }
+    }
+}
+
+/// A snapshot that anybody may read. One a source, shared by `Arc`.
+#[derive(Debug)]
+pub struct SourceStats {
+    /// Name of the source (`binance.cms`).
+    pub source: &'static str,
+    counts: [AtomicU64; Count::ALL.len()],
+    failures: [AtomicU64; Failure::ALL.len()],
+    state: AtomicU8,
+    last_poll_us: AtomicI64,
+    last_item_us: AtomicI64,
+    connections: AtomicU64,
+    cold_micro_rps: AtomicU64,
+    hot_micro_rps: AtomicU64,
+}
+
+const NEVER: i64 = i64::MIN;
+
+impl SourceStats {
+    /// Nothing counted, and down.
+    #[must_use]
+    pub fn new(source: &'static str) -> SourceStats {
+        SourceStats {
+            source,
+            counts: Default::default(),
+            failures: Default::default(),
+            state: AtomicU8::new(SourceState::Down as u8),
+            last_poll_us: AtomicI64::new(NEVER),
+            last_item_us: AtomicI64::new(NEVER),
+            connections: AtomicU64::new(0),
+            cold_micro_rps: AtomicU64::new(0),
+            hot_micro_rps: AtomicU64::new(0),
+        }
+    }
+
+    /// One count.
+    #[must_use]
+    pub fn count(&self, count: Count) -> u64 {
+        self.counts.get(count as usize).map_or(0, |c| c.load(Ordering::Relaxed))
+    }
+
+    /// Failures of one class.
+    #[must_use]
+    pub fn failures(&self, failure: Failure) -> u64 {
+        self.failures.get(failure.index()).map_or(0, |c| c.load(Ordering::Relaxed))
+    }
+
+    /// How the source is doing.
+    #[must_use]
+    pub fn state(&self) -> SourceState {
+        let states = [SourceState::Live, SourceState::Stale, SourceState::Blocked, SourceState::Down];
+        let stored = self.state.load(Ordering::Relaxed);
+        states.into_iter().find(|s| *s as u8 == stored).unwrap_or(SourceState::Down)
+    }
+
+    /// When the last usable answer was complete.
+    #[must_use]
+    pub fn last_poll(&self) -> Option<WallUs> {
+        instant(&self.last_poll_us)
+    }
+
+    /// When the newest item known was published.
+    #[must_use]
+    pub fn last_item(&self) -> Option<WallUs> {
+        instant(&self.last_item_us)
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Requests a second and local address: between and within windows of dense polling.
+    #[must_use]
+    pub fn rates(&self) -> (f64, f64) {
+        let rate = |micro: &AtomicU64| micro.load(Ordering::Relaxed) as f64 / 1e6;
+        (rate(&self.cold_micro_rps), rate(&self.hot_micro_rps))
+    }
+
+    pub(super) fn publish(&self, local: &Local, state: SourceState) {
+        let pairs = self.counts.iter().zip(local.counts).chain(self.failures.iter().zip(local.failures));
+        for (shared, own) in pairs {
+            shared.store(own, Ordering::Relaxed);
+        }
+        self.state.store(state as u8, Ordering::Relaxed);
+        self.last_poll_us.store(local.last_poll.map_or(NEVER, |at| at.0), Ordering::Relaxed);
+        self.last_item_us.store(local.last_item.map_or(NEVER, |at| at.0), Ordering::Relaxed);
+        self.connections.store(local.connections, Ordering::Relaxed);
+        // A float casts to an integer by saturating, so no rate can do harm here.
+        self.cold_micro_rps.store((local.rates.0 * 1e6) as u64, Ordering::Relaxed);
+        self.hot_micro_rps.store((local.rates.1 * 1e6) as u64, Ordering::Relaxed);
+    }
+}
+
+fn instant(shared: &AtomicI64) -> Option<WallUs> {
+    match shared.load(Ordering::Relaxed) {
+        NEVER => None,
+        us => Some(WallUs(us)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_read() {
+        let stats = SourceStats::new("a.b");
+        assert_eq!(
+            (stats.state(), stats.last_poll(), stats.count(Count::Polls)),
+            (SourceState::Down, None, 0)
+        );
+        let mut local = Local { rates: (0.25, 2.0), connections: 3, ..Local::default() };
+        for (index, count) in Count::ALL.into_iter().enumerate() {
+            assert_eq!(count as usize, index, "{}", count.name());
+            local.add(count, index as u64 + 1);
+        }
+        local.fail(Failure::Timeout);
+        local.last_poll = Some(WallUs(5));
+        stats.publish(&local, SourceState::Blocked);
+        for (index, count) in Count::ALL.into_iter().enumerate() {
+            assert_eq!(stats.count(count), index as u64 + 1);
+        }
+        assert_eq!((stats.failures(Failure::Timeout), stats.failures(Failure::Tls)), (1, 0));
+        assert_eq!((stats.state(), stats.last_poll()), (SourceState::Blocked, Some(WallUs(5))));
+        assert_eq!((stats.rates(), stats.connections(), stats.last_item()), ((0.25, 2.0), 3, None));
+    }
+}
