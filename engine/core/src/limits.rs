@@ -192,6 +192,10 @@ pub const KEY_LABEL_BYTES: usize = 256;
 pub const KEY_CONNECTIONS: u32 = 65_535;
 /// Most announcements one history query answers.
 pub const HISTORY_PER_QUERY: usize = 1_000;
+/// Longest body the control plane takes.
+pub const ADMIN_BODY_BYTES: usize = 16 * 1_024;
+/// Connections at one door of the control plane (socket, TCP); more wait.
+pub const ADMIN_CONNECTIONS: usize = 64;
 /// Rows the journal thread commits in one transaction: a few milliseconds of disk.
 pub const JOURNAL_ROWS_PER_COMMIT: usize = 1_024;
 /// Rows the journal thread holds while the disk refuses them; beyond it they wait in the rings, and

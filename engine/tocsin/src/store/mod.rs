@@ -36,7 +36,7 @@ use tocsin_core::time::WallUs;
 
 pub use error::StoreError;
 pub use history::{HistoryQuery, StoredAnnouncement};
-pub use keys::{KeySecret, NewKey, hash_key};
+pub use keys::{KeySecret, NewKey};
 use lock::StoreLock;
 use place::Place;
 

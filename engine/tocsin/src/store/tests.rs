@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tocsin_core::feed::admission::keys::key_hash;
+
 use super::testing::{NOW, announcement, new_key, store};
 use super::*;
 
@@ -31,7 +33,7 @@ fn a_second_owner_is_refused_and_a_reader_is_not() {
     let (key, secret) = store.create_key(&new_key(), NOW).unwrap();
     let reader = store.reader().unwrap();
     assert_eq!(reader.keys().unwrap(), std::slice::from_ref(&key));
-    assert_eq!(reader.key_by_hash(&hash_key(secret.reveal()).unwrap()).unwrap(), Some(key));
+    assert_eq!(reader.key_by_hash(&key_hash(secret.reveal().as_bytes()).unwrap()).unwrap(), Some(key));
     assert!(reader.connection.execute("DELETE FROM keys", []).is_err());
 }
 

@@ -1,0 +1,228 @@
+//! Where the control plane meets the other threads: the only file of it that holds a ring.
+//!
+//! Contract: [`Bridge`] turns requests into messages and waits for their answers without blocking
+//! the runtime. A key change is committed by the journal thread first and handed to the accept
+//! thread second; only then is it answered, so what was answered holds: at once, and after a crash.
+//! Key changes go one after another, and a change that was begun is carried through even if the one
+//! who asked has gone: otherwise a late hand-over could undo a revocation.
+//!
+//! Owner: control thread; [`Bridge::drain`] may be called by any. Bounds: every wait ends; a ring
+//! that is full for too long is [`BridgeError::Busy`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, TrySendError};
+use parking_lot::Mutex;
+use tocsin_core::feed::key::{KeyId, KeyRecord};
+use tocsin_core::time::{Mono, WallUs};
+use tocsin_core::wire::EncodedAnnouncement;
+use tokio::sync::oneshot;
+
+use crate::rings::{Inject, ToAccept, ToSource};
+use crate::store::{KeySecret, NewKey, StoreError};
+use crate::threads::journal::JournalRequest;
+
+/// How long a full ring or a thread's answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at a full ring or for a dispatch.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How long a manual alert's dispatch is waited for: it takes microseconds when the feed runs.
+const DISPATCH_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why a request could not be carried out.
+#[derive(Debug)]
+pub enum BridgeError {
+    /// The store's.
+    Store(StoreError),
+    /// A thread has not taken the request, or not answered, in time. Named.
+    Busy(&'static str),
+    /// A key change is on disk, but the accept thread has not taken it in time.
+    NotApplied,
+    /// The engine is stopping.
+    Stopping,
+}
+
+impl core::fmt::Display for BridgeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            BridgeError::Store(error) => error.fmt(f),
+            BridgeError::Busy(thread) => write!(f, "the {thread} thread does not answer; try again"),
+            BridgeError::NotApplied => {
+                f.write_str("stored, but the accept thread has not taken it yet; try again to be sure")
+            }
+            BridgeError::Stopping => f.write_str("the engine is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for BridgeError {}
+
+/// What the control plane holds of the other threads.
+pub struct Bridge {
+    accept: Mutex<rtrb::Producer<ToAccept>>,
+    accept_waker: Arc<mio::Waker>,
+    source: Mutex<rtrb::Producer<ToSource>>,
+    journal: Sender<JournalRequest>,
+    key_changes: tokio::sync::Mutex<()>,
+}
+
+impl Bridge {
+    /// Over the rings to the accept thread (and what wakes it), to the source thread that carries
+    /// manual alerts, and to the journal thread.
+    #[must_use]
+    pub fn new(
+        accept: rtrb::Producer<ToAccept>,
+        accept_waker: Arc<mio::Waker>,
+        source: rtrb::Producer<ToSource>,
+        journal: Sender<JournalRequest>,
+    ) -> Arc<Bridge> {
+        Arc::new(Bridge {
+            accept: Mutex::new(accept),
+            accept_waker,
+            source: Mutex::new(source),
+            journal,
+            key_changes: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// Makes a key; it can be used when this returns.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn create_key(self: &Arc<Self>, new: NewKey) -> Result<(KeyRecord, KeySecret), BridgeError> {
+        self.carried_through(|bridge| async move {
+            let (reply, answer) = oneshot::channel();
+            bridge.ask_journal(JournalRequest::CreateKey { new: Box::new(new), reply })?;
+            let (record, secret) = await_answer(answer).await?;
+            bridge.tell_accept(ToAccept::UpsertKey(Box::new(record.clone()))).await?;
+            Ok((record, secret))
+        })
+        .await
+    }
+
+    /// Moves a key's end; live sessions follow it when this returns.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn set_key_expiry(
+        self: &Arc<Self>,
+        id: KeyId,
+        expires_at: Option<WallUs>,
+    ) -> Result<KeyRecord, BridgeError> {
+        self.carried_through(move |bridge| async move {
+            let (reply, answer) = oneshot::channel();
+            bridge.ask_journal(JournalRequest::SetKeyExpiry { id, expires_at, reply })?;
+            let record = await_answer(answer).await?;
+            bridge.tell_accept(ToAccept::UpsertKey(Box::new(record.clone()))).await?;
+            Ok(record)
+        })
+        .await
+    }
+
+    /// Revokes a key: "All active sessions are immediately disconnected".
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn revoke_key(self: &Arc<Self>, id: KeyId) -> Result<KeyRecord, BridgeError> {
+        self.carried_through(move |bridge| async move {
+            let (reply, answer) = oneshot::channel();
+            bridge.ask_journal(JournalRequest::RevokeKey { id, reply })?;
+            let record = await_answer(answer).await?;
+            bridge.tell_accept(ToAccept::RevokeKey(id)).await?;
+            Ok(record)
+        })
+        .await
+    }
+
+    /// Sends a manual alert through the whole path. `inject` makes the message around the reply
+    /// channel. Returns when the feed has started its fan-out, or after a short wait for that.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn inject(
+        &self,
+        inject: impl FnOnce(oneshot::Sender<Arc<EncodedAnnouncement>>) -> Inject,
+    ) -> Result<Arc<EncodedAnnouncement>, BridgeError> {
+        let (reply, answer) = oneshot::channel();
+        let message = ToSource::Inject(Box::new(inject(reply)));
+        self.source.lock().push(message).map_err(|_| BridgeError::Busy("source"))?;
+        let announcement = match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(announcement)) => announcement,
+            Ok(Err(_)) => return Err(BridgeError::Stopping),
+            Err(_) => return Err(BridgeError::Busy("source")),
+        };
+        let give_up = tokio::time::Instant::now() + DISPATCH_PATIENCE;
+        while announcement.dispatched().is_none()
+            && !announcement.announcement.late
+            && tokio::time::Instant::now() < give_up
+        {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(announcement)
+    }
+
+    /// Asks the accept thread to stop listening and to drain the writers until the instant. False
+    /// when its ring is full.
+    #[must_use]
+    pub fn drain(&self, until: Mono) -> bool {
+        let pushed = self.accept.lock().push(ToAccept::Drain(until)).is_ok();
+        self.wake_accept();
+        pushed
+    }
+
+    /// Runs a key change in a task of its own, one at a time.
+    async fn carried_through<T, F>(
+        self: &Arc<Self>,
+        change: impl FnOnce(Arc<Bridge>) -> F + Send + 'static,
+    ) -> Result<T, BridgeError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, BridgeError>> + Send,
+    {
+        let bridge = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let _one_at_a_time = bridge.key_changes.lock().await;
+            change(Arc::clone(&bridge)).await
+        });
+        task.await.unwrap_or(Err(BridgeError::Stopping))
+    }
+
+    fn ask_journal(&self, request: JournalRequest) -> Result<(), BridgeError> {
+        self.journal.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => BridgeError::Busy("journal"),
+            TrySendError::Disconnected(_) => BridgeError::Stopping,
+        })
+    }
+
+    async fn tell_accept(&self, message: ToAccept) -> Result<(), BridgeError> {
+        let give_up = tokio::time::Instant::now() + PATIENCE;
+        let mut message = message;
+        loop {
+            let pushed = self.accept.lock().push(message);
+            self.wake_accept();
+            match pushed {
+                Ok(()) => return Ok(()),
+                Err(rtrb::PushError::Full(back)) => message = back,
+            }
+            if tokio::time::Instant::now() >= give_up {
+                return Err(BridgeError::NotApplied);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn wake_accept(&self) {
+        if let Err(error) = self.accept_waker.wake() {
+            tracing::warn!(%error, "the accept thread could not be woken; it looks by itself soon");
+        }
+    }
+}
+
+async fn await_answer<T>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, BridgeError> {
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(result)) => result.map_err(BridgeError::Store),
+        Ok(Err(_)) => Err(BridgeError::Stopping),
+        Err(_) => Err(BridgeError::Busy("journal")),
+    }
+}

@@ -1,0 +1,155 @@
+//! The doors of the control plane: the Unix socket and the TCP listener, and the loop behind them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tocsin_core::limits;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+
+use super::Control;
+use super::api::{Door, router};
+use crate::config;
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// After this a connection is asked to end, then has [`LAST_REQUEST`] for the request in progress.
+const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+const LAST_REQUEST: Duration = Duration::from_secs(35);
+/// Between two looks at the stop flag.
+const LOOK_AT_STOP: Duration = Duration::from_millis(20);
+/// After accept(2) failed (no descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Both doors, open: connections wait until [`run`] takes them.
+#[derive(Debug)]
+pub struct Listeners {
+    socket: UnixListener,
+    socket_path: PathBuf,
+    tcp: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens the socket (mode 0600 before it listens) and the TCP listener. The caller holds the
+    /// store's lock, so a socket file on which nobody listens is a left-over and replaced.
+    ///
+    /// # Errors
+    /// What is in the way, with its path or address.
+    pub fn bind(admin: &config::Admin) -> io::Result<Listeners> {
+        let socket = bind_socket(&admin.socket)
+            .map_err(|e| io::Error::new(e.kind(), format!("admin.socket {}: {e}", admin.socket.display())))?;
+        let tcp = admin.listen.map(|address| {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        let tcp = tcp.transpose().map_err(|e: io::Error| {
+            let address = admin.listen.map(|a| a.to_string()).unwrap_or_default();
+            io::Error::new(e.kind(), format!("admin.listen {address}: {e}"))
+        })?;
+        Ok(Listeners { socket, socket_path: admin.socket.clone(), tcp })
+    }
+
+    /// Where the TCP listener is, with the port it was given.
+    #[must_use]
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
+    }
+}
+
+fn bind_socket(path: &Path) -> io::Result<UnixListener> {
+    let address = SockAddr::unix(path)?;
+    match UnixStream::connect(path) {
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another service listens there")),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&address)?;
+    // Between bind and listen nobody can connect: the mode is right before the first client.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    socket.listen(128)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Serves both doors until `stop`, then removes the socket file; requests in progress are cut off.
+/// Blocks: the control thread's whole life.
+///
+/// # Errors
+/// The runtime cannot be made.
+pub fn run(listeners: Listeners, control: &Arc<Control>, stop: &AtomicBool) -> io::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+    runtime.block_on(async {
+        let Listeners { socket, socket_path, tcp } = listeners;
+        let socket = tokio::net::UnixListener::from_std(socket)?;
+        let at_socket = router(Arc::clone(control), Door::Socket);
+        tokio::spawn(serve_door(at_socket, async move || Ok(socket.accept().await?.0)));
+        if let Some(tcp) = tcp {
+            let tcp = tokio::net::TcpListener::from_std(tcp)?;
+            let at_tcp = router(Arc::clone(control), Door::Tcp);
+            tokio::spawn(serve_door(at_tcp, async move || {
+                let (stream, _) = tcp.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            }));
+        }
+        while !stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(LOOK_AT_STOP).await;
+        }
+        if let Err(error) = std::fs::remove_file(&socket_path) {
+            tracing::warn!(path = %socket_path.display(), %error, "the admin socket could not be removed");
+        }
+        Ok(())
+    })
+}
+
+/// Takes connections at one door, at most [`limits::ADMIN_CONNECTIONS`] at a time.
+async fn serve_door<S>(router: axum::Router, accept: impl AsyncFn() -> io::Result<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match accept().await {
+            Ok(stream) => {
+                let router = router.clone();
+                tokio::spawn(async move {
+                    serve_connection(stream, router).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control plane could not take a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection<S>(stream: S, router: axum::Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(limits::HANDSHAKE_HEAD_BYTES * 2);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    // A connection's own failure (the peer went away) is nobody else's business.
+    if tokio::time::timeout(CONNECTION_LIFE, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(LAST_REQUEST, connection).await;
+    }
+}

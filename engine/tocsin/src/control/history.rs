@@ -1,0 +1,106 @@
+//! `GET /v1/announcements` over all of history on disk; the feed's own port answers the same from
+//! memory, in the same shape.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use tocsin_core::feed::admission::keys::key_hash;
+use tocsin_core::feed::admission::query::HistoryQuery as Parameters;
+use tocsin_core::feed::key::KeyRecord;
+use tocsin_core::http1::request::QueryPairs;
+use tocsin_core::time::WallUs;
+
+use super::Control;
+use super::api::{Door, has_token};
+use super::reply::{ApiError, json_text};
+use crate::os::clock;
+use crate::store::{HistoryQuery, StoredAnnouncement};
+
+/// Answers with `{"announcements":[...],"next":"EPOCH:SEQ"|null,"gap":null}`: full announcements under
+/// the key's rights, or all for the administrator. `next` is where to go on.
+pub(super) async fn answer(
+    State(control): State<Arc<Control>>,
+    door: Door,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let bad = |detail: String| ApiError::new(StatusCode::BAD_REQUEST, "bad_request", detail);
+    let parameters = Parameters::parse(QueryPairs::new(request.uri().query().unwrap_or_default()))
+        .map_err(|parameter| bad(parameter.detail()))?;
+    let now = clock::wall();
+    let key = match given_key(request.headers(), &parameters) {
+        Some(text) => Some(check_key(&control, &text, now).await?),
+        None if door == Door::Socket || has_token(&control, request.headers()) => None,
+        None => {
+            let detail = "send an API key in X-API-Key";
+            return Err(ApiError::new(StatusCode::UNAUTHORIZED, "missing_api_key", detail));
+        }
+    };
+    let redact = key.as_ref().is_some_and(|key| key.redact);
+    let query = to_query(&parameters, key.as_ref(), now);
+    let newest = HistoryQuery { limit: 1, detected_until: query.detected_until, ..HistoryQuery::default() };
+    let (newest, rows) = control
+        .read(move |reader| Ok((reader.query_history(&newest)?, reader.query_history(&query)?)))
+        .await?;
+    let full_page = rows.len() >= parameters.limit;
+    let last = |rows: &[StoredAnnouncement]| rows.last().map(|row| row.announcement.position);
+    // Not a full page: everything up to the newest was looked at.
+    let next = if full_page { last(&rows) } else { last(&rows).max(last(&newest)).or(parameters.after) };
+    Ok(json_text(StatusCode::OK, write(rows, next.map(|at| at.to_string()), redact)))
+}
+
+fn given_key(headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
+    let header = headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    header.map(|text| text.trim().to_owned()).or_else(|| parameters.api_key.clone())
+}
+
+async fn check_key(control: &Control, text: &str, now: WallUs) -> Result<KeyRecord, ApiError> {
+    let refused = |code, detail| ApiError::new(StatusCode::FORBIDDEN, code, detail);
+    let invalid = || refused("invalid_api_key", "the key is not known");
+    let hash = key_hash(text.as_bytes()).ok_or_else(invalid)?;
+    let key = control.read(move |reader| reader.key_by_hash(&hash)).await?.ok_or_else(invalid)?;
+    if key.revoked_at.is_some() {
+        return Err(refused("key_revoked", "the key was revoked"));
+    }
+    if key.expires_at.is_some_and(|at| at <= now) {
+        return Err(refused("key_expired", "the key has expired"));
+    }
+    Ok(key)
+}
+
+fn to_query(parameters: &Parameters, key: Option<&KeyRecord>, now: WallUs) -> HistoryQuery {
+    let mut query = HistoryQuery {
+        after: parameters.after,
+        exchanges: parameters.exchanges,
+        types: parameters.types,
+        detected_until: None,
+        limit: parameters.limit,
+    };
+    if let Some(key) = key {
+        query.exchanges = query.exchanges.intersection(key.allowed.set());
+        let delay_us = i64::try_from(key.delay.as_micros()).unwrap_or(i64::MAX);
+        query.detected_until = (delay_us > 0).then(|| WallUs(now.0.saturating_sub(delay_us)));
+    }
+    query
+}
+
+fn write(rows: Vec<StoredAnnouncement>, next: Option<String>, redact: bool) -> Vec<u8> {
+    let mut out = b"{\"announcements\":[".to_vec();
+    for (i, StoredAnnouncement { announcement, dispatched }) in rows.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        let detected = announcement.detected;
+        let encoded = tocsin_core::wire::encode(announcement);
+        encoded.payload(true, redact).write_stamped(&mut out, dispatched.unwrap_or(detected));
+    }
+    out.extend_from_slice(b"],\"next\":");
+    match next {
+        // Digits and a colon: nothing to escape.
+        Some(next) => out.extend_from_slice(format!("\"{next}\"").as_bytes()),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"gap\":null}");
+    out
+}

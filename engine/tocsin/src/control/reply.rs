@@ -1,0 +1,163 @@
+//! What the control plane answers: JSON bodies, errors with a code, a detail and the field at fault.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tocsin_core::feed::key::KeyRecord;
+use tocsin_core::model::ExchangeSet;
+use tocsin_core::time::WallUs;
+use tocsin_core::wire::{EncodedAnnouncement, STAMP_DIGITS};
+
+use super::bridge::BridgeError;
+use crate::store::StoreError;
+
+/// A refusal: `{"error":CODE,"detail":..}` and, where one is at fault, `"field"`.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    pub(super) detail: String,
+    pub(super) field: Option<String>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError { status, code, detail: detail.into(), field: None }
+    }
+
+    /// 400 for one field of the request.
+    pub(super) fn field(field: impl Into<String>, detail: impl Into<String>) -> ApiError {
+        let field = Some(field.into());
+        ApiError { field, ..ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", detail) }
+    }
+
+    fn body(&self) -> Value {
+        match &self.field {
+            Some(field) => json!({"error": self.code, "detail": self.detail, "field": field}),
+            None => json!({"error": self.code, "detail": self.detail}),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        let status = match &error {
+            StoreError::NoSuchKey(_) => StatusCode::NOT_FOUND,
+            StoreError::KeyRevoked(_) => StatusCode::CONFLICT,
+            StoreError::TooManyKeys => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Invalid { field, detail } => return ApiError::field(*field, detail),
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        ApiError::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<BridgeError> for ApiError {
+    fn from(error: BridgeError) -> ApiError {
+        let code = match error {
+            BridgeError::Store(error) => return error.into(),
+            BridgeError::Busy(_) => "busy",
+            BridgeError::NotApplied => "not_applied",
+            BridgeError::Stopping => "stopping",
+        };
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// A JSON text that is ready as it is.
+pub(super) fn json_text(status: StatusCode, body: Vec<u8>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, body).into_response()
+}
+
+/// A key as it is shown: never its hash, never its text.
+#[must_use]
+pub fn key_json(key: &KeyRecord, now: WallUs) -> Value {
+    json!({
+        "id": key.id.0,
+        "label": key.label,
+        "tier": key.tier.name(),
+        "max_connections": key.max_connections,
+        "allowed_cex": key.allowed.effective(ExchangeSet::ALL),
+        "state": key_state(key, now),
+        "created_at": rfc3339(key.created_at),
+        "expires_at": key.expires_at.map(rfc3339),
+        "revoked_at": key.revoked_at.map(rfc3339),
+        "delay_ms": u64::try_from(key.delay.as_millis()).unwrap_or(u64::MAX),
+        "redact": key.redact,
+    })
+}
+
+/// Whether a key can be used: `active`, `expired` or `revoked`.
+#[must_use]
+pub fn key_state(key: &KeyRecord, now: WallUs) -> &'static str {
+    if key.revoked_at.is_some() {
+        "revoked"
+    } else if key.expires_at.is_some_and(|at| at <= now) {
+        "expired"
+    } else {
+        "active"
+    }
+}
+
+/// RFC 3339 in UTC; microseconds outside the calendar's range are given as a number.
+#[must_use]
+pub fn rfc3339(at: WallUs) -> String {
+    Timestamp::from_microsecond(at.0).map_or_else(|_| at.0.to_string(), |at| at.to_string())
+}
+
+/// The full JSON text of an announcement; `dispatchTimestampUs` is null while it is not known.
+#[must_use]
+pub fn announcement_json(announcement: &EncodedAnnouncement) -> Vec<u8> {
+    let payload = &announcement.full;
+    let mut out = Vec::with_capacity(payload.json.len());
+    if let Some(at) = announcement.dispatched() {
+        payload.write_stamped(&mut out, at);
+        return out;
+    }
+    let stamp = payload.dispatch_at as usize;
+    out.extend_from_slice(payload.json.get(..stamp).unwrap_or_default());
+    out.extend_from_slice(b"null");
+    out.extend_from_slice(payload.json.get(stamp + STAMP_DIGITS..).unwrap_or_default());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::announcement;
+
+    #[test]
+    fn dispatch_is_null_until_known() {
+        let encoded = tocsin_core::wire::encode(announcement(1, 1));
+        let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+        let before = read(&announcement_json(&encoded));
+        assert_eq!(before["dispatchTimestampUs"], Value::Null);
+        encoded.mark_dispatched(WallUs(1_770_000_000_000_001));
+        let mut after = read(&announcement_json(&encoded));
+        assert_eq!(after["dispatchTimestampUs"], 1_770_000_000_000_001_u64);
+        after["dispatchTimestampUs"] = Value::Null;
+        assert_eq!(after, before);
+    }
+
+    #[test]
+    fn instants_are_told_in_utc() {
+        assert_eq!(rfc3339(WallUs(1_770_000_000_000_000)), "2026-02-02T02:40:00Z");
+        assert_eq!(rfc3339(WallUs(i64::MAX)), i64::MAX.to_string());
+    }
+}
