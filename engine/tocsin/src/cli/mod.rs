@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::config::{ConfigError, Layers};
 
 pub mod config;
+pub mod watch;
 
 /// Hears an exchange announce a listing and rings the bell for everyone connected.
 #[derive(Debug, Parser)]

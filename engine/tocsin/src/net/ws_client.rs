@@ -317,6 +317,15 @@ impl WsClient {
         self.flush()
     }
 
+    /// Says goodbye (1000) as far as the socket takes it, without waiting for the answer.
+    pub fn close(mut self) {
+        let mask = fresh_mask(&self.random);
+        write_close(&mut self.output, Some(CloseCode::NORMAL), "", Some(mask));
+        if self.flush().is_ok() {
+            let _ = self.line.stream.shutdown();
+        }
+    }
+
     /// Waits for messages and hands each out with the instant it had been read off the socket.
     /// Returns once there was at least one, or at `deadline` with `Ok(false)`.
     ///
