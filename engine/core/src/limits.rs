@@ -111,6 +111,8 @@ pub const RESPONSE_HEAD_BYTES: usize = 16 * 1_024;
 pub const RESPONSE_HEADERS: usize = 96;
 /// Longest response body accepted from an exchange.
 pub const RESPONSE_BODY_BYTES: usize = 2 * 1_024 * 1_024;
+/// Parser buffers start at this size: several times a usual answer.
+pub const USUAL_BODY_BYTES: usize = 32 * 1_024;
 /// Most interim (1xx) responses before the final one.
 pub const RESPONSE_INTERIM: u8 = 8;
 /// Most bytes of chunk extensions and trailers in one response; both are skipped.

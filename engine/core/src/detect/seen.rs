@@ -247,3 +247,98 @@ fn hash(bytes: &[u8]) -> u64 {
     let last = tail.iter().rev().fold(0, |word, b| word << 8 | u64::from(*b));
     step(step(state, last).wrapping_add(MULTIPLIER), 0x1319_8a2e_0370_7344)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(id: u32) -> Entry {
+        Entry::new(&id.to_string(), Version::new("", None), None)
+    }
+
+    proptest! {
+            /// Against a plain map with the same rule: pages come anew, one list after another.
+            #[test]
+            fn behaves_like_a_map_that_forgets_the_longest_absent(
+                loaded in prop::collection::vec(0_u32..60, 0..40),
+                pages in prop::collection::vec((0_usize..3, prop::collection::vec(0_u32..60, 0..6)), 1..60),
+            ) {
+                const CAPACITY: usize = 24;
+                let mut set = SeenSet::with_capacity(CAPACITY);
+                // Identifier to the last tick it was present; identifiers on each page.
+                let mut model: BTreeMap<u32, u64> = BTreeMap::new();
+                let mut on_page: [Vec<u32>; 3] = Default::default();
+                let mut tick = 0;
+                let loads = loaded.into_iter().map(|id| (None, vec![id]));
+                for (list, ids) in loads.chain(pages.into_iter().map(|(list, ids)| (Some(list), ids))) {
+                    tick += 1;
+                    set.tick();
+                    if let Some(list) = list {
+                        set.leave_page(list);
+                        on_page[list].drain(..).for_each(|id| {
+     model.insert(id, tick);
+    });
+                    }
+                    for id in ids {
+                        let found = list.map(|list| set.present(&id.to_string(), list).is_some());
+                        if let Some(found) = found {
+                            prop_assert_eq!(found, model.contains_key(&id));
+                        }
+                        if found != Some(true) {
+                            set.insert(entry(id), list);
+                            let full = model.len() == CAPACITY && !model.contains_key(&id);
+                            if full {
+                                let kept = |id: &u32| on_page.iter().any(|page| page.contains(id));
+                                let longest = model.iter().filter(|(id, _)| !kept(id)).map(|(_, at)| *at).min();
+                                // Among equals either may go: ask the set which.
+                                let gone: Vec<u32> = model
+                                    .keys()
+                                    .copied()
+                                    .filter(|id| set.find(&id.to_string()).is_err())
+                                    .collect();
+                                prop_assert_eq!(gone.len(), 1);
+                                prop_assert_eq!(model.remove(&gone[0]), longest);
+                                prop_assert!(!kept(&gone[0]));
+                            }
+                        }
+                        model.insert(id, tick);
+                        if let Some(list) = list
+                            && !on_page[list].contains(&id)
+                        {
+                            on_page[list].push(id);
+                        }
+                    }
+                    prop_assert_eq!(set.entries.len(), model.len());
+                    for id in model.keys() {
+                        prop_assert!(set.find(&id.to_string()).is_ok());
+                    }
+                }
+            }
+
+            #[test]
+            fn different_titles_differ(a in "\\PC{0,40}", b in "\\PC{0,40}") {
+                prop_assert_eq!(a == b, hash(a.as_bytes()) == hash(b.as_bytes()));
+            }
+        }
+
+    #[test]
+    fn titles_differ_in_any_one_byte_and_in_length() {
+        let title = "Binance Will List Northlight (NLT)";
+        let mut seen = vec![hash(title.as_bytes()), hash(b""), hash(b"\0"), hash(b"\0\0")];
+        for at in 0..title.len() {
+            let mut bytes = title.as_bytes().to_vec();
+            bytes[at] ^= 1;
+            seen.push(hash(&bytes));
+            seen.push(hash(&title.as_bytes()[..at.max(1)]));
+        }
+        seen.dedup();
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert!(count - seen.len() <= 1, "only the first cut repeats");
+    }
+}

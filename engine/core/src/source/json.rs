@@ -20,7 +20,7 @@ pub struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Scratch {
-            buffers: Buffers::with_max_depth(0, limits::JSON_DEPTH),
+            buffers: Buffers::with_max_depth(limits::USUAL_BODY_BYTES, limits::JSON_DEPTH),
             tape: Tape(Vec::new()),
             inner: Vec::new(),
         }

@@ -1,0 +1,386 @@
+use core::fmt::Write;
+
+use super::*;
+use crate::source::exchange::{binance, bithumb, upbit};
+
+const FRESH: Duration = Duration::from_secs(300);
+/// When the engine was first started, in seconds of the wall clock.
+const FIRST_START: i64 = 1_795_000_000;
+
+/// A row as the tests write it: id, title, seconds of publication and of modification.
+type Row<'a> = (&'a str, &'a str, i64, i64);
+
+fn utc(secs: i64) -> String {
+    // Whole days from FIRST_START's midnight are enough for these tests.
+    let (day, second) = (secs.div_euclid(86_400) - 20_775, secs.rem_euclid(86_400));
+    assert!((0..10).contains(&day), "{secs} is outside of the tests' days");
+    let (hour, minute) = (second / 3_600, second / 60 % 60);
+    format!("2026-11-{:02}T{hour:02}:{minute:02}:{:02}Z", 18 + day, second % 60)
+}
+
+fn binance_body(rows: &[Row<'_>]) -> String {
+    let mut articles = String::new();
+    for (id, title, published, _) in rows {
+        let comma = if articles.is_empty() { "" } else { "," };
+        write!(articles, r#"{comma}{{"code":"{id}","title":"{title}","releaseDate":{published}000}}"#)
+            .unwrap();
+    }
+    format!(
+        r#"{{"code":"000000","data":{{"catalogs":[{{"catalogId":48,"total":{},"articles":[{articles}]}}]}}}}"#,
+        rows.len() + 2_000
+    )
+}
+
+fn upbit_rows(rows: &[Row<'_>], badge: bool) -> String {
+    let mut notices = String::new();
+    for (id, title, published, modified) in rows {
+        let comma = if notices.is_empty() { "" } else { "," };
+        write!(
+            notices,
+            r#"{comma}{{"id":{id},"title":"{title}","first_listed_at":"{}","listed_at":"{}","need_new_badge":{badge}}}"#,
+            utc(*published),
+            utc(*modified),
+        )
+        .unwrap();
+    }
+    notices
+}
+
+fn upbit_body(rows: &[Row<'_>], fixed: &[Row<'_>], badge: bool) -> String {
+    let (rows, fixed) = (upbit_rows(rows, badge), upbit_rows(fixed, false));
+    format!(
+        r#"{{"success":true,"data":{{"total_count":6590,"notices":[{rows}],"fixed_notices":[{fixed}]}}}}"#
+    )
+}
+
+/// A detector and its clock, in seconds.
+struct Bench {
+    detector: Detector,
+    secs: i64,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Heard {
+    /// Identifier, action and lateness, in the order announced.
+    announced: Vec<(String, Action, bool)>,
+    /// Identifiers remembered without a word.
+    remembered: Vec<String>,
+    baselined: bool,
+}
+
+impl Bench {
+    /// Started at FIRST_START for the first time ever, nothing polled yet.
+    fn new(spec: &'static SourceSpec) -> Bench {
+        let mut detector = Detector::new(spec, FRESH);
+        for list in 0..spec.lists.len() {
+            let history = ListHistory { first_start: WallUs::from_secs(FIRST_START), baselined: false };
+            detector.load_list(list, history);
+        }
+        Bench { detector, secs: FIRST_START + 1 }
+    }
+
+    /// The same after a restart at `secs`, with what the store would have kept.
+    fn restarted(spec: &'static SourceSpec, secs: i64, records: &[SeenRecord]) -> Bench {
+        let mut bench = Bench::new(spec);
+        for state in &mut bench.detector.lists {
+            state.history.baselined = true;
+        }
+        records.iter().for_each(|record| bench.detector.load_seen(record));
+        bench.secs = secs;
+        bench
+    }
+
+    fn now(&self) -> Now {
+        let mono = u64::try_from(self.secs).unwrap() * 1_000_000_000;
+        Now { mono: Mono(mono), wall: WallUs::from_secs(self.secs) }
+    }
+
+    fn raw(&mut self, list: usize, body: &str) -> (Result<Outcome, ParseError>, Findings) {
+        let mut findings = Findings::default();
+        self.secs += 1;
+        let now = self.now();
+        let outcome = self.detector.on_body(list, &mut body.as_bytes().to_vec(), now, &mut findings);
+        (outcome, findings)
+    }
+
+    fn hear(&mut self, body: &str) -> Heard {
+        self.hear_list(0, body)
+    }
+
+    fn hear_list(&mut self, list: usize, body: &str) -> Heard {
+        let (outcome, findings) = self.raw(list, body);
+        outcome.unwrap();
+        let id = |record: &SeenRecord| record.notice_id.to_string();
+        Heard {
+            announced: findings.detected.iter().map(|d| (id(&d.record), d.action, d.late)).collect(),
+            remembered: findings.seen.iter().map(id).collect(),
+            baselined: findings.baselined,
+        }
+    }
+}
+
+fn created(id: &str) -> (String, Action, bool) {
+    (id.to_owned(), Action::Created, false)
+}
+
+fn updated(id: &str) -> (String, Action, bool) {
+    (id.to_owned(), Action::Updated, false)
+}
+
+fn nothing() -> Heard {
+    Heard::default()
+}
+
+const OLD: Row<'_> = ("a1", "Known", FIRST_START - 9_000, 0);
+
+#[test]
+fn the_first_answer_is_taken_as_known() {
+    let mut bench = Bench::new(&binance::CMS);
+    let body = binance_body(&[("a2", "Also known", FIRST_START - 60, 0), OLD]);
+    let heard = bench.hear(&body);
+    assert_eq!((heard.announced, heard.baselined), (vec![], true));
+    assert_eq!(heard.remembered, ["a2", "a1"]);
+    assert_eq!(bench.detector.newest(), Some(WallUs::from_secs(FIRST_START - 60)));
+    assert_eq!(bench.raw(0, &body).0, Ok(Outcome::Identical));
+}
+
+#[test]
+fn a_first_answer_announces_what_came_after_the_first_start() {
+    // Killed after the baseline, before it was durable: the list is new again, its start is not.
+    let mut bench = Bench::new(&binance::CMS);
+    bench.secs = FIRST_START + 1_000;
+    let heard = bench.hear(&binance_body(&[
+        ("to-come", "Dated tomorrow", FIRST_START + 87_400, 0),
+        ("fresh", "Published while dead", FIRST_START + 900, 0),
+        ("stale", "Published long while dead", FIRST_START + 100, 0),
+        OLD,
+    ]));
+    assert_eq!(heard.announced, [("stale".to_owned(), Action::Created, true), created("fresh")]);
+    assert_eq!(heard.remembered, ["to-come", "a1"]);
+}
+
+#[test]
+fn an_empty_first_answer_is_no_baseline() {
+    let mut bench = Bench::new(&binance::CMS);
+    assert_eq!(bench.hear(&binance_body(&[])), nothing());
+    let heard = bench.hear(&binance_body(&[OLD]));
+    assert_eq!((heard.announced.len(), heard.baselined), (0, true));
+}
+
+#[test]
+fn new_items_are_announced_once_oldest_first() {
+    let mut bench = Bench::new(&binance::CMS);
+    bench.hear(&binance_body(&[OLD]));
+    let body = binance_body(&[
+        ("c", "Third", FIRST_START + 3, 0),
+        ("b2", "Second, lower on the page", FIRST_START + 2, 0),
+        ("b1", "Second, lowest", FIRST_START + 2, 0),
+        ("a", "First", FIRST_START + 1, 0),
+        OLD,
+    ]);
+    let (outcome, findings) = bench.raw(0, &body);
+    assert_eq!(outcome, Ok(Outcome::Parsed(Parsed { rows: 5, ..Parsed::default() })));
+    let ids: Vec<_> = findings.detected.iter().map(|d| &*d.record.notice_id).collect();
+    assert_eq!(ids, ["a", "b1", "b2", "c"]);
+    let first = findings.detected.first().unwrap();
+    assert_eq!(first.url, "https://www.binance.com/en/support/announcement/a");
+    assert_eq!(first.record.fingerprint, fingerprint("First", WallUs::from_secs(FIRST_START + 1)));
+    assert_eq!(bench.hear(&body.replace("Third", "Third ")).announced, [updated("c")]);
+}
+
+#[test]
+fn one_article_in_several_catalogs_is_one_item() {
+    let mut bench = Bench::new(&binance::CMS);
+    let old = binance_body(&[OLD]);
+    (0..3).for_each(|list| drop(bench.hear_list(list, &old)));
+    let both = binance_body(&[("x", "In two catalogs", FIRST_START + 2, 0), OLD]);
+    assert_eq!(bench.hear_list(1, &both).announced, [created("x")]);
+    assert_eq!(bench.hear_list(0, &both), nothing());
+    let edited = both.replace("In two", "In both");
+    assert_eq!(bench.hear_list(2, &edited).announced, [updated("x")]);
+    assert_eq!(bench.hear_list(0, &edited), nothing());
+    assert_eq!(bench.hear_list(1, &both.replace("2002", "2003")), nothing(), "an edge that lags");
+}
+
+#[test]
+fn an_edge_that_lags_does_not_announce_old_versions() {
+    let mut bench = Bench::new(&binance::CMS);
+    let version = |title: &str| binance_body(&[("x", title, FIRST_START + 2, 0), OLD]);
+    bench.hear(&binance_body(&[OLD]));
+    assert_eq!(bench.hear(&version("A")).announced, [created("x")]);
+    assert_eq!(bench.hear(&version("B")).announced, [updated("x")]);
+    // Other bodies in between, so that not only the body is recognised.
+    for (round, title) in ["A", "B", "A", "B"].into_iter().enumerate() {
+        let rows =
+            [("x", title, FIRST_START + 2, 0), OLD, ("y", "Old", FIRST_START - 9_001 - round as i64, 0)];
+        let heard = bench.hear(&binance_body(&rows).replace("\"y\"", &format!("\"y{round}\"")));
+        assert_eq!(heard.announced, [], "round {round}");
+    }
+    assert_eq!(bench.hear(&version("C")).announced, [updated("x")]);
+    assert_eq!(bench.hear(&version("B")), nothing());
+    assert_eq!(bench.hear(&binance_body(&[OLD])), nothing(), "from before it was published");
+    assert_eq!(bench.hear(&version("C")), nothing(), "deleted and published again");
+}
+
+#[test]
+fn the_time_of_an_edit_tells_old_from_new() {
+    let mut bench = Bench::new(&upbit::WEB);
+    let known = ("1", "Known", FIRST_START - 9_000, FIRST_START - 9_000);
+    let version =
+        |title, listed| upbit_body(&[("7", title, FIRST_START + 2, FIRST_START + listed), known], &[], false);
+    bench.hear(&upbit_body(&[known], &[], false));
+    assert_eq!(bench.hear(&version("A", 2)).announced, [created("7")]);
+    assert_eq!(bench.hear(&version("A", 60)), nothing(), "listed again, the same title");
+    assert_eq!(bench.hear(&version("B", 60)).announced, [updated("7")]);
+    assert_eq!(bench.hear(&version("C", 50)), nothing(), "older than what is known");
+    assert_eq!(bench.hear(&version("A", 60)), nothing(), "replaced before, and not newer");
+    assert_eq!(bench.hear(&version("A", 70)).announced, [updated("7")], "truly changed back");
+    assert_eq!(bench.hear(&version("B", 60)), nothing());
+    let republished = upbit_body(&[("7", "A", FIRST_START + 80, FIRST_START + 80), known], &[], false);
+    assert_eq!(bench.hear(&republished).announced, [updated("7")], "a new time of publication");
+}
+
+#[test]
+fn badges_and_counters_are_not_read_twice() {
+    let mut bench = Bench::new(&upbit::WEB);
+    let rows =
+        [("7", "A", FIRST_START - 50, FIRST_START - 50), ("6", "B", FIRST_START - 60, FIRST_START - 60)];
+    bench.hear(&upbit_body(&rows, &[], true));
+    let changed = upbit_body(&rows, &[], false).replace("6590", "6591");
+    assert_eq!(bench.raw(0, &changed).0, Ok(Outcome::OnlyNoise));
+    assert_eq!(bench.raw(0, &changed).0, Ok(Outcome::Identical));
+    let edited = changed.replace("\"B\"", "\"b\"");
+    assert!(matches!(bench.raw(0, &edited).0, Ok(Outcome::Parsed(_))));
+    assert_eq!(bench.raw(0, &changed).0, Ok(Outcome::Identical), "the page before, from another edge");
+}
+
+#[test]
+fn old_items_that_come_into_view_are_silent() {
+    let mut bench = Bench::new(&upbit::WEB);
+    let row = |id, age: i64| (id, "Title", FIRST_START - age, FIRST_START - age);
+    bench.hear(&upbit_body(&[row("9", 60), row("8", 90)], &[], false));
+    let heard = bench.hear(&upbit_body(&[row("8", 90), row("7", 8_000)], &[row("2", 9_000)], false));
+    assert_eq!((heard.announced, heard.remembered), (vec![], vec!["7".to_owned(), "2".to_owned()]));
+    bench.secs += 10_000;
+    let pinned = ("11", "Pinned days later", FIRST_START + 500, FIRST_START + 500);
+    let fresh = ("12", "Pinned at once", FIRST_START + 9_900, FIRST_START + 9_900);
+    let heard = bench.hear(&upbit_body(&[row("8", 90)], &[pinned, fresh], false));
+    assert_eq!(heard.announced, [created("12")]);
+    assert_eq!(heard.remembered, ["11"]);
+}
+
+#[test]
+fn times_of_publication_decide_what_is_late() {
+    let mut bench = Bench::new(&binance::CMS);
+    bench.hear(&binance_body(&[OLD]));
+    bench.secs = FIRST_START + 1_000;
+    let heard = bench.hear(&binance_body(&[
+        ("future", "Still to come", FIRST_START + 9_000, 0),
+        ("fresh", "Just in time", FIRST_START + 1_001 - 300, 0),
+        ("stale", "Found too late", FIRST_START + 1_000 - 300, 0),
+        ("lagged", "From before the start", FIRST_START - 1, 0),
+        OLD,
+    ]));
+    let late = ("stale".to_owned(), Action::Created, true);
+    assert_eq!(heard.announced, [late, created("fresh"), created("future")]);
+    assert_eq!(heard.remembered, ["lagged"]);
+}
+
+#[test]
+fn an_item_without_a_time_is_news_while_watching_and_late_after_a_gap() {
+    let mut bench = Bench::new(&binance::CMS);
+    let list = |codes: &[&str]| {
+        let rows: Vec<_> = codes.iter().map(|c| format!(r#"{{"code":"{c}","title":"{c}"}}"#)).collect();
+        format!(r#"{{"data":{{"articles":[{}]}}}}"#, rows.join(","))
+    };
+    assert_eq!(bench.hear(&list(&["a"])).remembered, ["a"]);
+    assert_eq!(bench.hear(&list(&["b", "a"])).announced, [created("b")]);
+    bench.secs += 301;
+    let late = ("c".to_owned(), Action::Created, true);
+    assert_eq!(bench.hear(&list(&["c", "b", "a"])).announced, [late]);
+}
+
+#[test]
+fn a_restart_knows_what_was_seen() {
+    let mut before = Bench::new(&upbit::WEB);
+    let row = |id, title, at: i64, listed: i64| (id, title, FIRST_START + at, FIRST_START + listed);
+    let rows = [row("3", "C", -10, -10), row("2", "B", -20, -20), row("1", "A", -30, -30)];
+    let (_, findings) = before.raw(0, &upbit_body(&rows, &[], false));
+    let mut after = Bench::restarted(&upbit::WEB, FIRST_START + 5_000, &findings.seen);
+    let rows = [
+        row("5", "Published just now", 4_990, 4_990),
+        row("4", "Published while down", 2_000, 2_000),
+        row("3", "Edited just now", -10, 4_980),
+        row("2", "Edited while down", -20, 1_000),
+        row("1", "A", -30, 4_999),
+    ];
+    let heard = after.hear(&upbit_body(&rows, &[], false));
+    assert_eq!(
+        heard.announced,
+        [
+            ("2".to_owned(), Action::Updated, true),
+            ("4".to_owned(), Action::Created, true),
+            updated("3"),
+            created("5"),
+        ]
+    );
+    assert_eq!((heard.remembered.len(), heard.baselined), (0, false));
+}
+
+#[test]
+fn an_unusable_answer_changes_nothing() {
+    let mut bench = Bench::new(&bithumb::API);
+    for bad in ["", "<html>", "[", r#"{"error":{"name":"busy"}}"#] {
+        let (outcome, findings) = bench.raw(0, bad);
+        assert!(outcome.is_err() && !findings.baselined, "{bad:?}");
+        assert!(bench.raw(0, bad).0.is_err(), "the same again is no known body");
+    }
+    let rows = |title: &str| {
+        format!(
+            r#"[{{"title":"{title}","pc_url":"https://feed.bithumb.com/notice/1","published_at":"2026-11-18 12:00:00"}}]"#
+        )
+    };
+    assert_eq!(bench.hear(&rows("A")).remembered, ["1"]);
+    assert!(bench.raw(0, "<html>").0.is_err());
+    assert_eq!(bench.raw(0, &rows("A")).0, Ok(Outcome::Identical));
+    assert_eq!(bench.raw(7, &rows("B")).0, Ok(Outcome::Identical), "no such list");
+}
+
+#[test]
+fn more_items_than_the_bound_are_counted_not_read() {
+    let mut bench = Bench::new(&binance::CMS);
+    let ids: Vec<String> = (0..limits::ITEMS_PER_RESPONSE + 5).map(|n| n.to_string()).collect();
+    let rows: Vec<Row<'_>> = ids.iter().map(|id| (&**id, "T", FIRST_START - 5, 0)).collect();
+    let (outcome, findings) = bench.raw(0, &binance_body(&rows));
+    let parsed = Parsed { rows: limits::ITEMS_PER_RESPONSE, skipped: 0, beyond_limit: 5 };
+    assert_eq!(outcome, Ok(Outcome::Parsed(parsed)));
+    assert_eq!(findings.seen.len(), limits::ITEMS_PER_RESPONSE);
+}
+
+#[test]
+fn what_is_on_a_page_is_never_forgotten() {
+    let mut bench = Bench::new(&binance::CMS);
+    bench.hear_list(1, &binance_body(&[("stays", "On the other list", FIRST_START - 5, 0)]));
+    let count = limits::SEEN_ITEMS + 2 * limits::ITEMS_PER_RESPONSE;
+    let ids: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
+    for page in ids.chunks(limits::ITEMS_PER_RESPONSE) {
+        let rows: Vec<Row<'_>> = page.iter().map(|id| (&**id, "T", FIRST_START - 5, 0)).collect();
+        bench.hear(&binance_body(&rows));
+    }
+    let other = binance_body(&[("stays", "Edited at last", FIRST_START - 5, 0)]);
+    assert_eq!(bench.hear_list(1, &other).announced, [updated("stays")]);
+    let last = ids.last().unwrap();
+    let heard =
+        bench.hear(&binance_body(&[(last, "T", FIRST_START - 5, 0), ("n0", "T", FIRST_START - 5, 0)]));
+    assert_eq!(heard.announced, [created("n0")], "the longest absent was forgotten, and is fresh");
+}
+
+#[test]
+fn fingerprints_follow_title_and_time_and_are_fixed() {
+    let base = fingerprint("Binance Will List A (A)", WallUs(1));
+    assert_eq!(base, fingerprint("Binance Will List A (A)", WallUs(1)));
+    assert_ne!(base, fingerprint("Binance Will List A (B)", WallUs(1)));
+    assert_ne!(base, fingerprint("Binance Will List A (A)", WallUs(2)));
+    // On disk: a change here would make every known item an edited one after an upgrade.
+    assert_eq!(fingerprint("", WallUs(0)), 0x2032_dd64_3620_252e);
+}
