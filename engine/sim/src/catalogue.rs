@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use serde::Deserialize;
+use tocsin_core::model::ListingType;
 use tocsin_core::time::WallUs;
 
 use crate::invent::{Inventor, Rng};
@@ -150,8 +151,12 @@ impl Catalogue {
         let hour_us: i64 = 3_600_000_000;
         for age in (1..=i64::try_from(old.min(MAX_NOTICES)).unwrap_or(0)).rev() {
             let published = WallUs(now.0.saturating_sub(age.saturating_mul(hour_us)));
-            let mut draft = inventor.any(published).draft;
+            let invented = inventor.any(published);
+            let mut draft = invented.draft;
             draft.published = Some(published);
+            if age % 5 == 0 && invented.listing_type == ListingType::NotListing {
+                draft.category = if age % 2 == 0 { Category::Activity } else { Category::Maintenance };
+            }
             if kind == Kind::Bithumb && age % 2 == 0 {
                 draft.modified = Some(WallUs(published.0.saturating_sub(hour_us / 2)));
             }

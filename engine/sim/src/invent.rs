@@ -191,19 +191,15 @@ impl Inventor {
 
     fn binance_other(&mut self, date: &str) -> Invented {
         let asset = self.asset();
+        // Only on the shelves where listings and delistings stand too: a reader of those sees all.
         let (category, title) = match self.rng.below(6) {
             0 => {
                 (Category::Listing, format!("Binance Will Add {} on Earn, Convert & Margin", asset.english()))
             }
             1 => (Category::Delisting, format!("Notice of Removal of Margin Trading Pairs - {date}")),
-            2 => {
-                (Category::Maintenance, format!("Wallet Maintenance for the {} Network - {date}", asset.name))
-            }
-            3 => (
-                Category::Activity,
-                format!("{} Trading Competition: Share a Reward Pool in {}", asset.name, asset.ticker),
-            ),
-            4 => (Category::Airdrop, format!("Introducing {} on HODLer Airdrops", asset.english())),
+            2 => (Category::News, format!("Wallet Maintenance for the {} Network - {date}", asset.name)),
+            3 => (Category::News, format!("{} Trading Competition: Share a Reward Pool", asset.english())),
+            4 => (Category::News, format!("Distribution of the {} Airdrop Is Complete", asset.english())),
             _ => (Category::News, format!("{} Monthly Reserve Report ({date})", asset.name)),
         };
         invented(category, title, ListingType::NotListing, &[])

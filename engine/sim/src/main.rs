@@ -68,6 +68,9 @@ struct ExchangeArgs {
     /// Stop after this time.
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     run_for: Option<Duration>,
+    /// Stop when standard input ends: an exchange started by another program ends with it.
+    #[arg(long)]
+    until_stdin_ends: bool,
     /// Decides identifiers and made-up titles.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -130,7 +133,17 @@ fn run(args: &ExchangeArgs) -> Result<(), SimError> {
     if say(&announced.to_json()).is_err() {
         return Ok(());
     }
+    if args.until_stdin_ends {
+        thread::Builder::new().name("stdin".to_owned()).spawn(end_with_stdin).map_err(SimError::Thread)?;
+    }
     play(args, &script, &exchanges, &desk)
+}
+
+/// Ends the process when standard input does; what is read before does not matter.
+fn end_with_stdin() {
+    // An input that cannot be read has ended too.
+    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    std::process::exit(0);
 }
 
 fn kinds(asked: &[KindArg]) -> Vec<Kind> {

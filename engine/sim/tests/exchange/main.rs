@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod client;
+mod engine;
 mod faults;
 mod program;
 mod shapes;

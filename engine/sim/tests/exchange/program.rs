@@ -129,6 +129,8 @@ fn wrong_usage_is_told() {
     let (code, said) = run(&["--plain", "--script", "/nonexistent/script.json"]);
     assert!(code == Some(1) && said.contains("/nonexistent/script.json"));
     assert_eq!(run(&["--plain", "--for", "1ms"]).0, Some(0));
+    // `output` gives it an empty standard input.
+    assert_eq!(run(&["--plain", "--until-stdin-ends"]).0, Some(0));
 }
 
 #[test]
