@@ -28,6 +28,8 @@ pub const IP_CONNECTIONS: u32 = 20;
 pub const IP_CONNECTS_PER_MINUTE: u32 = 10;
 /// "Message rate: 3 / minute, per connection".
 pub const CLIENT_MESSAGES_PER_MINUTE: usize = 3;
+/// The minute of [`CLIENT_MESSAGES_PER_MINUTE`], sliding.
+pub const CLIENT_MESSAGES_WINDOW: Duration = Duration::from_secs(60);
 /// "Max frame size: 1 KB, per frame": a payload of exactly this many bytes is allowed.
 pub const CLIENT_FRAME_BYTES: usize = 1_024;
 /// "Test requests: 1 / minute per API key".
@@ -71,6 +73,10 @@ pub const FRAME_LOG_ENTRIES: usize = 512;
 pub const PRIVATE_QUEUE_BYTES: usize = 16 * 1_024;
 /// Announcements one turn replays to one subscriber at most.
 pub const REPLAY_SLICE: usize = 16;
+/// Slots one turn visits at most for a revocation, a moved expiry or a source's state.
+pub const SWEEP_SLOTS: usize = 256;
+/// Sweeps that wait for their turn at most; beyond it the oldest is finished at once.
+pub const SWEEPS: usize = 256;
 /// How long an announcement waits for one with a smaller sequence number.
 pub const ORDER_PATIENCE: Duration = Duration::from_millis(1);
 /// Announcements that wait for a smaller sequence number at most; beyond it the gap is skipped.

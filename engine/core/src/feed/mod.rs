@@ -1,11 +1,18 @@
 //! The feed: who may connect, what each subscriber gets, in which order, and when it is closed.
 
 pub mod admission;
+pub mod client_message;
 pub mod close;
+pub mod counters;
 pub mod frame_log;
 pub mod history;
 pub mod key;
 pub mod order;
+pub mod outlet;
 pub mod reconnect;
+pub mod slots;
+pub mod socket;
+pub mod subscriber;
 pub mod subscription;
 pub mod timers;
+pub mod writer;

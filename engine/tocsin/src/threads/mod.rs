@@ -4,6 +4,7 @@
 //! it next has something to do. [`run_loop`] turns it into a thread; tests and the simulator call
 //! `step` themselves.
 
+pub mod feed;
 pub mod journal;
 pub mod source;
 

@@ -1,0 +1,451 @@
+//! A feed writer: all subscribers of one thread, what they share, and the order of its work.
+//!
+//! Contract: sans-I/O but for [`Socket::offer`] on the connections it is given. The thread around it
+//! brings announcements, sessions and readiness, and takes back ended connections. Owner: one feed
+//! thread. An announcement costs no allocation and, per subscriber whose socket has room, one offer.
+//! Everything else is done in slices whose bound the caller gives, so that no announcement waits
+//! behind a burst of it. Failures end subscribers, never the writer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::close::CloseReason;
+use super::counters::Counters;
+use super::frame_log::{Class, ClassSet, FrameLog};
+use super::history::History;
+use super::key::KeyId;
+use super::order::SeqMerge;
+use super::outlet::{Mode, matches};
+use super::slots::Slots;
+use super::socket::Socket;
+use super::subscriber::{Fate, Random, Shared, Subscriber};
+use super::subscription::Subscription;
+use super::timers::TimerWheel;
+use crate::limits;
+use crate::source::SourceStatus;
+use crate::time::{Mono, Now, WallUs};
+use crate::wire::EncodedAnnouncement;
+
+/// See the module head.
+#[derive(Debug)]
+pub struct Writer<S> {
+    slots: Slots<Subscriber<S>>,
+    shared: Shared,
+    merge: SeqMerge<Arc<EncodedAnnouncement>>,
+    wheel: TimerWheel,
+    /// Subscribers per class: frames are made only for classes that have any.
+    class_counts: [u32; Class::COUNT],
+    /// Where the next fan-out starts.
+    rotation: u32,
+    /// The oldest log index that a subscriber left behind by the last fan-out needs.
+    oldest_needed: u64,
+    sweeps: VecDeque<Sweep>,
+    drain: Option<Drain>,
+    ended: VecDeque<Ended<S>>,
+}
+
+/// A connection to drop, and whose limits are free again.
+#[derive(Debug)]
+pub struct Ended<S> {
+    /// The connection, its sending side ended.
+    pub socket: S,
+    /// Its key.
+    pub key: KeyId,
+    /// Why it ended.
+    pub reason: CloseReason,
+}
+
+/// Something every subscriber is to be looked at for, a slice a turn.
+#[derive(Debug)]
+struct Sweep {
+    what: Change,
+    next: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Revoked(KeyId),
+    Expiry(KeyId, Option<WallUs>),
+    Source(SourceStatus),
+}
+
+/// Everyone is closed, in the order of their numbers, evenly until an instant.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    from: Mono,
+    until: Mono,
+    next: u32,
+}
+
+impl<S: Socket> Writer<S> {
+    /// An empty writer. `seed` spreads phases and draws test announcements.
+    #[must_use]
+    pub fn new(now: Mono, history: History, seed: u64) -> Writer<S> {
+        Writer {
+            slots: Slots::default(),
+            shared: Shared {
+                log: FrameLog::new(limits::FRAME_LOG_BYTES, limits::FRAME_LOG_ENTRIES),
+                history,
+                sources: Vec::with_capacity(limits::SOURCES_REPORTED),
+                counters: Counters::default(),
+                random: Random::new(seed),
+                frames: Vec::with_capacity(64 * 1_024),
+                json: Vec::with_capacity(16 * 1_024),
+            },
+            merge: SeqMerge::new(1, limits::ORDER_BUFFER, limits::ORDER_PATIENCE),
+            wheel: TimerWheel::new(now, 1_024),
+            class_counts: [0; Class::COUNT],
+            rotation: 0,
+            oldest_needed: u64::MAX,
+            sweeps: VecDeque::with_capacity(limits::SWEEPS),
+            drain: None,
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// What happened so far.
+    pub const fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    // ---- Announcements -----------------------------------------------------------------------
+
+    /// Whether another announcement may be taken off a ring before the next
+    /// [`Writer::next_in_order`].
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.merge.has_room()
+    }
+
+    /// Takes an announcement off a source's ring.
+    pub fn take(&mut self, now: Mono, announcement: Arc<EncodedAnnouncement>) {
+        self.merge.push(now, announcement.announcement.position.seq, announcement);
+    }
+
+    /// The next announcement to fan out.
+    pub fn next_in_order(&mut self, now: Mono) -> Option<Arc<EncodedAnnouncement>> {
+        self.merge.pop(now)
+    }
+
+    /// Stamps an announcement with `now` and sends it to everyone whose filter it matches, beginning
+    /// at another subscriber each time. A late one is only remembered. `on_first` is called after
+    /// the first subscriber's bytes were offered. Returns how many subscribers it was for.
+    pub fn broadcast(
+        &mut self,
+        now: Now,
+        announcement: Arc<EncodedAnnouncement>,
+        on_first: &mut impl FnMut(),
+    ) -> usize {
+        if announcement.announcement.late {
+            self.shared.counters.late += 1;
+            self.shared.history.push(announcement, now.mono);
+            return 0;
+        }
+        announcement.mark_dispatched(now.wall);
+        self.shared.counters.announcements += 1;
+        self.shared.history.push(Arc::clone(&announcement), now.mono);
+        let classes = self.live_classes();
+        self.make_room(now, &announcement, classes);
+        let Ok(index) = self.shared.log.push(Arc::clone(&announcement), classes, now.wall) else {
+            self.shared.counters.too_large += 1;
+            return 0;
+        };
+        let end = self.slots.end();
+        let start = self.rotation.checked_rem(end).unwrap_or(0);
+        // Fractions of the golden ratio: consecutive starts lie far apart.
+        self.rotation = self.rotation.wrapping_add(0x9E37_79B1);
+        self.oldest_needed = u64::MAX;
+        let mut sent = 0;
+        for slot in (start..end).chain(0..start) {
+            if self.announce_to(now, slot, index, &announcement) {
+                if sent == 0 {
+                    on_first();
+                }
+                sent += 1;
+            }
+        }
+        sent
+    }
+
+    fn announce_to(&mut self, now: Now, slot: u32, index: u64, encoded: &EncodedAnnouncement) -> bool {
+        let Some(subscriber) = self.slots.get_mut(slot) else { return false };
+        let outlet = subscriber.outlet();
+        match outlet.mode() {
+            Mode::Live => {}
+            Mode::History => {
+                // A delayed one that had nothing to wait for now has; a replaying one is busy.
+                if outlet.delay_ns() > 0 {
+                    self.wheel.schedule(slot, subscriber.due(now, &self.shared));
+                }
+                return false;
+            }
+            Mode::Closing => return false,
+        }
+        if let Some(needed) = outlet.needs() {
+            self.oldest_needed = self.oldest_needed.min(needed);
+        }
+        if !matches(&outlet.filter, outlet.class(), &encoded.announcement) {
+            return false;
+        }
+        match subscriber.announce(index, &mut self.shared) {
+            Ok(()) => {
+                if let Some(needed) = subscriber.outlet().needs() {
+                    self.oldest_needed = self.oldest_needed.min(needed);
+                }
+                true
+            }
+            Err(reason) => {
+                self.doom(now, slot, reason);
+                false
+            }
+        }
+    }
+
+    fn live_classes(&self) -> ClassSet {
+        let live = Class::all().zip(&self.class_counts).filter(|(_, count)| **count > 0);
+        live.fold(ClassSet::default(), |set, (class, _)| set.with(class))
+    }
+
+    /// Ends those that still need what the log is about to overwrite, while it is still there.
+    fn make_room(&mut self, now: Now, announcement: &EncodedAnnouncement, classes: ClassSet) {
+        let evicts = self.shared.log.make_room(announcement, classes);
+        if evicts <= self.oldest_needed {
+            return;
+        }
+        for slot in 0..self.slots.end() {
+            let needs = self.slots.get_mut(slot).and_then(|subscriber| subscriber.outlet().needs());
+            if needs.is_some_and(|index| index < evicts) {
+                self.doom(now, slot, CloseReason::TooSlow);
+            }
+        }
+    }
+
+    /// Decides an end in passing: the close frame leaves in housekeeping.
+    fn doom(&mut self, now: Now, slot: u32, reason: CloseReason) {
+        let Some(subscriber) = self.slots.get_mut(slot) else { return };
+        match subscriber.begin_close(now, reason, &self.shared) {
+            // Zero: in the next slice, not at the next tick.
+            Fate::Stays => self.wheel.schedule(slot, Mono(0)),
+            Fate::Gone(reason) => self.remove(slot, reason),
+        }
+    }
+
+    /// A source's state. Told to subscribers when it changed, a slice a turn.
+    pub fn source_status(&mut self, now: Now, status: SourceStatus) {
+        let sources = &mut self.shared.sources;
+        let changed = if let Some(known) = sources.iter_mut().find(|known| known.source == status.source) {
+            core::mem::replace(known, status).state != status.state
+        } else if sources.len() < limits::SOURCES_REPORTED {
+            sources.push(status);
+            true
+        } else {
+            false
+        };
+        if changed {
+            self.sweep(now, Change::Source(status));
+        }
+    }
+
+    // ---- Sessions ----------------------------------------------------------------------------
+
+    /// The number that the next session gets: what its socket is registered under.
+    #[must_use]
+    pub fn next_slot(&self) -> u32 {
+        self.slots.next_free()
+    }
+
+    /// Takes a session into the set, then greets it, then hears what it said meanwhile: nothing
+    /// falls between the welcome and membership. Returns its number.
+    pub fn join(
+        &mut self,
+        now: Now,
+        socket: S,
+        subscription: Subscription,
+        greeting: &[u8],
+        early_bytes: &mut [u8],
+    ) -> u32 {
+        let resume = subscription.resume;
+        let subscriber = Subscriber::new(now, socket, subscription, &mut self.shared);
+        if let Some(count) = self.class_counts.get_mut(subscriber.outlet().class().index()) {
+            *count += 1;
+        }
+        let slot = self.slots.insert(subscriber);
+        self.shared.counters.joins += 1;
+        self.shared.counters.connections += 1;
+        self.with(now, slot, |subscriber, shared| subscriber.greet(now, greeting, resume, shared));
+        if !early_bytes.is_empty() {
+            self.received(now, slot, early_bytes);
+        }
+        if self.drain.is_some_and(|drain| slot < drain.next) {
+            self.with(now, slot, |s, shared| s.close(now, CloseReason::Restart, shared));
+        }
+        slot
+    }
+
+    /// The connection of a session, to read from.
+    pub fn socket_mut(&mut self, slot: u32) -> Option<&mut S> {
+        self.slots.get_mut(slot).map(Subscriber::socket_mut)
+    }
+
+    /// Bytes read from a session's connection; they are unmasked in place.
+    pub fn received(&mut self, now: Now, slot: u32, bytes: &mut [u8]) {
+        self.with(now, slot, |subscriber, shared| subscriber.receive(now, bytes, shared));
+    }
+
+    /// The peer of a session sends nothing more.
+    pub fn end_of_stream(&mut self, now: Now, slot: u32) {
+        self.with(now, slot, |subscriber, _| subscriber.end_of_stream());
+    }
+
+    /// The connection of a session failed.
+    pub fn failed(&mut self, now: Now, slot: u32) {
+        self.with(now, slot, |subscriber, _| {
+            Fate::Gone(subscriber.closing().unwrap_or(CloseReason::SocketError))
+        });
+    }
+
+    /// There may be room in a session's socket.
+    pub fn writable(&mut self, now: Now, slot: u32) {
+        let blocked = self.slots.get_mut(slot).is_some_and(|s| s.outlet().is_blocked());
+        if blocked {
+            self.with(now, slot, |subscriber, shared| subscriber.writable(now, shared));
+        }
+    }
+
+    /// "The administrator revokes the key. All active sessions are immediately disconnected with
+    /// close code 1000 and reason key_revoked."
+    pub fn revoke(&mut self, now: Now, key: KeyId) {
+        self.sweep(now, Change::Revoked(key));
+    }
+
+    /// The key's end moved.
+    pub fn set_expiry(&mut self, now: Now, key: KeyId, expires_at: Option<WallUs>) {
+        self.sweep(now, Change::Expiry(key, expires_at));
+    }
+
+    /// Closes everyone with 1012 `restart`, evenly until `until`. Later calls change nothing.
+    pub fn drain(&mut self, now: Mono, until: Mono) {
+        self.drain.get_or_insert(Drain { from: now, until, next: 0 });
+    }
+
+    /// A connection that ended, for its owner to drop.
+    pub fn pop_ended(&mut self) -> Option<Ended<S>> {
+        self.ended.pop_front()
+    }
+
+    // ---- Housekeeping ------------------------------------------------------------------------
+
+    /// At most `budget` timers, and a slice of sweeps and of the drain. Returns how much was done;
+    /// 0 when nothing is due.
+    pub fn housekeep(&mut self, now: Now, budget: usize) -> usize {
+        let mut done = self.sweep_slice(now, budget) + self.drain_slice(now, budget);
+        for _ in 0..budget {
+            let Some(slot) = self.wheel.pop_due(now.mono) else { break };
+            self.with(now, slot, |subscriber, shared| subscriber.on_timer(now, shared));
+            done += 1;
+        }
+        done
+    }
+
+    /// When [`Writer::housekeep`] or [`Writer::next_in_order`] next has work.
+    #[must_use]
+    pub fn deadline(&self) -> Mono {
+        if !self.sweeps.is_empty() {
+            return Mono(0);
+        }
+        // A drain goes on with the wheel's ticks.
+        self.wheel.deadline().min(self.merge.deadline())
+    }
+
+    fn sweep(&mut self, now: Now, what: Change) {
+        if self.sweeps.len() >= limits::SWEEPS {
+            let oldest = self.sweeps.len();
+            while self.sweeps.len() == oldest {
+                self.sweep_slice(now, limits::SWEEP_SLOTS);
+            }
+        }
+        self.sweeps.push_back(Sweep { what, next: 0 });
+    }
+
+    /// Looks at a slice of the slots: a small one where each may cost a write.
+    fn sweep_slice(&mut self, now: Now, budget: usize) -> usize {
+        let Some(Sweep { what, next }) = self.sweeps.front() else { return 0 };
+        let (what, from) = (*what, *next);
+        let slots = if matches!(what, Change::Source(_)) { budget } else { limits::SWEEP_SLOTS };
+        let end = self.slots.end();
+        let to = from.saturating_add(u32::try_from(slots).unwrap_or(u32::MAX)).min(end);
+        for slot in from..to {
+            self.apply(now, slot, &what);
+        }
+        if to == end {
+            self.sweeps.pop_front();
+        } else if let Some(front) = self.sweeps.front_mut() {
+            front.next = to;
+        }
+        1
+    }
+
+    fn apply(&mut self, now: Now, slot: u32, what: &Change) {
+        let Some(subscriber) = self.slots.get_mut(slot) else { return };
+        match what {
+            Change::Revoked(key) if subscriber.key_id() == *key => {
+                self.doom(now, slot, CloseReason::KeyRevoked);
+            }
+            Change::Expiry(key, expires_at) if subscriber.key_id() == *key => {
+                self.with(now, slot, |s, _| {
+                    s.set_expiry(now, *expires_at);
+                    Fate::Stays
+                });
+            }
+            Change::Source(status) => {
+                self.with(now, slot, |s, shared| s.source_status(now, status, shared));
+            }
+            Change::Revoked(_) | Change::Expiry(..) => {}
+        }
+    }
+
+    fn drain_slice(&mut self, now: Now, budget: usize) -> usize {
+        let Some(Drain { from, until, next }) = self.drain else { return 0 };
+        let end = self.slots.end();
+        let window = until.since(from).as_nanos();
+        let elapsed = now.mono.since(from).as_nanos();
+        let target = if elapsed >= window {
+            end
+        } else {
+            u32::try_from(u128::from(end) * elapsed / window.max(1)).unwrap_or(end)
+        };
+        let to = target.min(next.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX))).max(next);
+        for slot in next..to {
+            self.with(now, slot, |s, shared| s.close(now, CloseReason::Restart, shared));
+        }
+        if let Some(drain) = &mut self.drain {
+            drain.next = to;
+        }
+        (to - next) as usize
+    }
+
+    /// Runs one step of a session, then sets its timer or takes it out.
+    fn with(&mut self, now: Now, slot: u32, step: impl FnOnce(&mut Subscriber<S>, &mut Shared) -> Fate) {
+        let Some(subscriber) = self.slots.get_mut(slot) else { return };
+        match step(subscriber, &mut self.shared) {
+            Fate::Stays => self.wheel.schedule(slot, subscriber.due(now, &self.shared)),
+            Fate::Gone(reason) => self.remove(slot, reason),
+        }
+    }
+
+    fn remove(&mut self, slot: u32, reason: CloseReason) {
+        self.wheel.cancel(slot);
+        let Some(mut subscriber) = self.slots.remove(slot) else { return };
+        if let Some(count) = self.class_counts.get_mut(subscriber.outlet().class().index()) {
+            *count = count.saturating_sub(1);
+        }
+        let counters = &mut self.shared.counters;
+        counters.connections = counters.connections.saturating_sub(1);
+        if let Some(count) = counters.closes.get_mut(reason.index()) {
+            *count += 1;
+        }
+        subscriber.socket_mut().finish();
+        let key = subscriber.key_id();
+        self.ended.push_back(Ended { socket: subscriber.into_socket(), key, reason });
+    }
+}
