@@ -5,14 +5,19 @@
 //! which verbs there are.
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{ConfigError, Layers};
+use crate::config::{Config, ConfigError, Layers};
 
+pub mod client;
 pub mod config;
+pub mod history;
+pub mod inject;
+pub mod keys;
 pub mod watch;
 
 /// Hears an exchange announce a listing and rings the bell for everyone connected.
@@ -34,6 +39,13 @@ enum Verb {
     /// Show the configuration in force, or the defaults with their manual.
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Make, list, limit and revoke API keys.
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
+    /// Show announcements as they are on disk.
+    History(history::HistoryArgs),
+    /// Send a manual alert through the running service.
+    Inject(inject::InjectArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -94,6 +106,9 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.verb {
         Verb::Config(verb) => config::run(verb, &cli.layers()?),
+        Verb::Keys(verb) => keys::run(verb, &cli.read_config()?),
+        Verb::History(args) => history::run(args, &cli.read_config()?),
+        Verb::Inject(args) => inject::run(args, &cli.read_config()?),
         Verb::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "tocsin", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -119,6 +134,23 @@ impl Cli {
             layers = layers.with_flag("--data-dir", "data_dir", dir)?;
         }
         Ok(layers)
+    }
+
+    /// The typed configuration.
+    fn read_config(&self) -> Result<Config, CliError> {
+        Ok(Config::from_layers(&self.layers()?)?)
+    }
+}
+
+/// Writes what a verb has to say to standard output. A reader that has gone (`| head`) is no failure.
+///
+/// # Errors
+/// Standard output takes nothing.
+fn print(text: &str) -> Result<ExitCode, CliError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::failed(error)),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -238,7 +238,7 @@ fn read_expiry(fields: &Fields, now: WallUs) -> Result<Option<WallUs>, ApiError>
 
 async fn list_keys(State(control): State<Arc<Control>>) -> Answer {
     let now = clock::wall();
-    let keys = control.read(|reader| reader.keys()).await?;
+    let keys = control.read(crate::store::Reader::keys).await?;
     let shown: Vec<Value> = keys.iter().map(|key| key_json(key, now)).collect();
     Ok(Json(json!({"keys": shown})).into_response())
 }

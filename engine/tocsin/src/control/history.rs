@@ -14,9 +14,9 @@ use tocsin_core::time::WallUs;
 
 use super::Control;
 use super::api::{Door, has_token};
-use super::reply::{ApiError, json_text};
+use super::reply::{ApiError, history_json, json_text};
 use crate::os::clock;
-use crate::store::{HistoryQuery, StoredAnnouncement};
+use crate::store::HistoryQuery;
 
 /// Answers with `{"announcements":[...],"next":"EPOCH:SEQ"|null,"gap":null}`: full announcements under
 /// the key's rights, or all for the administrator. `next` is where to go on.
@@ -39,15 +39,8 @@ pub(super) async fn answer(
     };
     let redact = key.as_ref().is_some_and(|key| key.redact);
     let query = to_query(&parameters, key.as_ref(), now);
-    let newest = HistoryQuery { limit: 1, detected_until: query.detected_until, ..HistoryQuery::default() };
-    let (newest, rows) = control
-        .read(move |reader| Ok((reader.query_history(&newest)?, reader.query_history(&query)?)))
-        .await?;
-    let full_page = rows.len() >= parameters.limit;
-    let last = |rows: &[StoredAnnouncement]| rows.last().map(|row| row.announcement.position);
-    // Not a full page: everything up to the newest was looked at.
-    let next = if full_page { last(&rows) } else { last(&rows).max(last(&newest)).or(parameters.after) };
-    Ok(json_text(StatusCode::OK, write(rows, next.map(|at| at.to_string()), redact)))
+    let page = control.read(move |reader| reader.history_page(&query)).await?;
+    Ok(json_text(StatusCode::OK, history_json(page, redact)))
 }
 
 fn given_key(headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
@@ -83,24 +76,4 @@ fn to_query(parameters: &Parameters, key: Option<&KeyRecord>, now: WallUs) -> Hi
         query.detected_until = (delay_us > 0).then(|| WallUs(now.0.saturating_sub(delay_us)));
     }
     query
-}
-
-fn write(rows: Vec<StoredAnnouncement>, next: Option<String>, redact: bool) -> Vec<u8> {
-    let mut out = b"{\"announcements\":[".to_vec();
-    for (i, StoredAnnouncement { announcement, dispatched }) in rows.into_iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        let detected = announcement.detected;
-        let encoded = tocsin_core::wire::encode(announcement);
-        encoded.payload(true, redact).write_stamped(&mut out, dispatched.unwrap_or(detected));
-    }
-    out.extend_from_slice(b"],\"next\":");
-    match next {
-        // Digits and a colon: nothing to escape.
-        Some(next) => out.extend_from_slice(format!("\"{next}\"").as_bytes()),
-        None => out.extend_from_slice(b"null"),
-    }
-    out.extend_from_slice(b",\"gap\":null}");
-    out
 }

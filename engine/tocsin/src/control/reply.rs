@@ -11,7 +11,7 @@ use tocsin_core::time::WallUs;
 use tocsin_core::wire::{EncodedAnnouncement, STAMP_DIGITS};
 
 use super::bridge::BridgeError;
-use crate::store::StoreError;
+use crate::store::{HistoryPage, StoreError, StoredAnnouncement};
 
 /// A refusal: `{"error":CODE,"detail":..}` and, where one is at fault, `"field"`.
 #[derive(Debug)]
@@ -134,6 +134,24 @@ pub fn announcement_json(announcement: &EncodedAnnouncement) -> Vec<u8> {
     out.extend_from_slice(payload.json.get(..stamp).unwrap_or_default());
     out.extend_from_slice(b"null");
     out.extend_from_slice(payload.json.get(stamp + STAMP_DIGITS..).unwrap_or_default());
+    out
+}
+
+/// `{"announcements":[...],"next":"EPOCH:SEQ"|null,"gap":null}`, each announcement in full. Those never
+/// dispatched (late ones) carry their detection as dispatch, as on the feed's own port.
+#[must_use]
+pub fn history_json(page: HistoryPage, redact: bool) -> Vec<u8> {
+    let mut out = b"{\"announcements\":[".to_vec();
+    for (i, StoredAnnouncement { announcement, dispatched }) in page.rows.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        let detected = announcement.detected;
+        let encoded = tocsin_core::wire::encode(announcement);
+        encoded.payload(true, redact).write_stamped(&mut out, dispatched.unwrap_or(detected));
+    }
+    let next = page.next.map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
+    out.extend_from_slice(format!("],\"next\":{next},\"gap\":null}}").as_bytes());
     out
 }
 

@@ -53,6 +53,15 @@ impl Default for HistoryQuery {
     }
 }
 
+/// One answer of history and where to go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Rows, oldest first.
+    pub rows: Vec<StoredAnnouncement>,
+    /// Everything up to here was looked at; `None` while there is nothing.
+    pub next: Option<FeedPosition>,
+}
+
 const COLUMNS: &str = "epoch, seq, id, exchange, title, listing_type, tickers, markets, rule, confidence, lang, \
      action, late, url, notice_id, source, published_us, received_us, detected_us, classified_us, \
      effective_us, dispatched_us";
@@ -73,6 +82,26 @@ impl Store {
     pub fn query_history(&self, query: &HistoryQuery) -> Result<Vec<StoredAnnouncement>, StoreError> {
         self.ask(|c| select(c, query))
     }
+
+    /// Rows of history and where to go on.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn history_page(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.ask(|c| page(c, query))
+    }
+}
+
+/// Rows of history and where to go on.
+pub(super) fn page(connection: &Connection, query: &HistoryQuery) -> rusqlite::Result<HistoryPage> {
+    let last = |rows: &[StoredAnnouncement]| rows.last().map(|row| row.announcement.position);
+    // Read before the rows: one committed in between is asked for again, not passed over.
+    let newest = HistoryQuery { limit: 1, detected_until: query.detected_until, ..HistoryQuery::default() };
+    let newest = last(&select(connection, &newest)?);
+    let rows = select(connection, query)?;
+    let full = query.after.is_some() && rows.len() >= query.limit.min(limits::HISTORY_PER_QUERY);
+    let next = if full { last(&rows) } else { last(&rows).max(newest).or(query.after) };
+    Ok(HistoryPage { rows, next })
 }
 
 /// Inserts a row; one that is there stays as it is, but for a dispatch time it lacks. Whether it
@@ -294,6 +323,13 @@ mod tests {
         };
         assert_eq!(after(1, 2, 2), [(1, 10), (2, 1)]);
         assert_eq!(after(1, u64::MAX, 10), [(2, 1), (2, 2)]);
+        let next =
+            |query: HistoryQuery| store.history_page(&query).unwrap().next.map(|at| (at.epoch, at.seq));
+        let from = HistoryQuery { after: Some(FeedPosition { epoch: 1, seq: 1 }), ..HistoryQuery::default() };
+        assert_eq!(next(HistoryQuery { limit: 2, ..from.clone() }), Some((1, 10)), "a full page");
+        let none = HistoryQuery { exchanges: ExchangeSet::EMPTY, ..from };
+        assert_eq!(next(none), Some((2, 2)), "nothing matched up to the newest");
+        assert_eq!(next(HistoryQuery { limit: 1, ..HistoryQuery::default() }), Some((2, 2)));
         assert_eq!(after(2, 2, 10), []);
     }
 

@@ -35,7 +35,7 @@ use tocsin_core::model::{Announcement, FeedPosition};
 use tocsin_core::time::WallUs;
 
 pub use error::StoreError;
-pub use history::{HistoryQuery, StoredAnnouncement};
+pub use history::{HistoryPage, HistoryQuery, StoredAnnouncement};
 pub use keys::{KeySecret, NewKey};
 use lock::StoreLock;
 use place::Place;
@@ -233,12 +233,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Rows of history, oldest first.
+    /// Rows of history and where to go on.
     ///
     /// # Errors
     /// The disk's.
-    pub fn query_history(&self, query: &HistoryQuery) -> Result<Vec<StoredAnnouncement>, StoreError> {
-        self.ask(|c| history::select(c, query))
+    pub fn history_page(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.ask(|c| history::page(c, query))
     }
 
     /// Every key, by number.
