@@ -345,6 +345,10 @@ impl ResponseParser {
             }
             self.head_bytes.extend_from_slice(line);
             taken += line.len();
+            // Told at once, not when a line end happens to come: what is no HTTP may never send one.
+            if self.line_start == 0 && !b"HTTP/1.".iter().zip(&self.head_bytes).all(|(a, b)| a == b) {
+                return Err(ResponseError::BadStatusLine);
+            }
             if !ended {
                 break;
             }

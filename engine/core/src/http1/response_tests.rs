@@ -116,6 +116,8 @@ fn every_fault_is_named() {
         ("HTTP/1.1 20 OK\r\n\r\n".into(), E::BadStatusLine),
         ("HTTP/1.1 099 OK\r\n\r\n".into(), E::BadStatusLine),
         ("<html>\r\n\r\n".into(), E::BadStatusLine),
+        ("SSH-2.0".into(), E::BadStatusLine),
+        ("HTTP/1x".into(), E::BadStatusLine),
         (with("no colon"), E::BadHeader),
         (with("A : b"), E::BadHeader),
         (with("A: b\r\n folded"), E::BadHeader),
