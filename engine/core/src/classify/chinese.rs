@@ -6,6 +6,7 @@
 use super::lexicon::*;
 use super::signals::Signals;
 use super::tickers::{self, Found, Naming};
+use crate::model::Exchange;
 use crate::model::ListingType::{
     self, FuturesDelisting, FuturesListing, NotListing, SpotDelisting, SpotListing,
 };
@@ -18,16 +19,21 @@ pub(super) const CHINESE: u128 =
     ZH_LIST | ZH_DELIST | ZH_FUTURES | ZH_SPOT | ZH_PRODUCT | ZH_CONVERT | ZH_OTHER;
 
 /// Decides `text` and reads its symbols.
-pub(super) fn classify(text: &str, signals: &Signals) -> (Verdict, Found) {
+pub(super) fn classify(exchange: Exchange, text: &str, signals: &Signals) -> (Verdict, Found) {
     let verdict = decide(signals);
     let naming = match verdict.0 {
         NotListing => return (verdict, Found::default()),
         FuturesListing | FuturesDelisting => Naming::Contract,
         SpotListing | SpotDelisting => Naming::Spot,
     };
-    let parenthesised = tickers::parenthesised(text, naming, false);
+    let parenthesised = tickers::parenthesised(text, naming, exchange == Exchange::Okx);
     let bare = tickers::bare_list(text, naming, true, false);
     let found = if bare.tickers.len() > parenthesised.tickers.len() { bare } else { parenthesised };
+    // "XYZUSDT 将上线" names a contract without the word for it.
+    let contract = verdict.0 == SpotListing && !signals.has(ZH_SPOT) && !found.markets.is_empty();
+    if contract && !text.contains('/') {
+        return ((FuturesListing, "zh.contract_name", 80), found);
+    }
     (verdict, found)
 }
 

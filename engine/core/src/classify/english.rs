@@ -18,6 +18,23 @@ const LISTS: u128 = LIST | NEW_LISTING | OPEN_TRADING;
 /// Subjects that are not trading on an order book.
 const ASIDE: u128 = PRODUCT | PRODUCT_ACTS | CREDIT | YIELD | OPTIONS | COPY | PROMO | TAG;
 
+/// Exchanges whose notices of perpetual contracts may say only "futures". Binance's never do, and
+/// its "Futures Launches ..." without a contract is a feature or a contest.
+const FUTURES_WITHOUT_PERPETUAL: &[Exchange] = &[
+    Exchange::Okx,
+    Exchange::Bybit,
+    Exchange::Bitget,
+    Exchange::Kucoin,
+    Exchange::Gate,
+    Exchange::CryptoCom,
+    Exchange::Htx,
+    Exchange::Bingx,
+    Exchange::Mexc,
+    Exchange::Coinbase,
+    Exchange::Kraken,
+    Exchange::Hyperliquid,
+];
+
 /// Tried top down; the first that applies decides.
 pub(super) const RULES: &[Rule] = &[
     // ---- About a listing, or about several, but none itself ------------------------------------
@@ -28,6 +45,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("en.stock_desk", NotListing, 90).when(STOCK_DESK).unless(PERP),
     Rule::new("en.asset_tag", NotListing, 99).when(TAG).unless(LISTS),
     Rule::new("en.product", NotListing, 97).when(PRODUCT).unless(PERP | INTRODUCING),
+    Rule::new("en.copy_trading", NotListing, 97).when(COPY).unless(LAUNCH | LIST),
+    Rule::new("en.bots", NotListing, 97).when(BOTS_ONLY).unless(LAUNCH | LIST),
     // ---- Derivatives ---------------------------------------------------------------------------
     Rule::new("en.conversion", NotListing, 85).when(CONVERSION).unless(FOR_SPOT),
     Rule::new("en.spot_with_conversion", SpotListing, 97)
@@ -62,7 +81,15 @@ pub(super) const RULES: &[Rule] = &[
         .when(ALPHA_AND_FUTURES)
         .take(Take::After(0))
         .named(),
+    Rule::new("en.margined_contract", FuturesListing, 85)
+        .when(CONTRACTS)
+        .when(DOLLAR_MARGINED | COIN_MARGINED)
+        .when(LIST | LAUNCH | NEW_LISTING)
+        .unless(PROMO | OPTIONS)
+        .take(Take::After(LAUNCH | LIST | NEW_LISTING))
+        .named(),
     Rule::new("en.futures", FuturesListing, 97)
+        .only(FUTURES_WITHOUT_PERPETUAL)
         .when(FUTURES)
         .when(LIST | LAUNCH | AVAILABLE | NEW_LISTING)
         .unless(PROMO | OPTIONS | COPY | FOR_SPOT)
@@ -76,7 +103,7 @@ pub(super) const RULES: &[Rule] = &[
         .take(Take::After(SUPPORTS))
         .named(),
     // ---- Other products of the exchange --------------------------------------------------------
-    Rule::new("en.bots", NotListing, 97).when(BOTS_ONLY).unless(PERP),
+    Rule::new("en.bots", NotListing, 97).when(BOTS_ONLY),
     Rule::new("en.bots", NotListing, 97).when(BOTS).unless(NEW_PAIRS),
     Rule::new("en.margin", NotListing, 98).when(MARGIN).unless(FOR_SPOT),
     Rule::new("en.margin_pairs", NotListing, 98).when(MARGIN).unless(LISTS),
@@ -84,6 +111,12 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("en.otc", NotListing, 80).when(OTC),
     Rule::new("en.alpha", NotListing, 95).when(ALPHA).unless(LISTS),
     // ---- Spot delistings -----------------------------------------------------------------------
+    Rule::new("en.spot_delisting_unnamed", SpotDelisting, 90)
+        .when(DELIST)
+        .when(UNNAMED)
+        .when(PAIRS)
+        .unless(CREDIT | COPY | OPTIONS)
+        .take(Take::Pairs(0)),
     Rule::new("en.spot_delisting", SpotDelisting, 99)
         .when(DELIST)
         .unless(CREDIT | COPY | OPTIONS)
@@ -137,7 +170,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("en.pair_addition", SpotListing, 75)
         .when(ADD)
         .when(PAIRS)
-        .unless(CREDIT | COPY)
+        .unless(CREDIT | COPY | FUTURES)
         .take(Take::Pairs(PAIRS_FOR)),
     Rule::new("en.fork_markets", SpotListing, 95).when(ADD).when(MARKETS).take(Take::ListAfter(ADD)).named(),
     Rule::new("en.bare_addition", SpotListing, 95).when(ADD).take(Take::Rest(ADD)).named(),

@@ -11,6 +11,9 @@ use super::tickers::{self, Found, Naming};
 use crate::model::ListingType::{self, NotListing, SpotDelisting, SpotListing};
 use crate::model::Ticker;
 
+/// A market and an addition, but not in one phrase: a listing only if it names an asset.
+const MARKET_NAMED: &str = "ko.market_named";
+
 /// A decision: type, rule, confidence.
 pub(super) type Verdict = (ListingType, &'static str, u8);
 
@@ -18,13 +21,17 @@ pub(super) type Verdict = (ListingType, &'static str, u8);
 pub(super) fn classify(text: &str, signals: &Signals) -> (Verdict, Found) {
     let verdict = decide(signals);
     let found = if verdict.0 == NotListing { Found::default() } else { read(text) };
+    if verdict.1 == MARKET_NAMED && found.is_empty() {
+        return ((NotListing, "ko.other", 80), found);
+    }
     (verdict, found)
 }
 
 /// Tried top down, as the English rules are: what the notice is about first.
 fn decide(signals: &Signals) -> Verdict {
     let has = |set| signals.has(set);
-    let market_opens = has(KO_MARKET) && has(KO_ADD | KO_LIST | KO_OPEN);
+    let market_opens = has(KO_MARKET) && has(KO_MARKET_ADD);
+    let market_named = has(KO_MARKET) && has(KO_ADD | KO_LIST | KO_OPEN);
     let starts = has(KO_SUPPORT) && has(KO_NEW | KO_AGAIN);
     let listed = has(KO_LIST) && !has(KO_LEGAL);
     if has(KO_CELEBRATE) || (has(KO_EVENT) && !has(KO_ADD_TAG | KO_LIST_AND_EVENT)) {
@@ -40,7 +47,7 @@ fn decide(signals: &Signals) -> Verdict {
             (SpotDelisting, "ko.delisting", 99)
         };
     }
-    if has(KO_WALLET) && !starts {
+    if has(KO_WALLET) && !starts && !market_opens {
         return (NotListing, "ko.deposits", 99);
     }
     if has(KO_PROMO | KO_LEGAL) && !starts && !market_opens {
@@ -52,6 +59,7 @@ fn decide(signals: &Signals) -> Verdict {
         }
         () if starts => (SpotListing, "ko.new_support", 99),
         () if market_opens => (SpotListing, "ko.market_addition", 99),
+        () if market_named && !has(KO_ASSET | KO_LEGAL) => (SpotListing, MARKET_NAMED, 80),
         () if listed && !has(KO_ASSET) => (SpotListing, "ko.listed", 85),
         () => (NotListing, "ko.other", 97),
     }

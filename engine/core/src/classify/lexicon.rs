@@ -66,6 +66,10 @@ lexicon! {
     FUTURES = ["futures"];
     /// A dated contract.
     DATED = ["quarterly", "bi-quarterly", "delivery contract", "delivery contracts"];
+    /// A contract, of which kind the title leaves to its margin.
+    CONTRACTS = ["contract", "contracts"];
+    /// More than the title names.
+    UNNAMED = ["multiple", "several", "selected", "certain", "some", "a batch of"];
     /// Contracts margined and settled in the coin itself, quoted in dollars.
     COIN_MARGINED = ["coin-m", "coin-margined", "coin-ⓜ", "coin margined"];
     /// The spot market.
@@ -101,7 +105,7 @@ lexicon! {
         "on flexible*", "on dual investment", "on auto-invest"];
     /// Products named first: the actor of the sentence.
     PRODUCT_ACTS = ["earn will", "earn adds", "margin will", "options will", "options lists", "options launches",
-        "convert adds", "convert will", "alpha will", "staking will", "savings will", "loans will", "loan will",
+        "convert adds", "convert will", "alpha will", "alpha to", "alpha lists", "alpha adds", "staking will", "savings will", "loans will", "loan will",
         "pool will", "bot will", "bots will", "nft will", "pay will", "p2p will", "card will", "wallet will",
         "web3 will", "earn to", "convert to", "convert lists"];
     /// Interest, not trading.
@@ -156,12 +160,15 @@ lexicon! {
     KO_MARKET = ["마켓"];
     /// Addition.
     KO_ADD = ["추가"];
+    /// A market addition in one phrase.
+    KO_MARKET_ADD = ["마켓 추가", "마켓추가", "디지털 자산 추가", "디지털자산 추가", "가상자산 추가", "코인 추가",
+        "마켓 오픈", "마켓오픈", "마켓 상장", "마켓 신규", "신규 상장", "신규상장"];
     /// Listed.
     KO_LIST = ["상장"];
     /// Opening.
     KO_OPEN = ["오픈"];
     /// Support taken up again.
-    KO_AGAIN = ["재거래지원", "거래지원 재개", "재상장"];
+    KO_AGAIN = ["재거래지원", "재상장"];
     /// End of support: Korean exchanges' word for delisting.
     KO_END = ["거래지원 종료", "거래지원종료", "거래 지원 종료", "상장 폐지", "상장폐지", "마켓 종료", "마켓 제거"];
     /// An event to celebrate something.

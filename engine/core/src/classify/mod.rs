@@ -36,7 +36,7 @@ pub fn classify(exchange: Exchange, title: &str, hint: CategoryHint) -> Classifi
         let ((listing_type, rule, confidence), found) = korean::classify(text, &signals);
         (listing_type, rule, confidence, found, Lang::Ko)
     } else if signals.has(chinese::CHINESE) {
-        let ((listing_type, rule, confidence), found) = chinese::classify(text, &signals);
+        let ((listing_type, rule, confidence), found) = chinese::classify(exchange, text, &signals);
         (listing_type, rule, confidence, found, Lang::Zh)
     } else {
         let (rule, found) = in_english(exchange, text, &signals);

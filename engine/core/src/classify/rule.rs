@@ -15,7 +15,7 @@ use crate::model::{Exchange, ExchangeSet, ListingType};
 pub(super) enum Take {
     /// The rule announces no listing.
     Nothing,
-    /// After the first of these signals, in parentheses or else bare; if nothing is there, anywhere.
+    /// In parentheses, or else bare; after the first of these signals, or else anywhere.
     After(Set),
     /// After the first of these signals only; a bare list of two or more beats parentheses.
     ListAfter(Set),
@@ -137,8 +137,8 @@ impl Rule {
                 let rest = after(anchor).unwrap_or(text);
                 first_found(&[
                     &|| tickers::parenthesised(rest, naming, symbol_first),
-                    &|| tickers::bare_list(rest, naming, false, false),
                     &|| tickers::parenthesised(text, naming, symbol_first),
+                    &|| tickers::bare_list(rest, naming, false, false),
                     &|| tickers::bare_list(text, naming, false, false),
                 ])
             }

@@ -67,7 +67,7 @@ const QUOTED_IN_U: [&str; 6] = ["BTC", "ETH", "BNB", "SOL", "XRP", "DOGE"];
 const DASH_QUOTES: [&str; 12] =
     ["USD", "USDC", "USDT", "EUR", "GBP", "BTC", "ETH", "AUD", "SGD", "CAD", "PERP", "BRL"];
 
-/// Fiat money, never the asset a parenthesis introduces.
+/// Fiat money: a quote, never an asset by itself.
 const FIAT: [&str; 20] = [
     "USD", "EUR", "GBP", "AUD", "BRL", "TRY", "RUB", "UAH", "NGN", "JPY", "KRW", "IDR", "ZAR", "PLN", "RON",
     "ARS", "MXN", "CZK", "COP", "KZT",
@@ -94,7 +94,8 @@ pub(super) fn symbol(word: &str, naming: Naming) -> Option<Symbol<'_>> {
     if split.quote.is_some() && is_symbol_text(split.base) {
         return Some(split);
     }
-    (is_upper(word) && !NOT_SYMBOLS.contains(&word)).then_some(Symbol { base: word, quote: None })
+    (is_upper(word) && !NOT_SYMBOLS.contains(&word) && !FIAT.contains(&word))
+        .then_some(Symbol { base: word, quote: None })
 }
 
 /// Takes the quote off a contract name.
@@ -206,7 +207,10 @@ pub(super) fn bare_list(text: &str, naming: Naming, scripts: bool, whole: bool) 
             Piece::Word("and" | "And" | "/" | "or" | "和" | "与" | "及") => joined = true,
             Piece::Sign(_) | Piece::Word(_) => {
                 let read = match piece {
-                    Piece::Word(word) if joined || found.is_empty() => symbol(word, naming),
+                    // Cut by script, a word of another script is Chinese prose.
+                    Piece::Word(word) if (joined || found.is_empty()) && (!scripts || word.is_ascii()) => {
+                        symbol(word, naming)
+                    }
                     _ => None,
                 };
                 match read {
@@ -298,7 +302,7 @@ fn inside_symbol(inside: &str, naming: Naming) -> Option<Symbol<'_>> {
     let has_mark = inside.chars().any(|c| c.is_uppercase() || c.is_ascii_digit() || !c.is_ascii());
     let split = symbol(inside, naming);
     if split.is_some() {
-        return split.filter(|s| !FIAT.contains(&s.base));
+        return split;
     }
     let known_word = NOT_SYMBOLS.contains(&inside) || FIAT.contains(&inside) || inside.starts_with("ERC");
     (has_mark && is_symbol_text(inside) && !known_word).then_some(Symbol { base: inside, quote: None })

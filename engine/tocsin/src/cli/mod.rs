@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Layers};
 
+pub mod classify;
 pub mod client;
 pub mod config;
 pub mod history;
@@ -46,6 +47,8 @@ enum Verb {
     History(history::HistoryArgs),
     /// Send a manual alert through the running service.
     Inject(inject::InjectArgs),
+    /// Say what titles announce, one JSON line each.
+    Classify(classify::ClassifyArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -109,6 +112,7 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Verb::Keys(verb) => keys::run(verb, &cli.read_config()?),
         Verb::History(args) => history::run(args, &cli.read_config()?),
         Verb::Inject(args) => inject::run(args, &cli.read_config()?),
+        Verb::Classify(args) => Ok(classify::run(args)),
         Verb::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "tocsin", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
