@@ -15,6 +15,8 @@ const CONTRACT: u128 = PERP | FUTURES | DATED;
 const OPENS: u128 = LIST | LISTING | LAUNCH | ADD_SUPPORT | OPEN_TRADING;
 /// Words that list on the spot market.
 const LISTS: u128 = LIST | NEW_LISTING | OPEN_TRADING;
+/// A vote's outcome.
+const WILL_LIST_OR_DELIST: u128 = WILL_DELIST | RESULT;
 /// Subjects that are not trading on an order book.
 const ASIDE: u128 = PRODUCT | PRODUCT_ACTS | CREDIT | YIELD | OPTIONS | COPY | PROMO | TAG;
 
@@ -41,6 +43,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("en.postponed", NotListing, 99).when(POSTPONE),
     Rule::new("en.roadmap", NotListing, 90).when(ROADMAP),
     Rule::new("en.digest", NotListing, 95).when(DIGEST),
+    Rule::new("en.list_noun", NotListing, 85).when(LIST_NOUN),
+    Rule::new("en.vote", NotListing, 85).when(VOTE).unless(WILL_LIST_OR_DELIST),
     Rule::new("en.completed", NotListing, 90).when(DONE),
     Rule::new("en.stock_desk", NotListing, 90).when(STOCK_DESK).unless(PERP),
     Rule::new("en.asset_tag", NotListing, 99).when(TAG).unless(LISTS),
@@ -91,7 +95,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("en.futures", FuturesListing, 97)
         .only(FUTURES_WITHOUT_PERPETUAL)
         .when(FUTURES)
-        .when(LIST | LAUNCH | AVAILABLE | NEW_LISTING)
+        .when(LIST | LISTING | LAUNCH | AVAILABLE)
         .unless(PROMO | OPTIONS | COPY | FOR_SPOT)
         .take(Take::After(LAUNCH | LIST | NEW_LISTING))
         .named(),
@@ -150,7 +154,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("en.listing", SpotListing, 99)
         .when(LIST | OPEN_TRADING)
         .unless(ASIDE)
-        .take(Take::After(LIST | OPEN_TRADING)),
+        .take(Take::After(LIST | OPEN_TRADING))
+        .named(),
     Rule::new("en.new_listing", SpotListing, 97)
         .when(NEW_LISTING)
         .unless(ASIDE)
@@ -166,6 +171,7 @@ pub(super) const RULES: &[Rule] = &[
         .unless(PRODUCT | PRODUCT_ACTS | CREDIT | YIELD | OPTIONS | COPY | TAG)
         .take(Take::ListAfter(NEW_LISTING))
         .named(),
+    Rule::new("en.listing_unnamed", SpotListing, 75).when(WILL_LIST).unless(ASIDE),
     Rule::new("en.new_pairs", SpotListing, 70).when(NEW_PAIRS).unless(PROMO).take(Take::Pairs(0)),
     Rule::new("en.pair_addition", SpotListing, 75)
         .when(ADD)
@@ -173,7 +179,13 @@ pub(super) const RULES: &[Rule] = &[
         .unless(CREDIT | COPY | FUTURES)
         .take(Take::Pairs(PAIRS_FOR)),
     Rule::new("en.fork_markets", SpotListing, 95).when(ADD).when(MARKETS).take(Take::ListAfter(ADD)).named(),
-    Rule::new("en.bare_addition", SpotListing, 95).when(ADD).take(Take::Rest(ADD)).named(),
+    Rule::new("en.short_pair_addition", SpotListing, 75)
+        .when(ADD)
+        .when(PAIR_WORD)
+        .unless(CREDIT | COPY | FUTURES)
+        .take(Take::Pairs(0))
+        .named(),
+    Rule::new("en.bare_addition", SpotListing, 95).when(BINANCE_ADDS).take(Take::Rest(BINANCE_ADDS)).named(),
     Rule::new("en.available_for_trading", SpotListing, 93)
         .only(&[Exchange::Kraken, Exchange::CryptoCom, Exchange::Coinbase, Exchange::Bingx])
         .when(FOR_TRADING)

@@ -33,15 +33,17 @@ fn decide(signals: &Signals) -> Verdict {
     let market_opens = has(KO_MARKET) && has(KO_MARKET_ADD);
     let market_named = has(KO_MARKET) && has(KO_ADD | KO_LIST | KO_OPEN);
     let starts = has(KO_SUPPORT) && has(KO_NEW | KO_AGAIN);
-    let listed = has(KO_LIST) && !has(KO_LEGAL);
-    if has(KO_CELEBRATE) || (has(KO_EVENT) && !has(KO_ADD_TAG | KO_LIST_AND_EVENT)) {
+    let listed = has(KO_LIST);
+    let fee_event = market_opens && has(KO_FEE_EVENT);
+    let event_aside = fee_event || has(KO_ADD_TAG | KO_LIST_AND_EVENT);
+    if has(KO_CELEBRATE | KO_EVENT_TAG) || (has(KO_EVENT) && !event_aside) {
         return (NotListing, "ko.event", 99);
     }
     if has(KO_CAUTION) && !starts {
         return (NotListing, "ko.caution", 99);
     }
     if has(KO_END) {
-        return if has(KO_CANCEL | KO_WALLET) {
+        return if has(KO_CANCEL) || (has(KO_WALLET) && !has(KO_END_FIRST)) {
             (NotListing, "ko.delisting_changed", 85)
         } else {
             (SpotDelisting, "ko.delisting", 99)
@@ -50,7 +52,7 @@ fn decide(signals: &Signals) -> Verdict {
     if has(KO_WALLET) && !starts && !market_opens {
         return (NotListing, "ko.deposits", 99);
     }
-    if has(KO_PROMO | KO_LEGAL) && !starts && !market_opens {
+    if has(KO_LEGAL) || (has(KO_PROMO) && !starts && !market_opens) {
         return (NotListing, "ko.promotion", 97);
     }
     match () {
@@ -59,7 +61,7 @@ fn decide(signals: &Signals) -> Verdict {
         }
         () if starts => (SpotListing, "ko.new_support", 99),
         () if market_opens => (SpotListing, "ko.market_addition", 99),
-        () if market_named && !has(KO_ASSET | KO_LEGAL) => (SpotListing, MARKET_NAMED, 80),
+        () if market_named && !has(KO_ASSET) => (SpotListing, MARKET_NAMED, 80),
         () if listed && !has(KO_ASSET) => (SpotListing, "ko.listed", 85),
         () => (NotListing, "ko.other", 97),
     }

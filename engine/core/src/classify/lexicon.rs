@@ -25,6 +25,10 @@ lexicon! {
     // ---- What is done -------------------------------------------------------------------------
     /// A verb that lists.
     LIST = ["list", "lists", "listed", "enlists"];
+    /// A listing as a whole statement: it may leave the assets unnamed.
+    WILL_LIST = ["will list", "to list", "lists", "gets listed", "will be listed"];
+    /// A list of things, or no listing at all.
+    LIST_NOUN = ["list of", "the list", "watch list", "price list", "will not list", "not to list"];
     /// The noun, which needs company to mean a listing.
     LISTING = ["listing", "listings"];
     /// A listing by its full name.
@@ -34,6 +38,8 @@ lexicon! {
     LAUNCH = ["launch", "launches", "launched", "launching"];
     /// Adds something to something.
     ADD = ["add", "adds", "added", "adding"];
+    /// Binance itself adds, not one of its products.
+    BINANCE_ADDS = ["binance will add", "binance adds"];
     /// Trading opens.
     OPEN_TRADING = ["open trading", "opens trading", "open trading for", "opening trading"];
     /// Trading begins on a day.
@@ -54,6 +60,12 @@ lexicon! {
     TO_SPOT = ["migration to bingx spot"];
     /// Takes off the market.
     DELIST = ["delist", "delists", "delisted", "delisting", "delistings"];
+    /// Delisting as a whole statement.
+    WILL_DELIST = ["will delist", "to be delisted"];
+    /// A vote on listing or delisting; its result says what follows.
+    VOTE = ["vote to delist", "vote to list"];
+    /// The outcome of a vote.
+    RESULT = ["results and will list", "results and will delist", "result and will list", "winner", "winners"];
     /// Takes away; alone it says nothing.
     REMOVE = ["remove", "removes", "removal", "removing"];
     /// Trading of an asset ends, in other words than delisting.
@@ -71,13 +83,15 @@ lexicon! {
     /// More than the title names.
     UNNAMED = ["multiple", "several", "selected", "certain", "some", "a batch of"];
     /// Contracts margined and settled in the coin itself, quoted in dollars.
-    COIN_MARGINED = ["coin-m", "coin-margined", "coin-ⓜ", "coin margined"];
+    COIN_MARGINED = ["coin-m", "coin-margined", "coin-ⓜ", "coin margined", "coin-margin"];
     /// The spot market.
     SPOT = ["spot"];
     /// Contracts margined in a stablecoin.
-    DOLLAR_MARGINED = ["usdⓈ-m", "usdⓈ-margined", "usds-m", "usdt-m", "usdt-margined", "usdc-margined", "busd-margined"];
+    DOLLAR_MARGINED = ["usdⓈ-m", "usdⓈ-margined", "usds-m", "usdt-m", "usdt-margined", "usdc-margined", "busd-margined", "usdt margined", "usdc margined"];
     /// Named markets of one asset.
     PAIRS = ["trading pair", "trading pairs", "trading pair(s)", "spot pair", "spot pairs"];
+    /// Pairs in short.
+    PAIR_WORD = ["pair", "pairs"];
     /// Markets that the title does not name.
     NEW_PAIRS = ["new trading pairs", "new spot trading pairs", "new trading pair"];
     /// Binance's word of 2017.
@@ -102,7 +116,7 @@ lexicon! {
     /// Product pages of an exchange other than its order books.
     PRODUCT = ["on earn", "on simple earn", "on convert", "buy crypto", "on margin", "on cross margin",
         "on isolated margin", "on savings", "on staking", "on savings,", "on vip loan", "on buy crypto",
-        "on flexible*", "on dual investment", "on auto-invest"];
+        "on bybit savings", "on bybit earn", "on bybit convert", "on bybit alpha", "on flexible*", "on dual investment", "on auto-invest"];
     /// Products named first: the actor of the sentence.
     PRODUCT_ACTS = ["earn will", "earn adds", "margin will", "options will", "options lists", "options launches",
         "convert adds", "convert will", "alpha will", "alpha to", "alpha lists", "alpha adds", "staking will", "savings will", "loans will", "loan will",
@@ -146,7 +160,7 @@ lexicon! {
         "minimum order", "price limit*", "index price", "risk limit*", "position limit*", "fee rate*"];
     /// Warnings about an asset that stays listed.
     TAG = ["monitoring tag", "seed tag to", "remove the seed tag", "removes the seed tag", "remove seed tag", "investment warning",
-        "vote to delist for", "tag removal"];
+        "tag removal"];
     /// Deposits and withdrawals.
     WALLET = ["deposits and withdrawals", "wallet maintenance", "cease support for deposits", "network upgrade*",
         "hard fork", "token swap", "contract swap", "rebranding", "rebrand", "token merge", "redenomination", "token migration"];
@@ -167,6 +181,8 @@ lexicon! {
     KO_LIST = ["상장"];
     /// Opening.
     KO_OPEN = ["오픈"];
+    /// The first notice of an end, which also speaks of withdrawals.
+    KO_END_FIRST = ["[거래지원종료", "[거래지원 종료", "종료 및 출금"];
     /// Support taken up again.
     KO_AGAIN = ["재거래지원", "재상장"];
     /// End of support: Korean exchanges' word for delisting.
@@ -175,6 +191,10 @@ lexicon! {
     KO_EVENT = ["이벤트"];
     /// In celebration of.
     KO_CELEBRATE = ["기념"];
+    /// The bracketed tag of an event.
+    KO_EVENT_TAG = ["[이벤트"];
+    /// An event that only waives fees.
+    KO_FEE_EVENT = ["수수료 무료 이벤트", "수수료 이벤트"];
     /// The bracketed tag of a listing that also waives fees.
     KO_ADD_TAG = ["[마켓 추가", "[마켓추가", "[신규 상장", "[신규상장", "[거래지원]"];
     /// A listing with an event in one notice.
@@ -192,7 +212,7 @@ lexicon! {
     /// Called off.
     KO_CANCEL = ["취소", "연기", "보류", "철회"];
     /// Terms of service, privacy policy.
-    KO_LEGAL = ["약관", "개인정보", "정책", "심사", "사칭", "기준 안내", "절차"];
+    KO_LEGAL = ["약관", "개인정보", "정책", "심사", "사칭", "절차", "업비트 nft"];
 
     // ---- Chinese ------------------------------------------------------------------------------
     /// Goes online.
@@ -204,7 +224,7 @@ lexicon! {
     /// Spot.
     ZH_SPOT = ["现货"];
     /// Margin, earn and loans.
-    ZH_PRODUCT = ["杠杆", "理财", "一键买币", "借币", "赚币", "闪兑,"];
+    ZH_PRODUCT = ["杠杆", "理财", "一键买币", "借币", "赚币", "闪兑,", "闪兑全新", "tradfi 全新"];
     /// Turned into a regular contract.
     ZH_CONVERT = ["转为正式", "转换盘前", "转换为标准", "由盘前交易转", "转为标准"];
     /// Postponed, votes, airdrops, activities.
