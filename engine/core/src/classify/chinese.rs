@@ -11,6 +11,19 @@ use crate::model::ListingType::{
     self, FuturesDelisting, FuturesListing, NotListing, SpotDelisting, SpotListing,
 };
 
+/// Names of the rules, as `docs/classification.md` explains them.
+pub(super) const RULE_NAMES: &[&str] = &[
+    "zh.spot_with_conversion",
+    "zh.conversion",
+    "zh.futures_delisting",
+    "zh.futures",
+    "zh.contract_name",
+    "zh.product",
+    "zh.spot_delisting",
+    "zh.listing",
+    "zh.other",
+];
+
 /// A decision: type, rule, confidence.
 pub(super) type Verdict = (ListingType, &'static str, u8);
 

@@ -14,6 +14,22 @@ use crate::model::Ticker;
 /// A market and an addition, but not in one phrase: a listing only if it names an asset.
 const MARKET_NAMED: &str = "ko.market_named";
 
+/// Names of the rules, as `docs/classification.md` explains them.
+pub(super) const RULE_NAMES: &[&str] = &[
+    "ko.event",
+    "ko.caution",
+    "ko.delisting",
+    "ko.delisting_changed",
+    "ko.deposits",
+    "ko.promotion",
+    "ko.listing_update",
+    "ko.new_support",
+    "ko.market_addition",
+    MARKET_NAMED,
+    "ko.listed",
+    "ko.other",
+];
+
 /// A decision: type, rule, confidence.
 pub(super) type Verdict = (ListingType, &'static str, u8);
 

@@ -52,6 +52,13 @@ pub fn classify(exchange: Exchange, title: &str, hint: CategoryHint) -> Classifi
     }
 }
 
+/// Names of all rules, a name more than once where several rules share it. They are stable: users
+/// filter and report by them.
+pub fn rule_names() -> impl Iterator<Item = &'static str> {
+    let english = english::RULES.iter().chain([&english::OTHERWISE]).map(|rule| rule.name);
+    english.chain(korean::RULE_NAMES.iter().copied()).chain(chinese::RULE_NAMES.iter().copied())
+}
+
 fn in_english(exchange: Exchange, text: &str, signals: &Signals) -> (&'static rule::Rule, Found) {
     for rule in english::RULES {
         if let Some(found) = rule.apply(exchange, text, signals) {

@@ -1,7 +1,7 @@
 //! Finds the phrases of [`super::lexicon`] in a folded title: one pass, no backtracking.
 //!
 //! Contract: [`Signals::read`] is linear in the title for a given table (each position looks at
-//! one short chain of phrases that share its first character). It never allocates and never fails.
+//! one short chain of phrases that begin alike). It never allocates and never fails.
 //! What it finds is a set of bits and, for each bit, where it first stood; rules are tests on the
 //! set, so each decision can be explained by naming its bits.
 
@@ -10,8 +10,8 @@ use super::lexicon::{PHRASES, SIGNAL_COUNT};
 /// A set of signals, one bit each. Constants are in [`super::lexicon`].
 pub(super) type Set = u128;
 
-/// Chains of phrases by a hash of their first character.
-const BUCKETS: usize = 128;
+/// Chains of phrases by a hash of how they begin.
+const BUCKETS: usize = 512;
 const NONE: u16 = u16::MAX;
 
 /// Heads of the chains and the next phrase of each chain, built at compile time.
@@ -39,15 +39,24 @@ const fn build_index() -> Index {
 const _: () = assert!(PHRASES.len() < NONE as usize);
 const _: () = assert!(SIGNAL_COUNT <= Set::BITS as usize);
 
-/// Bucket of the first character of `text`; letters of either case share one. The text must not be
-/// empty; an empty one counts as a zero byte.
+/// Bucket of the beginning of `text`: two ASCII letters of either case, or one Hangul syllable or
+/// ideograph. Every phrase is at least that long; a shorter text may land anywhere.
 const fn bucket_of(text: &[u8]) -> usize {
-    let first = if text.is_empty() { 0 } else { text[0] };
-    if first < 0x80 || text.len() < 3 {
-        return (first.to_ascii_lowercase() & 0x7f) as usize;
+    if text.len() < 3 {
+        return match text {
+            [first, second, ..] => of_letters(*first, *second),
+            _ => 0,
+        };
     }
-    // A Hangul syllable or an ideograph is three bytes; the last two vary most.
-    ((text[1] as usize) << 3 ^ text[2] as usize) % BUCKETS
+    if text[0] < 0x80 {
+        of_letters(text[0], text[1])
+    } else {
+        ((text[1] as usize) << 3 ^ text[2] as usize) % BUCKETS
+    }
+}
+
+const fn of_letters(first: u8, second: u8) -> usize {
+    (((first | 0x20) as usize) << 4 ^ ((second | 0x20) as usize)) % BUCKETS
 }
 
 /// What was found in one title.

@@ -94,8 +94,10 @@ pub(super) fn symbol(word: &str, naming: Naming) -> Option<Symbol<'_>> {
     if split.quote.is_some() && is_symbol_text(split.base) {
         return Some(split);
     }
-    (is_upper(word) && !NOT_SYMBOLS.contains(&word) && !FIAT.contains(&word))
-        .then_some(Symbol { base: word, quote: None })
+    // "USDT Margined": alone, a quote of contracts is what they are margined in.
+    let margin = naming != Naming::Spot && CONTRACT_QUOTES.contains(&word);
+    let no_symbol = margin || NOT_SYMBOLS.contains(&word) || FIAT.contains(&word);
+    (is_upper(word) && !no_symbol).then_some(Symbol { base: word, quote: None })
 }
 
 /// Takes the quote off a contract name.
