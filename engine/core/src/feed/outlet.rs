@@ -452,9 +452,13 @@ impl<S: Socket> Outlet<S> {
 
     /// When history next has something for it; `NEVER` when it waits for room or for news.
     pub fn next_release(&self, history: &History) -> Mono {
-        match (self.mode, history.get(self.cursor)) {
-            (Mode::History, Some(held)) if !self.blocked => self.release_of(held.at),
-            _ => Mono::NEVER,
+        if self.mode != Mode::History || self.blocked {
+            return Mono::NEVER;
+        }
+        match history.get(self.cursor) {
+            Some(held) => self.release_of(held.at),
+            None if self.cursor < history.first_index() => Mono(0),
+            None => Mono::NEVER,
         }
     }
 

@@ -449,3 +449,8 @@ impl<S: Socket> Writer<S> {
         self.ended.push_back(Ended { socket: subscriber.into_socket(), key, reason });
     }
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
