@@ -148,12 +148,12 @@ impl<'a> RequestHead<'a> {
     }
 
     /// All headers in the order sent, names as sent.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    pub fn headers(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> {
         self.headers.iter().take(self.header_count).map(|h| (h.name, h.value))
     }
 
     /// Every value of `name` in the order sent, surrounding white space removed.
-    pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
+    pub fn values<'h>(&'h self, name: &'h str) -> impl DoubleEndedIterator<Item = &'a [u8]> + 'h {
         self.headers().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim_ascii())
     }
 

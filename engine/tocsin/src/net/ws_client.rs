@@ -472,6 +472,7 @@ fn dial(
 #[cfg(test)]
 mod tests {
     use super::super::echo::EchoServer;
+    use super::super::tls::{ClientTrust, GENERATED_CERT, ServerTls};
     use super::*;
 
     #[test]
@@ -523,5 +524,62 @@ mod tests {
         assert!(matches!(refused, ConnectError::Dial(_)), "{refused}");
         let bad = WsClient::connect(&url, "/", &[("X-API-Key", "a\nb")], None, deadline).map(|_| ());
         assert!(matches!(bad, Err(ConnectError::BadRequest)));
+    }
+
+    /// Serves one TLS connection: answers the upgrade, sends a message, waits for the client's close.
+    fn serve_tls(listener: &std::net::TcpListener, tls: &ServerTls) -> io::Result<()> {
+        use tocsin_core::http1::request::{HeadReader, RequestHead};
+        use tocsin_core::ws::handshake::{check_upgrade, write_switching_protocols};
+        let (tcp, _) = listener.accept()?;
+        tcp.set_nonblocking(true)?;
+        let mut stream = Stream::accept_tls(mio::net::TcpStream::from_std(tcp), tls)?;
+        while !stream.handshake()? {
+            std::thread::yield_now();
+        }
+        let (mut received, mut reader, mut buffer) = (Vec::new(), HeadReader::new(), [0; 4_096]);
+        let mut upgraded = false;
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => received.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) => return Err(error),
+            }
+            if !upgraded && let Some(end) = reader.poll(&received).unwrap() {
+                upgraded = true;
+                let mut out = Vec::new();
+                let accept = check_upgrade(&RequestHead::parse(&received[..end]).unwrap()).unwrap();
+                write_switching_protocols(&mut out, &accept);
+                // In one record with the 101, so that the client finds it behind the head.
+                write_frame(&mut out, Opcode::Binary, b"secret bell", None);
+                assert_eq!(stream.write(&out)?, out.len());
+            }
+        }
+    }
+
+    #[test]
+    fn speaks_tls_and_trusts_only_whom_it_was_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let tls = ServerTls::self_signed(dir.path(), "127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url =
+            WsUrl::parse(&format!("wss://localhost:{}", listener.local_addr().unwrap().port())).unwrap();
+        let server = std::thread::spawn(move || {
+            let untrusted = serve_tls(&listener, &tls);
+            (untrusted, serve_tls(&listener, &tls))
+        });
+        let deadline = clock::mono() + Duration::from_secs(60);
+        let public = ClientTls::new(&ClientTrust::default()).unwrap();
+        let refused = WsClient::connect(&url, "/", &[], Some(&public), deadline).map(|_| ());
+        assert!(matches!(refused, Err(ConnectError::Untrusted(_))), "{refused:?}");
+        let trust = ClientTrust { ca_file: Some(dir.path().join(GENERATED_CERT)), insecure: false };
+        let own = ClientTls::new(&trust).unwrap();
+        let mut client = WsClient::connect(&url, "/", &[], Some(&own), deadline).unwrap();
+        let mut heard = Vec::new();
+        assert!(client.receive(deadline, &mut |m, _| heard.push(m.to_vec())).unwrap());
+        assert_eq!(heard, [b"secret bell"]);
+        client.close();
+        let (untrusted, trusted) = server.join().unwrap();
+        assert!(untrusted.is_err() && trusted.is_ok(), "{untrusted:?} {trusted:?}");
     }
 }
