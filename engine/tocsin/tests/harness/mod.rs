@@ -1,0 +1,230 @@
+//! What end-to-end tests share: the real binary on a temporary directory, and a small WebSocket
+//! client of its own (not the engine's code, so that a mistake cannot hide in both).
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+pub mod client;
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use client::{Client, Frame, Handshake, Message};
+
+/// How the feed is served in a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Plain,
+    Tls,
+}
+
+/// A running `tocsin serve`; killed when dropped.
+pub struct Engine {
+    child: Option<Child>,
+    pub feed: SocketAddr,
+    pub admin: SocketAddr,
+    pub mode: Mode,
+    config: PathBuf,
+    dir: TempDir,
+}
+
+/// Configuration that every test engine starts from (free ports, no exchange, no pinned core), with
+/// the test's own sections over it.
+fn base_config(dir: &Path, mode: Mode, extra: &str) -> String {
+    fn merge(base: &mut toml::Table, over: toml::Table) {
+        for (key, value) in over {
+            match (base.get_mut(&key), value) {
+                (Some(toml::Value::Table(base)), toml::Value::Table(over)) => merge(base, over),
+                (_, value) => drop(base.insert(key, value)),
+            }
+        }
+    }
+    let mut config: toml::Table = format!(
+        "data_dir = {:?}
+         [feed]
+         listen = \"127.0.0.1:0\"
+         tls = {}
+         drain = \"200ms\"
+         [admin]
+         listen = \"127.0.0.1:0\"
+         [topology]
+         idle = \"block\"
+         [sources]
+         binance = {{ enabled = false }}
+         upbit = {{ enabled = false }}
+         bithumb = {{ enabled = false }}",
+        dir.join("data"),
+        mode == Mode::Tls
+    )
+    .parse()
+    .unwrap();
+    merge(&mut config, extra.parse().unwrap());
+    config.to_string()
+}
+
+impl Engine {
+    /// Starts with `extra` configuration sections over the test defaults.
+    pub fn start(mode: Mode, extra: &str) -> Engine {
+        Engine::start_in(tempfile::tempdir().unwrap(), mode, extra)
+    }
+
+    /// As [`Engine::start`], in a directory that may hold the data of an earlier run.
+    pub fn start_in(dir: TempDir, mode: Mode, extra: &str) -> Engine {
+        let config = dir.path().join("tocsin.toml");
+        std::fs::write(&config, base_config(dir.path(), mode, extra)).unwrap();
+        let mut engine = Engine {
+            child: None,
+            feed: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            mode,
+            config,
+            dir,
+        };
+        engine.launch();
+        engine
+    }
+
+    fn launch(&mut self) {
+        let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tocsin"))
+            .args(["serve", "--json", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.child = Some(child);
+        let ready: Value = serde_json::from_str(&line)
+            .unwrap_or_else(|e| panic!("no ready line ({e}): {line:?}\n{}", self.log()));
+        self.feed = ready["feed"].as_str().unwrap().parse().unwrap();
+        self.admin = ready["admin"].as_str().unwrap().parse().unwrap();
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, waits for the end and returns the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        let mut child = self.child.take().unwrap();
+        let from = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            if from.elapsed() > Duration::from_secs(20) {
+                let _ = child.kill();
+                panic!("did not stop within 20 s\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again on the same data.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it still runs");
+        self.launch();
+    }
+
+    /// Runs a verb of the command line with this engine's configuration.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_tocsin"))
+            .args(args)
+            .arg("--config")
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a verb that prints one JSON value and must succeed.
+    pub fn cli_json(&self, args: &[&str]) -> Value {
+        let output = self.cli(&[args, &["--json"]].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {stderr}\n{}", self.log());
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{args:?}: {e}: {}", String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Creates a key with further flags; returns its number and its text.
+    pub fn key_with(&self, flags: &[&str]) -> (i64, String) {
+        let made = self.cli_json(&[&["keys", "create"], flags].concat());
+        (made["id"].as_i64().unwrap(), made["key"].as_str().unwrap().to_owned())
+    }
+
+    /// Creates a key that may do everything.
+    pub fn key(&self) -> String {
+        self.key_with(&["--tier", "premium", "--max-connections", "1000", "--allowed-cex", "*"]).1
+    }
+
+    /// Sends an announcement through the whole path; returns it as it went out.
+    pub fn inject(&self, exchange: &str, title: &str) -> Value {
+        self.cli_json(&["inject", "--exchange", exchange, "--title", title])
+    }
+
+    /// Connects, with `query` such as `cex=binance`, and takes the welcome.
+    pub fn connect(&self, key: &str, query: &str) -> Client {
+        let mut client = self.try_connect(key, query).unwrap_or_else(|h| panic!("refused: {h:?}"));
+        let welcome = client.json();
+        assert_eq!(welcome["type"], "welcome", "{welcome}");
+        client
+    }
+
+    /// Connects; a refusal is the error.
+    pub fn try_connect(&self, key: &str, query: &str) -> Result<Client, Box<Handshake>> {
+        Handshake::new(query).header("X-API-Key", key).connect(self)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- log of the engine ---\n{}", self.log());
+        }
+    }
+}
+
+/// Waits until `done` or fails after 20 s.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let from = Instant::now();
+    while !done() {
+        assert!(from.elapsed() < Duration::from_secs(20), "waited 20 s for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
