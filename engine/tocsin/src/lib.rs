@@ -6,6 +6,7 @@ pub mod control;
 pub mod net;
 pub mod os;
 pub mod rings;
+pub mod serve;
 pub mod store;
 pub mod supervise;
 pub mod threads;

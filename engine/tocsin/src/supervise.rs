@@ -112,13 +112,13 @@ impl Systemd {
     }
 
     /// Feeds the watchdog when it is due, and only if every thread moved.
-    pub fn feed_watchdog(&mut self, watched: &[Watched]) {
+    pub fn feed_watchdog(&mut self, groups: [&Vec<Watched>; 4]) {
         let Some(every) = self.watchdog_every else { return };
         let now = clock::mono();
         if now.since(self.fed_at) < every {
             return;
         }
-        if let Some(stuck) = stuck_thread(watched, now) {
+        if let Some(stuck) = groups.iter().find_map(|watched| stuck_thread(watched, now)) {
             tracing::error!(thread = stuck, "has not moved for 5 s; the watchdog is not fed");
             return;
         }
@@ -127,12 +127,18 @@ impl Systemd {
     }
 }
 
+/// Whether a loop has stood still for [`STUCK`] at `now`.
+#[must_use]
+pub fn is_stuck(pulse: &Pulse, now: tocsin_core::time::Mono) -> bool {
+    now.since(pulse.last_turn()) > STUCK
+}
+
 /// Name of a thread whose loop has stood still for [`STUCK`].
 #[must_use]
 pub fn stuck_thread(watched: &[Watched], now: tocsin_core::time::Mono) -> Option<&str> {
     watched
         .iter()
-        .find(|w| w.pulse.as_ref().is_some_and(|p| now.since(p.last_turn()) > STUCK))
+        .find(|w| w.pulse.as_ref().is_some_and(|p| is_stuck(p, now)))
         .map(|w| w.name.as_str())
 }
 

@@ -19,6 +19,7 @@ pub mod config;
 pub mod history;
 pub mod inject;
 pub mod keys;
+pub mod serve;
 pub mod watch;
 
 /// Hears an exchange announce a listing and rings the bell for everyone connected.
@@ -37,6 +38,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run the service.
+    Serve(serve::ServeArgs),
+    /// Validate the configuration and what it names; print the plan of threads.
+    Check(serve::CheckArgs),
     /// Show the configuration in force, or the defaults with their manual.
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -108,6 +113,8 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.verb {
+        Verb::Serve(args) => serve::serve(args, &|| cli.layers()),
+        Verb::Check(args) => serve::check(args, &cli.layers()?),
         Verb::Config(verb) => config::run(verb, &cli.layers()?),
         Verb::Keys(verb) => keys::run(verb, &cli.read_config()?),
         Verb::History(args) => history::run(args, &cli.read_config()?),

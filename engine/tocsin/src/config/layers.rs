@@ -132,6 +132,17 @@ impl Layers {
         self.entries.iter().map(|(key, entry)| (key.as_str(), &entry.value, &entry.origin))
     }
 
+    /// Keys whose value differs from `other`'s: key, the value there, the value here.
+    #[must_use]
+    pub fn changed_from(&self, other: &Layers) -> Vec<(String, Value, Value)> {
+        self.iter()
+            .filter_map(|(key, value, _)| {
+                let was = &other.entries.get(key)?.value;
+                (was != value).then(|| (key.to_owned(), was.clone(), value.clone()))
+            })
+            .collect()
+    }
+
     /// The second part of all keys that start with `section.`: the names of its tables.
     pub(super) fn names_in(&self, section: &str) -> Vec<String> {
         let mut names: Vec<String> = self

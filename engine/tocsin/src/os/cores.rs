@@ -24,6 +24,19 @@ pub fn pin(core: usize) -> io::Result<()> {
     }
 }
 
+/// Keeps the calling thread, and threads it starts from now on, off the `hot` cores.
+///
+/// # Errors
+/// The kernel's refusal, or no core would be left; then nothing changes.
+pub fn avoid(hot: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    available().into_iter().filter(|core| !hot.contains(core)).for_each(|core| set.set(core));
+    if set.count() == 0 {
+        return Err(io::Error::other("every core of this process is a hot one"));
+    }
+    Ok(sched_setaffinity(None, &set)?)
+}
+
 /// The cores this process may run on, ascending.
 #[must_use]
 pub fn available() -> Vec<usize> {

@@ -1,0 +1,182 @@
+//! The running engine: builds what [`crate::topology::Plan`] says, watches it, and takes it down in order.
+//!
+//! Owner: main thread. Everything that can fail at start (files, ports, certificates, the store) fails
+//! here, before the first thread runs, with what is wrong and what to do. Stopping goes against the
+//! flow: no new subscribers, the ones there are told and closed, then sources, writers, control plane,
+//! and the journal last, so that everything announced is on disk.
+
+mod build;
+mod view;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tocsin_core::limits;
+
+use crate::config::Config;
+use crate::control::bridge::Bridge;
+use crate::net::tls::TlsError;
+use crate::net::url::UrlError;
+use crate::os::clock;
+use crate::store::StoreError;
+use crate::supervise::{self, Signals, Systemd, Watched};
+use crate::threads::source::SourceError;
+use view::View;
+
+/// Why the engine cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The store.
+    Store(StoreError),
+    /// Certificates and trust.
+    Tls(TlsError),
+    /// `sources.NAME.base_url`.
+    Url(String, UrlError),
+    /// A section `[sources.NAME]` of a source that does not exist.
+    NoSuchSource(String),
+    /// A source's requests.
+    Source(SourceError),
+    /// Anything of the operating system: what was done, and its answer.
+    Io(String, io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Store(e) => e.fmt(f),
+            StartError::Tls(e) => e.fmt(f),
+            StartError::Url(name, e) => write!(f, "sources.{name}.base_url: {e}"),
+            StartError::NoSuchSource(name) => write!(f, "there is no source `{name}`"),
+            StartError::Source(e) => e.fmt(f),
+            StartError::Io(what, e) => write!(f, "{what}: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> StartError {
+        StartError::Store(error)
+    }
+}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> StartError {
+        StartError::Tls(error)
+    }
+}
+
+/// For `map_err`: what was done when the operating system said no.
+fn doing(what: &str) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.to_owned();
+    move |error| StartError::Io(what, error)
+}
+
+/// One stop flag a group of threads, so that they can be stopped in order.
+#[derive(Debug, Default)]
+struct Stops {
+    sources: Arc<AtomicBool>,
+    feed_side: Arc<AtomicBool>,
+    control: Arc<AtomicBool>,
+    journal: Arc<AtomicBool>,
+}
+
+/// A running engine. Dropping it without [`Engine::stop`] leaves its threads running.
+pub struct Engine {
+    /// Where the feed listens, with the port it was given.
+    pub feed: SocketAddr,
+    /// Where the admin API listens over TCP.
+    pub admin: Option<SocketAddr>,
+    /// Where the admin API's socket is.
+    pub admin_socket: PathBuf,
+    /// SHA-256 of the feed's certificate; `None` when it serves plain `ws`.
+    pub fingerprint: Option<String>,
+    /// Which start of this data directory this is.
+    pub epoch: u64,
+    bridge: Arc<Bridge>,
+    view: Arc<View>,
+    stops: Stops,
+    sources: Vec<Watched>,
+    feed_side: Vec<Watched>,
+    control: Vec<Watched>,
+    journal: Vec<Watched>,
+    drain: Duration,
+    /// Ends its thread when dropped.
+    _resolver: crate::net::dns::Resolver,
+}
+
+/// Why [`Engine::run`] came back.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// A signal asked for it.
+    Asked,
+    /// A thread ended on its own.
+    Died(String),
+}
+
+impl Engine {
+    /// Opens, binds and starts everything.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub fn start(config: &Config) -> Result<Engine, StartError> {
+        build::start(config)
+    }
+
+    /// Watches the threads until a signal asks for a stop or one of them ends. `on_reload` is called
+    /// for each SIGHUP.
+    pub fn run(&self, signals: &Signals, systemd: &mut Systemd, mut on_reload: impl FnMut()) -> Ended {
+        loop {
+            if signals.terminate() {
+                return Ended::Asked;
+            }
+            let groups = [&self.sources, &self.feed_side, &self.control, &self.journal];
+            if let Some(name) = groups.iter().find_map(|group| supervise::ended_thread(group)) {
+                return Ended::Died(name.to_owned());
+            }
+            if signals.take_reload() {
+                systemd.reloading();
+                on_reload();
+                systemd.ready("reloaded");
+            }
+            self.view.note_gaps();
+            systemd.feed_watchdog(groups);
+            std::thread::sleep(supervise::TICK);
+        }
+    }
+
+    /// Drains subscribers, then stops every thread in order. True when all ended properly.
+    pub fn stop(self) -> bool {
+        self.view.set_draining();
+        let until = clock::mono() + self.drain;
+        if !self.bridge.drain(until) {
+            tracing::warn!("the accept thread takes no command; subscribers are cut off");
+        }
+        let cut_off = until + limits::CLOSE_TIMEOUT;
+        while self.view.live_sessions() > 0 && clock::mono() < cut_off {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let stages = [
+            (&self.stops.sources, self.sources),
+            (&self.stops.feed_side, self.feed_side),
+            (&self.stops.control, self.control),
+            (&self.stops.journal, self.journal),
+        ];
+        let mut proper = true;
+        for (stop, threads) in stages {
+            stop.store(true, Ordering::Relaxed);
+            for Watched { name, handle, .. } in threads {
+                if handle.join().is_err() {
+                    tracing::error!(thread = name, "ended by a panic");
+                    proper = false;
+                }
+            }
+        }
+        proper
+    }
+}

@@ -1,0 +1,424 @@
+//! Builds the engine: opens what it needs, makes the rings of the plan, starts the threads.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+use tocsin_core::classify::classify;
+use tocsin_core::detect::told::Told;
+use tocsin_core::detect::{Detector, ListHistory};
+use tocsin_core::feed::history::History;
+use tocsin_core::limits;
+use tocsin_core::model::CategoryHint;
+use tocsin_core::source::pacing::Mode;
+use tocsin_core::source::{SourceSpec, exchange};
+use tocsin_core::wire::{self, EncodedAnnouncement};
+
+use super::view::View;
+use super::{Engine, StartError, Stops, doing};
+use crate::config::{Config, Idle, Source as SourceConfig, TopologyMode};
+use crate::control::bridge::Bridge;
+use crate::control::token::AdminToken;
+use crate::control::{self, Control};
+use crate::net::dns::{Resolver, ResolverClient};
+use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
+use crate::net::url::BaseUrl;
+use crate::os::{clock, cores, memory};
+use crate::rings::{AcceptToFeed, Released, SourceToFeed, ToAccept, ToSource};
+use crate::store::{Store, StoredAnnouncement};
+use crate::supervise::Watched;
+use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
+use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
+use crate::threads::journal::{Inlet, Journal};
+use crate::threads::source::publish::{Losses, PublisherParts};
+use crate::threads::source::stats::SourceStats;
+use crate::threads::source::{LaneParts, SourceParts, SourceThread};
+use crate::threads::{Pulse, Step, run_loop};
+use crate::topology::{self, Plan, ThreadPlan};
+
+/// Stack of every thread. They do not recurse, and SQLite and tokio are happy with it.
+const STACK_BYTES: usize = 2 << 20;
+
+/// See [`Engine::start`].
+pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
+    let plan = Plan::new(config);
+    prepare_process(config, &plan);
+    let mut store = Store::open(&config.data_dir)?;
+    let tls = feed_tls(config)?;
+    let listener = accept::listen(config.feed.listen).map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
+    let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
+    let doors = control::Listeners::bind(&config.admin).map_err(doing("opening the admin API"))?;
+    let admin = doors.tcp_address();
+    let token = admin_token(config)?;
+    let epoch = store.next_epoch()?;
+    let history = load_history(&store)?;
+    let keys = store.load_keys()?;
+    let reader = store.reader()?;
+
+    let stops = Stops::default();
+    let mut rings = Rings::new(config, &plan);
+    let (resolver, resolver_clients) =
+        Resolver::start(plan.sources.len()).map_err(doing("starting the resolver thread"))?;
+    let built = build_sources(config, &plan, &mut store, epoch, &mut rings, resolver_clients)?;
+    let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
+    let feeds = build_feeds(&mut rings, &feed_stats, &history, epoch)?;
+    let accept_stats = Arc::new(AcceptStats::default());
+    let accept = AcceptThread::new(AcceptParts {
+        listener,
+        tls: tls.clone(),
+        settings: AcceptSettings::from(&config.feed),
+        keys,
+        history,
+        commands: rings.control_to_accept.1,
+        announcements: rings.source_to_accept,
+        writers: rings.writers,
+        stats: Arc::clone(&accept_stats),
+    })
+    .map_err(doing("starting the accept thread"))?;
+    let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
+    let journal = Journal::new(store, built.inlets, requests);
+    let bridge = Bridge::new(rings.control_to_accept.0, accept.waker(), rings.control_to_source, ask_journal);
+    let view = Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters()));
+    let control = Control::new(Arc::clone(&bridge), reader, Arc::clone(&view) as _, token);
+
+    let spawn = Spawn { view: &view };
+    let mut engine = Engine {
+        feed,
+        admin,
+        admin_socket: config.admin.socket.clone(),
+        fingerprint: tls.as_ref().map(ServerTls::fingerprint_text),
+        epoch,
+        bridge,
+        view: Arc::clone(&view),
+        stops,
+        sources: Vec::new(),
+        feed_side: Vec::new(),
+        control: Vec::new(),
+        journal: Vec::new(),
+        drain: config.feed.drain,
+        _resolver: resolver,
+    };
+    // Against the flow: whoever receives runs before whoever sends.
+    let journal_plan = ThreadPlan { name: "journal".into(), core: None, idle: Some(Idle::Block) };
+    engine.journal.push(spawn.looped(&journal_plan, &engine.stops.journal, journal)?);
+    for (plan, feed) in plan.feeds.iter().zip(feeds) {
+        engine.feed_side.push(spawn.looped(plan, &engine.stops.feed_side, feed)?);
+    }
+    engine.feed_side.push(spawn.accept(accept, &engine.stops.feed_side)?);
+    for (plan, source) in plan.sources.iter().zip(built.threads) {
+        engine.sources.push(spawn.looped(&plan.thread, &engine.stops.sources, source)?);
+    }
+    engine.control.push(spawn.control(doors, control, &engine.stops.control)?);
+    Ok(engine)
+}
+
+/// Limits, memory and cores of the whole process. What the machine refuses is said once.
+fn prepare_process(config: &Config, plan: &Plan) {
+    match memory::raise_descriptor_limit() {
+        Ok(limit) if limit < u64::from(config.feed.max_connections) + 256 => tracing::warn!(
+            limit,
+            "fewer descriptors than feed.max_connections needs; raise LimitNOFILE= or `ulimit -n`"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit on open descriptors stays as it is"),
+    }
+    if config.topology.mode != TopologyMode::Pinned {
+        return;
+    }
+    if let Err(error) = memory::lock_all() {
+        tracing::warn!(%error, "memory is not locked; raise LimitMEMLOCK= or `ulimit -l`");
+    }
+    // Housekeeping inherits this thread's cores: all but the hot ones.
+    let hot = plan.sources.iter().map(|s| &s.thread).chain(&plan.feeds).filter_map(|t| t.core);
+    if let Err(error) = cores::avoid(&hot.collect::<Vec<_>>()) {
+        tracing::warn!(%error, "housekeeping threads share cores with hot ones");
+    }
+}
+
+fn feed_tls(config: &Config) -> Result<Option<ServerTls>, StartError> {
+    let feed = &config.feed;
+    Ok(match (&feed.cert_file, &feed.key_file) {
+        _ if !feed.tls => None,
+        (Some(cert), Some(key)) => Some(ServerTls::from_pem_files(cert, key)?),
+        _ => Some(ServerTls::self_signed(&config.data_dir, feed.listen)?),
+    })
+}
+
+fn admin_token(config: &Config) -> Result<AdminToken, StartError> {
+    let told = |path: &Path| format!("reading the admin token {}", path.display());
+    match &config.admin.token_file {
+        Some(file) => AdminToken::from_file(file).map_err(doing(&told(file))),
+        None => {
+            let file = config.data_dir.join("admin.token");
+            AdminToken::from_file_or_new(&file).map_err(doing(&told(&file)))
+        }
+    }
+}
+
+fn load_history(store: &Store) -> Result<Vec<Arc<EncodedAnnouncement>>, StartError> {
+    let stored = store.load_history(limits::HISTORY_IN_MEMORY)?;
+    let encode = |StoredAnnouncement { announcement, dispatched }| {
+        let encoded = wire::encode(announcement);
+        if let Some(at) = dispatched {
+            encoded.mark_dispatched(at);
+        }
+        Arc::new(encoded)
+    };
+    Ok(stored.into_iter().map(encode).collect())
+}
+
+/// A seed for what is spread, never for what is secret.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    // Without a random source the clock spreads well enough.
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(8) => u64::from_le_bytes(bytes),
+        _ => clock::mono().0,
+    }
+}
+
+/// Every ring of the plan, its two ends waiting for their threads.
+struct Rings {
+    /// `[source][feed]`
+    source_to_feed: Vec<Vec<Producer<SourceToFeed>>>,
+    /// `[feed][source]`
+    feed_from_source: Vec<Vec<Consumer<SourceToFeed>>>,
+    accept_to_source_history: Vec<Producer<Arc<EncodedAnnouncement>>>,
+    source_to_accept: Vec<Consumer<Arc<EncodedAnnouncement>>>,
+    feed_from_accept: Vec<Consumer<AcceptToFeed>>,
+    feed_to_accept: Vec<Producer<Released>>,
+    writers: Vec<WriterLink>,
+    control_to_accept: (Producer<ToAccept>, Consumer<ToAccept>),
+    /// Manual alerts go to the first source thread; the others get rings that nobody feeds.
+    control_to_source: Producer<ToSource>,
+    source_from_control: Vec<Consumer<ToSource>>,
+}
+
+impl Rings {
+    fn new(config: &Config, plan: &Plan) -> Rings {
+        let (sources, feeds) = (plan.sources.len(), plan.feeds.len());
+        let mut feed_from_source: Vec<Vec<_>> = (0..feeds).map(|_| Vec::new()).collect();
+        let source_to_feed = (0..sources)
+            .map(|_| {
+                let rings = feed_from_source.iter_mut().map(|consumers| {
+                    let (producer, consumer) = RingBuffer::new(topology::SOURCE_TO_FEED);
+                    consumers.push(consumer);
+                    producer
+                });
+                rings.collect()
+            })
+            .collect();
+        let (accept_to_source_history, source_to_accept) =
+            (0..sources).map(|_| RingBuffer::new(topology::SOURCE_TO_ACCEPT)).unzip();
+        let (mut feed_from_accept, mut feed_to_accept, mut writers) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..feeds {
+            let (to_feed, from_accept) = RingBuffer::new(topology::ACCEPT_TO_FEED);
+            let (to_accept, released) = RingBuffer::new(Plan::sessions_per_writer(config));
+            feed_from_accept.push(from_accept);
+            feed_to_accept.push(to_accept);
+            writers.push(WriterLink { to_feed, released, waker: None });
+        }
+        let (first, first_end) = RingBuffer::new(topology::CONTROL_TO_SOURCE);
+        let unfed = (1..sources).map(|_| RingBuffer::new(1).1);
+        Rings {
+            source_to_feed,
+            feed_from_source,
+            accept_to_source_history,
+            source_to_accept,
+            feed_from_accept,
+            feed_to_accept,
+            writers,
+            control_to_accept: RingBuffer::new(topology::CONTROL_TO_ACCEPT),
+            control_to_source: first,
+            source_from_control: std::iter::once(first_end).chain(unfed).collect(),
+        }
+    }
+}
+
+/// What the source threads are and what others need of them.
+struct BuiltSources {
+    threads: Vec<SourceThread>,
+    inlets: Vec<Inlet>,
+    stats: Vec<Arc<SourceStats>>,
+    losses: Vec<Arc<Losses>>,
+}
+
+fn build_sources(
+    config: &Config,
+    plan: &Plan,
+    store: &mut Store,
+    epoch: u64,
+    rings: &mut Rings,
+    resolvers: Vec<ResolverClient>,
+) -> Result<BuiltSources, StartError> {
+    let mut built =
+        BuiltSources { threads: Vec::new(), inlets: Vec::new(), stats: Vec::new(), losses: Vec::new() };
+    let next_seq = Arc::new(AtomicU64::new(1));
+    let ends = rings
+        .source_to_feed
+        .drain(..)
+        .zip(rings.accept_to_source_history.drain(..))
+        .zip(rings.source_from_control.drain(..))
+        .zip(resolvers);
+    for ((index, source_plan), (((feeds, history), commands), resolver)) in (0..).zip(&plan.sources).zip(ends) {
+        let (log, shm) = store.place().create(index).map_err(doing("making a shared-memory journal"))?;
+        let (journal, ring) = RingBuffer::new(topology::SOURCE_TO_JOURNAL);
+        built.inlets.push(Inlet { ring, shm });
+        let losses = Arc::new(Losses::default());
+        built.losses.push(Arc::clone(&losses));
+        let mut lanes = Vec::new();
+        for name in &source_plan.sources {
+            let spec = exchange::by_config_name(name).ok_or_else(|| StartError::NoSuchSource(name.clone()))?;
+            if let Some(source) = config.sources.get(name) {
+                let stats = Arc::new(SourceStats::new(spec.name));
+                built.stats.push(Arc::clone(&stats));
+                lanes.push(lane(config, name, source, spec, store, stats)?);
+            }
+        }
+        let publisher = PublisherParts {
+            epoch,
+            next_seq: Arc::clone(&next_seq),
+            log: Box::new(log),
+            feeds,
+            journal,
+            history,
+            losses,
+        };
+        let parts = SourceParts { lanes, publisher, commands, resolver, clock: clock::now, seed: seed() };
+        built.threads.push(SourceThread::new(parts).map_err(StartError::Source)?);
+    }
+    Ok(built)
+}
+
+/// One source with what the store remembers of it.
+fn lane(
+    config: &Config,
+    name: &str,
+    source: &SourceConfig,
+    spec: &'static SourceSpec,
+    store: &mut Store,
+    stats: Arc<SourceStats>,
+) -> Result<LaneParts, StartError> {
+    let url = BaseUrl::parse(source.base_url.as_deref().unwrap_or(spec.base_url))
+        .map_err(|e| StartError::Url(name.to_owned(), e))?;
+    let tls = ClientTls::new(&ClientTrust { ca_file: source.ca_file.clone(), insecure: false })?;
+    let mut detector = Detector::new(spec, config.detect.fresh_for);
+    let now = clock::wall();
+    for (index, list) in spec.lists.iter().enumerate() {
+        let first_start = store.list_first_start(spec.name, list.name, now)?;
+        let baselined = store.is_baselined(spec.name, list.name)?;
+        detector.load_list(index, ListHistory { first_start, baselined });
+    }
+    let mut told = Told::new();
+    for record in store.load_seen(spec.name)? {
+        detector.load_seen(&record);
+        let said = classify(spec.exchange, &record.title, CategoryHint::None);
+        told.note(&record.notice_id, true, said.listing_type, &said.tickers);
+    }
+    for StoredAnnouncement { announcement, .. } in store.load_history(limits::HISTORY_IN_MEMORY)? {
+        if announcement.source == spec.name {
+            let said = &announcement.classification;
+            told.note(&announcement.notice_id, true, said.listing_type, &said.tickers);
+        }
+    }
+    Ok(LaneParts {
+        spec,
+        url,
+        tls,
+        connections: usize::from(source.connections),
+        bind: source.bind.clone(),
+        requests_per_second: source.requests_per_second,
+        mode: if source.flat { Mode::Flat } else { Mode::Clustered },
+        detector,
+        told,
+        stats,
+    })
+}
+
+fn build_feeds(
+    rings: &mut Rings,
+    stats: &[Arc<FeedStats>],
+    history: &[Arc<EncodedAnnouncement>],
+    epoch: u64,
+) -> Result<Vec<FeedThread>, StartError> {
+    let ends = rings
+        .feed_from_source
+        .drain(..)
+        .zip(rings.feed_from_accept.drain(..))
+        .zip(rings.feed_to_accept.drain(..))
+        .zip(stats);
+    ends.map(|(((sources, accept), released), stats)| {
+        let rings = FeedRings { sources, accept, released };
+        // The store may hold more than memory does: then the oldest in memory are not the first ever.
+        let complete = history.len() < limits::HISTORY_IN_MEMORY;
+        let history = History::new(epoch, limits::HISTORY_IN_MEMORY, history.iter().cloned(), complete);
+        FeedThread::new(rings, history, Arc::clone(stats), seed(), Box::new(clock::now))
+            .map_err(doing("starting a feed writer"))
+    })
+    .collect()
+}
+
+/// Starts threads and notes their pulses.
+struct Spawn<'a> {
+    view: &'a View,
+}
+
+impl Spawn<'_> {
+    /// A loop of the common shape, pinned where the plan says so.
+    fn looped(
+        &self,
+        plan: &ThreadPlan,
+        stop: &Arc<AtomicBool>,
+        mut thread: impl Step + Send + 'static,
+    ) -> Result<Watched, StartError> {
+        let (core, idle) = (plan.core, plan.idle.unwrap_or(Idle::Block));
+        let (stop, pulse) = (Arc::clone(stop), Arc::new(Pulse::default()));
+        let beat = Arc::clone(&pulse);
+        let name = plan.name.clone();
+        self.start(&plan.name, Some(pulse), move || {
+            if let Some(core) = core
+                && let Err(error) = cores::pin(core)
+            {
+                tracing::error!(thread = name, core, %error, "is not pinned");
+            }
+            run_loop(&mut thread, idle, &stop, &beat);
+        })
+    }
+
+    /// The accept thread blocks in its own poll.
+    fn accept(&self, mut thread: AcceptThread, stop: &Arc<AtomicBool>) -> Result<Watched, StartError> {
+        let (stop, pulse) = (Arc::clone(stop), Arc::new(Pulse::default()));
+        let beat = Arc::clone(&pulse);
+        self.start("accept", Some(pulse), move || thread.run(&stop, &beat))
+    }
+
+    fn control(
+        &self,
+        doors: control::Listeners,
+        control: Arc<Control>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Watched, StartError> {
+        let stop = Arc::clone(stop);
+        self.start("control", None, move || {
+            if let Err(error) = control::run(doors, &control, &stop) {
+                tracing::error!(%error, "the control plane ended");
+            }
+        })
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        pulse: Option<Arc<Pulse>>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<Watched, StartError> {
+        self.view.note_thread(name, pulse.as_ref());
+        let handle = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(body)
+            .map_err(doing(&format!("starting thread {name}")))?;
+        Ok(Watched { name: name.to_owned(), handle, pulse })
+    }
+}
