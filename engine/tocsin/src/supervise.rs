@@ -136,10 +136,7 @@ pub fn is_stuck(pulse: &Pulse, now: tocsin_core::time::Mono) -> bool {
 /// Name of a thread whose loop has stood still for [`STUCK`].
 #[must_use]
 pub fn stuck_thread(watched: &[Watched], now: tocsin_core::time::Mono) -> Option<&str> {
-    watched
-        .iter()
-        .find(|w| w.pulse.as_ref().is_some_and(|p| is_stuck(p, now)))
-        .map(|w| w.name.as_str())
+    watched.iter().find(|w| w.pulse.as_ref().is_some_and(|p| is_stuck(p, now))).map(|w| w.name.as_str())
 }
 
 /// Name of a thread that ended although nobody asked it to.

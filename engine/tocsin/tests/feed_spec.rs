@@ -5,8 +5,8 @@ mod harness;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use harness::{Client, Engine, Handshake, Message, Mode, wait_for};
+use serde_json::{Value, json};
 
 /// Runs every test of this file once plain and once over TLS.
 macro_rules! both_modes {

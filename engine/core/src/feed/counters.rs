@@ -52,6 +52,33 @@ impl Distribution {
         }
         self.sum = self.sum.saturating_add(value);
     }
+
+    /// Adds what another has counted.
+    pub fn merge(&mut self, other: &Distribution) {
+        for (count, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *count += more;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
+    /// How many values were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Upper bound of the bucket that holds the value below which `per_mille` thousandths of all
+    /// values lie; `None` when nothing was counted.
+    #[must_use]
+    pub fn quantile(&self, per_mille: u64) -> Option<u64> {
+        let wanted = self.count().saturating_mul(per_mille.min(1_000)).div_ceil(1_000).max(1);
+        let mut below = 0;
+        let bucket = self.buckets.iter().position(|count| {
+            below += count;
+            below >= wanted
+        })?;
+        Some(Distribution::upper_bound(bucket))
+    }
 }
 
 /// See the module head.
@@ -88,6 +115,19 @@ pub struct Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_of_merged_counts() {
+        let (mut low, mut high) = (Distribution::default(), Distribution::default());
+        assert_eq!(low.quantile(500), None);
+        (0..99).for_each(|_| low.record(2));
+        high.record(1_000);
+        low.merge(&high);
+        assert_eq!((low.count(), low.sum), (100, 1_198));
+        assert_eq!([0, 500, 990].map(|q| low.quantile(q)), [Some(2); 3]);
+        assert_eq!(low.quantile(991), Some(Distribution::upper_bound(Distribution::bucket(1_000))));
+        assert_eq!(low.quantile(1_000), low.quantile(5_000));
+    }
 
     #[test]
     fn bounds_and_buckets_agree() {

@@ -20,6 +20,7 @@ pub mod history;
 pub mod inject;
 pub mod keys;
 pub mod serve;
+pub mod status;
 pub mod watch;
 
 /// Hears an exchange announce a listing and rings the bell for everyone connected.
@@ -45,6 +46,8 @@ enum Verb {
     /// Show the configuration in force, or the defaults with their manual.
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Show how the running service is doing.
+    Status(status::StatusArgs),
     /// Make, list, limit and revoke API keys.
     #[command(subcommand)]
     Keys(keys::KeysVerb),
@@ -52,8 +55,10 @@ enum Verb {
     History(history::HistoryArgs),
     /// Send a manual alert through the running service.
     Inject(inject::InjectArgs),
-    /// Say what titles announce, one JSON line each.
+    /// Say what the classifier makes of titles.
     Classify(classify::ClassifyArgs),
+    /// Print announcements as they come, and lose none over a reconnect.
+    Watch(watch::WatchArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -116,10 +121,12 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Verb::Serve(args) => serve::serve(args, &|| cli.layers()),
         Verb::Check(args) => serve::check(args, &cli.layers()?),
         Verb::Config(verb) => config::run(verb, &cli.layers()?),
+        Verb::Status(args) => status::run(args, &cli.read_config()?),
         Verb::Keys(verb) => keys::run(verb, &cli.read_config()?),
         Verb::History(args) => history::run(args, &cli.read_config()?),
         Verb::Inject(args) => inject::run(args, &cli.read_config()?),
         Verb::Classify(args) => Ok(classify::run(args)),
+        Verb::Watch(args) => watch::run(args),
         Verb::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "tocsin", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -40,7 +40,8 @@ pub fn serve(args: &ServeArgs, layers: &dyn Fn() -> Result<Layers, CliError>) ->
     let config = Config::from_layers(&in_force)?;
     supervise::start_logging(&config.log.level, config.log.json).map_err(CliError::usage)?;
     // Before any thread exists, so that none misses them.
-    let signals = Signals::install().map_err(|e| CliError::failed(format!("installing signal handlers: {e}")))?;
+    let signals =
+        Signals::install().map_err(|e| CliError::failed(format!("installing signal handlers: {e}")))?;
     let engine = Engine::start(&config).map_err(CliError::failed)?;
     announce_ready(args, &engine);
     let mut systemd = Systemd::from_environment();
@@ -51,7 +52,11 @@ pub fn serve(args: &ServeArgs, layers: &dyn Fn() -> Result<Layers, CliError>) ->
     match ended {
         Ended::Asked => {
             tracing::info!(drain = ?config.feed.drain, "stopping");
-            if engine.stop() { Ok(ExitCode::SUCCESS) } else { Err(CliError::failed("a thread ended by a panic")) }
+            if engine.stop() {
+                Ok(ExitCode::SUCCESS)
+            } else {
+                Err(CliError::failed("a thread ended by a panic"))
+            }
         }
         Ended::Died(name) => {
             tracing::error!(thread = name, "ended on its own; stopping the engine");

@@ -46,7 +46,8 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     prepare_process(config, &plan);
     let mut store = Store::open(&config.data_dir)?;
     let tls = feed_tls(config)?;
-    let listener = accept::listen(config.feed.listen).map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
+    let listener =
+        accept::listen(config.feed.listen).map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
     let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
     let doors = control::Listeners::bind(&config.admin).map_err(doing("opening the admin API"))?;
     let admin = doors.tcp_address();
@@ -79,7 +80,8 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let journal = Journal::new(store, built.inlets, requests);
     let bridge = Bridge::new(rings.control_to_accept.0, accept.waker(), rings.control_to_source, ask_journal);
-    let view = Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters()));
+    let view =
+        Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters()));
     let control = Control::new(Arc::clone(&bridge), reader, Arc::clone(&view) as _, token);
 
     let spawn = Spawn { view: &view };
@@ -261,7 +263,8 @@ fn build_sources(
         .zip(rings.accept_to_source_history.drain(..))
         .zip(rings.source_from_control.drain(..))
         .zip(resolvers);
-    for ((index, source_plan), (((feeds, history), commands), resolver)) in (0..).zip(&plan.sources).zip(ends) {
+    for ((index, source_plan), (((feeds, history), commands), resolver)) in (0..).zip(&plan.sources).zip(ends)
+    {
         let (log, shm) = store.place().create(index).map_err(doing("making a shared-memory journal"))?;
         let (journal, ring) = RingBuffer::new(topology::SOURCE_TO_JOURNAL);
         built.inlets.push(Inlet { ring, shm });
@@ -269,7 +272,8 @@ fn build_sources(
         built.losses.push(Arc::clone(&losses));
         let mut lanes = Vec::new();
         for name in &source_plan.sources {
-            let spec = exchange::by_config_name(name).ok_or_else(|| StartError::NoSuchSource(name.clone()))?;
+            let spec =
+                exchange::by_config_name(name).ok_or_else(|| StartError::NoSuchSource(name.clone()))?;
             if let Some(source) = config.sources.get(name) {
                 let stats = Arc::new(SourceStats::new(spec.name));
                 built.stats.push(Arc::clone(&stats));

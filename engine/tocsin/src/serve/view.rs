@@ -55,9 +55,9 @@ fn summary<'a>(parts: impl Iterator<Item = &'a SharedDistribution>) -> Value {
     }
     json!({
         "count": all.count(),
-        "p50": all.quantile(0.5),
-        "p99": all.quantile(0.99),
-        "max": all.quantile(1.0),
+        "p50": all.quantile(500),
+        "p99": all.quantile(990),
+        "max": all.quantile(1_000),
     })
 }
 

@@ -26,7 +26,7 @@ use tocsin_core::feed::writer::Writer;
 use tocsin_core::time::{Mono, Now};
 
 use self::connection::Connection;
-pub use self::stats::FeedStats;
+pub use self::stats::{FeedStats, SharedDistribution};
 use super::{Step, Turn};
 use crate::rings::{AcceptToFeed, LiveSession, Released, SourceToFeed};
 
