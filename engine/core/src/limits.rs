@@ -96,6 +96,20 @@ pub const HANDSHAKE_HEAD_BYTES: usize = 8 * 1_024;
 pub const HANDSHAKE_HEADERS: usize = 64;
 /// Handshakes in progress at most; beyond it the listener waits.
 pub const HANDSHAKES_IN_PROGRESS: usize = 1_024;
+/// Handshakes in progress of one address at most (exempt ones and trusted proxies are not counted);
+/// further connections of it are dropped. More than it may hold sessions, so that nobody meets it
+/// who behaves.
+pub const HANDSHAKES_PER_ADDRESS: u32 = 64;
+/// Bytes taken after a request head before the session is handed over; the writer reads the rest.
+pub const EARLY_BYTES: usize = 4 * 1_024;
+/// From a refusal or answer to its last byte taken by the socket.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// After an answer the peer has this long to close, so that a reset does not destroy it.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes read and dropped after an answer.
+pub const LINGER_BYTES: usize = 64 * 1_024;
+/// Longest PROXY protocol header, extensions included.
+pub const PROXY_HEADER_BYTES: usize = 1_024;
 /// Addresses tracked for limits at most; beyond it idle ones are forgotten first.
 pub const ADDRESSES_TRACKED: usize = 65_536;
 /// Longest `ignoredCex` in a welcome; names beyond it are left out.
@@ -227,6 +241,8 @@ const _: () = assert!(
     "full pages of every list must never evict one another"
 );
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
+const _: () = assert!(HANDSHAKES_PER_ADDRESS > IP_CONNECTIONS);
+const _: () = assert!(EARLY_BYTES > CLIENT_MESSAGES_PER_MINUTE * CLIENT_FRAME_BYTES);
 const _: () = assert!(FRAME_LOG_ENTRIES as u64 > LAG_MESSAGES, "lag must show before eviction");
 const _: () = assert!(ORDER_BUFFER < HISTORY_IN_MEMORY);
 const _: () = assert!(HANDSHAKE_HEAD_BYTES < PRIVATE_QUEUE_BYTES);

@@ -61,7 +61,8 @@ pub struct LiveSession {
     /// The 101 response and the welcome frame: the writer sends them first, after it has put the
     /// session into its set, so that no announcement falls between welcome and membership.
     pub greeting: Vec<u8>,
-    /// Bytes the client sent after the request head.
+    /// Bytes the client sent after the request head. More may already wait in `stream`, without a
+    /// further event: read it when the session is taken.
     pub early_bytes: Vec<u8>,
     /// Limit bucket of its address; goes back in [`Released`].
     pub address: IpAddr,

@@ -58,6 +58,16 @@ impl Stream {
         Ok(Stream { tcp, tls: Some(Box::new(config.session()?)), fin_sent: false })
     }
 
+    /// Turns a plain connection into the server side of a TLS one: for what precedes TLS on the same
+    /// connection (PROXY protocol). Every plaintext byte must have been read.
+    ///
+    /// # Errors
+    /// As [`Stream::accept_tls`].
+    pub fn start_tls(&mut self, config: &ServerTls) -> io::Result<()> {
+        self.tls = Some(Box::new(config.session()?));
+        Ok(())
+    }
+
     /// The client side of a TLS connection; `tcp` may still be connecting. `server_name` is a DNS
     /// name or an IP address, without port or brackets.
     ///

@@ -187,6 +187,7 @@ impl ClientTls {
 
 /// Why a TLS connection failed, as far as counters care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum TlsFailure {
     /// What arrived is not TLS.
     NotTls,
@@ -200,6 +201,31 @@ pub enum TlsFailure {
     Protocol,
     /// The peer left, or the socket failed.
     Gone,
+}
+
+impl TlsFailure {
+    /// Every reason, in the order of its discriminant.
+    pub const ALL: [TlsFailure; 6] = [
+        TlsFailure::NotTls,
+        TlsFailure::Incompatible,
+        TlsFailure::Certificate,
+        TlsFailure::PeerAlert,
+        TlsFailure::Protocol,
+        TlsFailure::Gone,
+    ];
+
+    /// As counters spell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            TlsFailure::NotTls => "not_tls",
+            TlsFailure::Incompatible => "incompatible",
+            TlsFailure::Certificate => "certificate",
+            TlsFailure::PeerAlert => "peer_alert",
+            TlsFailure::Protocol => "protocol",
+            TlsFailure::Gone => "gone",
+        }
+    }
 }
 
 /// Classifies an error of [`super::Stream`].

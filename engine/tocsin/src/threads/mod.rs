@@ -8,6 +8,8 @@ pub mod feed;
 pub mod journal;
 pub mod source;
 
+pub mod accept;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
