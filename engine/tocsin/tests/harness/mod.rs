@@ -1,7 +1,7 @@
 //! What end-to-end tests share: the real binary on a temporary directory, and a small WebSocket
 //! client of its own (not the engine's code, so that a mistake cannot hide in both).
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 pub mod client;
