@@ -88,18 +88,22 @@ impl AdminClient {
             CliError::failed(format!("{}: no answer from the service: {e}", self.path.display()))
         };
         let body = body.map(Value::to_string).unwrap_or_default();
-        let head = format!(
+        let request = format!(
             "{method} {target} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n",
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
-        self.stream.write_all(head.as_bytes()).map_err(no_answer)?;
-        self.stream.write_all(body.as_bytes()).map_err(no_answer)?;
+        // The service may refuse and close before it has read all: its answer is there all the same.
+        let written = self.stream.write_all(request.as_bytes());
         let mut answer = Vec::new();
-        (&self.stream).take(ANSWER_BYTES).read_to_end(&mut answer).map_err(no_answer)?;
-        let (status, value) = read_answer(&answer).ok_or_else(|| {
-            CliError::failed(format!("{}: what listens there is no Tocsin service", self.path.display()))
-        })?;
+        let read = (&self.stream).take(ANSWER_BYTES).read_to_end(&mut answer);
+        let Some((status, value)) = read_answer(&answer) else {
+            written.and(read.map(drop)).map_err(no_answer)?;
+            return Err(CliError::failed(format!(
+                "{}: what listens there is no Tocsin service, or it is stopping",
+                self.path.display()
+            )));
+        };
         match status {
             200..300 => Ok(value),
             400 => Err(CliError::usage(refusal(&value))),

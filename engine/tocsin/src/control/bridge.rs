@@ -226,3 +226,87 @@ async fn await_answer<T>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Re
         Err(_) => Err(BridgeError::Busy("journal")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::{NOW, new_key, store};
+
+    struct Ends {
+        accept: rtrb::Consumer<ToAccept>,
+        journal: crossbeam::channel::Receiver<JournalRequest>,
+        _poll: mio::Poll,
+    }
+
+    fn bridge() -> (Arc<Bridge>, Ends) {
+        let (to_accept, accept) = rtrb::RingBuffer::new(1);
+        let (to_source, _) = rtrb::RingBuffer::new(1);
+        let (to_journal, journal) = crossbeam::channel::bounded(1);
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        (Bridge::new(to_accept, waker, to_source, to_journal), Ends { accept, journal, _poll: poll })
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    /// Waits for the request without blocking the runtime, commits a key and answers.
+    async fn commit_key(journal: &crossbeam::channel::Receiver<JournalRequest>) -> KeyId {
+        let (_dir, mut store) = store();
+        loop {
+            if let Ok(JournalRequest::CreateKey { new, reply }) = journal.try_recv() {
+                let made = store.create_key(&new, NOW).unwrap();
+                let id = made.0.id;
+                reply.send(Ok(made)).unwrap();
+                return id;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn a_change_is_answered_only_when_accept_has_it() {
+        runtime().block_on(async {
+            let (bridge, mut ends) = bridge();
+            assert!(bridge.drain(Mono(1)), "fills the ring");
+            assert!(!bridge.drain(Mono(1)), "full");
+            let asking = Arc::clone(&bridge);
+            let asked = tokio::spawn(async move { asking.create_key(new_key()).await });
+            commit_key(&ends.journal).await;
+            tokio::time::sleep(LOOK_AGAIN * 5).await;
+            assert!(!asked.is_finished(), "committed, but accept does not know yet");
+            assert!(matches!(ends.accept.pop(), Ok(ToAccept::Drain(_))));
+            let (record, _) = asked.await.unwrap().unwrap();
+            assert!(matches!(ends.accept.pop(), Ok(ToAccept::UpsertKey(key)) if *key == record));
+        });
+    }
+
+    #[test]
+    fn a_change_begun_is_carried_through_when_the_asker_has_gone() {
+        runtime().block_on(async {
+            let (bridge, mut ends) = bridge();
+            let asking = Arc::clone(&bridge);
+            let asked = tokio::spawn(async move { asking.create_key(new_key()).await.map(drop) });
+            tokio::task::yield_now().await;
+            asked.abort();
+            let id = commit_key(&ends.journal).await;
+            let told = loop {
+                match ends.accept.pop() {
+                    Ok(told) => break told,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            assert!(matches!(told, ToAccept::UpsertKey(key) if key.id == id));
+        });
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_is_an_answer() {
+        runtime().block_on(async {
+            let (bridge, ends) = bridge();
+            drop(ends.journal);
+            assert!(matches!(bridge.revoke_key(KeyId(1)).await, Err(BridgeError::Stopping)));
+        });
+    }
+}

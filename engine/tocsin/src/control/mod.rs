@@ -70,3 +70,6 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,359 @@
+//! The control plane over a real socket and a real TCP port, with a real store and journal thread, and
+//! stand-ins for accept and source threads.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+use tocsin_core::model::Announcement;
+use tocsin_core::time::WallUs;
+
+use super::*;
+use crate::cli::client::AdminClient;
+use crate::config;
+use crate::os::clock;
+use crate::rings::{ToAccept, ToSource};
+use crate::store::Row;
+use crate::store::testing::{announcement, store};
+use crate::threads::Step as _;
+use crate::threads::journal::Journal;
+
+struct View;
+
+impl EngineView for View {
+    fn status(&self) -> Value {
+        json!({"sources": []})
+    }
+    fn is_alive(&self) -> bool {
+        true
+    }
+    fn is_ready(&self) -> bool {
+        false
+    }
+}
+
+struct Engine {
+    dir: tempfile::TempDir,
+    tcp: SocketAddr,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    told_accept: Arc<Mutex<Vec<String>>>,
+}
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+impl Engine {
+    fn start(history: &[Announcement]) -> Engine {
+        let (dir, mut store) = store();
+        let rows: Vec<Row<'_>> =
+            history.iter().map(|a| Row::Announcement { announcement: a, dispatched: None }).collect();
+        store.commit(&rows).unwrap();
+        let reader = store.reader().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let told_accept = Arc::new(Mutex::new(Vec::new()));
+
+        let (to_journal, requests) = crossbeam::channel::bounded(16);
+        let mut journal = Journal::new(store, Vec::new(), requests);
+        let (to_accept, mut accept) = rtrb::RingBuffer::new(4);
+        let (to_source, mut source) = rtrb::RingBuffer::new(4);
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let told = Arc::clone(&told_accept);
+        let turn = move || {
+            let _poll = &poll;
+            journal.step(clock::now());
+            while let Ok(message) = accept.pop() {
+                told.lock().push(match message {
+                    ToAccept::UpsertKey(key) => format!("upsert {}", key.id.0),
+                    ToAccept::RevokeKey(id) => format!("revoke {}", id.0),
+                    ToAccept::Drain(_) => "drain".to_owned(),
+                });
+            }
+            while let Ok(ToSource::Inject(inject)) = source.pop() {
+                let mut made = announcement(9, 1);
+                (made.exchange, made.title) = (inject.exchange, inject.title);
+                let encoded = Arc::new(tocsin_core::wire::encode(made));
+                encoded.mark_dispatched(WallUs(1_770_000_000_000_000));
+                assert!(inject.reply.send(encoded).is_ok());
+            }
+        };
+        let (listeners, control) = Engine::doors(&dir, to_accept, waker, to_source, to_journal, reader);
+        let tcp = listeners.tcp_address().unwrap();
+        let at_end = Arc::clone(&stop);
+        let serving = std::thread::spawn(move || run(listeners, &control, &at_end).unwrap());
+        let threads = vec![until(&stop, turn), serving];
+        Engine { dir, tcp, stop, threads, told_accept }
+    }
+
+    fn doors(
+        dir: &tempfile::TempDir,
+        to_accept: rtrb::Producer<ToAccept>,
+        waker: Arc<mio::Waker>,
+        to_source: rtrb::Producer<ToSource>,
+        to_journal: crossbeam::channel::Sender<crate::threads::journal::JournalRequest>,
+        reader: Reader,
+    ) -> (Listeners, Arc<Control>) {
+        let token_file = dir.path().join("token");
+        std::fs::write(&token_file, TOKEN).unwrap();
+        let admin = config::Admin {
+            socket: dir.path().join("admin.sock"),
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            tls: false,
+            token_file: None,
+        };
+        let bridge = Bridge::new(to_accept, waker, to_source, to_journal);
+        let token = AdminToken::from_file(&token_file).unwrap();
+        (Listeners::bind(&admin).unwrap(), Control::new(bridge, reader, Arc::new(View), token))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
+    fn ask(&self, method: &str, target: &str, body: Option<&Value>) -> Result<Value, String> {
+        let client = AdminClient::connect(&self.socket()).unwrap().expect("the service listens");
+        client.request(method, target, body).map_err(|error| error.to_string())
+    }
+
+    /// One request over TCP: status, head and JSON body.
+    fn tcp(&self, method: &str, target: &str, headers: &str, body: &str) -> (u16, String, Value) {
+        let mut stream = TcpStream::connect(self.tcp).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_ascii_lowercase(), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    fn create(&self, body: &Value) -> (i64, String) {
+        let made = self.ask("POST", "/admin/v1/keys", Some(body)).unwrap();
+        (made["id"].as_i64().unwrap(), made["key"].as_str().unwrap().to_owned())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+fn until(stop: &Arc<AtomicBool>, mut turn: impl FnMut() + Send + 'static) -> JoinHandle<()> {
+    let stop = Arc::clone(stop);
+    std::thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            turn();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    })
+}
+
+#[test]
+fn a_key_from_creation_to_revocation() {
+    let engine = Engine::start(&[]);
+    let body =
+        json!({"tier": "premium", "max_connections": 5, "allowed_cex": "upbit,binance", "label": "desk"});
+    let (id, key) = engine.create(&body);
+    assert!(key.starts_with("dsk_") && key.len() == 68);
+    let one = format!("/admin/v1/keys/{id}");
+    let shown = engine.ask("GET", &one, None).unwrap();
+    assert_eq!(shown["allowed_cex"], "upbit,binance");
+    assert_eq!((&shown["state"], &shown["expires_at"]), (&json!("active"), &Value::Null));
+    assert!(shown.get("key").is_none() && shown.get("hash").is_none());
+
+    let changed = engine.ask("PATCH", &one, Some(&json!({"expires_at": "2099-01-02T03:04:05Z"}))).unwrap();
+    assert_eq!(changed["expires_at"], "2099-01-02T03:04:05Z");
+    let revoked = engine.ask("POST", &format!("{one}/revoke"), None).unwrap();
+    assert_eq!(revoked["state"], "revoked");
+    // Answered means handed over: the ring is taken a turn later at most.
+    let expected = [format!("upsert {id}"), format!("upsert {id}"), format!("revoke {id}")];
+    while engine.told_accept.lock().len() < expected.len() {
+        std::thread::yield_now();
+    }
+    assert_eq!(*engine.told_accept.lock(), expected);
+    let refused = engine.ask("PATCH", &one, Some(&json!({"expires_at": null}))).unwrap_err();
+    assert!(refused.contains("final"), "{refused}");
+    let all = engine.ask("GET", "/admin/v1/keys", None).unwrap();
+    assert_eq!(all["keys"].as_array().map(Vec::len), Some(1));
+}
+
+/// Method, path, body and a part of the refusal.
+fn wrong_requests() -> [(&'static str, &'static str, Value, &'static str); 18] {
+    [
+        ("POST", "/admin/v1/keys", json!({"tier": "gold"}), "tier: takes one of"),
+        (
+            "POST",
+            "/admin/v1/keys",
+            json!({"tier": "basic", "max_conections": 5}),
+            "did you mean \"max_connections\"",
+        ),
+        (
+            "POST",
+            "/admin/v1/keys",
+            json!({"tier": "basic", "max_connections": 0}),
+            "max_connections: between",
+        ),
+        (
+            "POST",
+            "/admin/v1/keys",
+            json!({"tier": "basic", "max_connections": -1}),
+            "max_connections: between",
+        ),
+        (
+            "POST",
+            "/admin/v1/keys",
+            json!({"tier": "basic", "allowed_cex": "nope"}),
+            "\"nope\" is no exchange",
+        ),
+        (
+            "POST",
+            "/admin/v1/keys",
+            json!({"tier": "basic", "expires_in_secs": 0}),
+            "expires_in_secs: must be",
+        ),
+        (
+            "POST",
+            "/admin/v1/keys",
+            json!({"tier": "basic", "expires_at": "soon"}),
+            "expires_at: takes an instant",
+        ),
+        ("PATCH", "/admin/v1/keys/1", json!({}), "expires_at: give it"),
+        ("PATCH", "/admin/v1/keys/1", json!({"expires_at": null}), "there is no key 1"),
+        ("GET", "/admin/v1/keys/x", json!({}), "a key has a number"),
+        ("POST", "/admin/v1/announcements", json!({"title": "x"}), "exchange: must be given"),
+        ("POST", "/admin/v1/announcements", json!({"exchange": "x", "title": "x"}), "exchange: takes one of"),
+        (
+            "POST",
+            "/admin/v1/announcements",
+            json!({"exchange": "upbit", "title": "a\nb"}),
+            "title: takes 1 to",
+        ),
+        (
+            "POST",
+            "/admin/v1/announcements",
+            json!({"exchange": "upbit", "title": "x", "tickers": ["A B"]}),
+            "tickers: a symbol",
+        ),
+        (
+            "POST",
+            "/admin/v1/announcements",
+            json!({"exchange": "upbit", "title": "x", "published_us": -1}),
+            "published_us: takes",
+        ),
+        ("GET", "/v1/announcements?limit=x", json!({}), "limit takes"),
+        ("GET", "/nowhere", json!({}), "no such path"),
+        ("DELETE", "/admin/v1/keys", json!({}), "takes another method"),
+    ]
+}
+
+#[test]
+fn refusals_name_what_is_wrong() {
+    let engine = Engine::start(&[]);
+    for (method, target, body, expected) in wrong_requests() {
+        let refused = engine.ask(method, target, Some(&body)).unwrap_err();
+        assert!(refused.contains(expected), "{method} {target} {body}: {refused}");
+    }
+    let (status, _, body) = engine.tcp(
+        "POST",
+        "/admin/v1/keys",
+        &format!("Authorization: Bearer {TOKEN}\r\n"),
+        &" ".repeat(tocsin_core::limits::ADMIN_BODY_BYTES + 1),
+    );
+    assert_eq!((status, &body["error"]), (413, &json!("bad_request")));
+}
+
+#[test]
+fn tcp_takes_the_token_and_nothing_else() {
+    let engine = Engine::start(&[]);
+    for header in ["", "Authorization: Bearer x\r\n", "Authorization: Basic eDp5\r\n", "X-API-Key: dsk_1\r\n"]
+    {
+        for target in ["/admin/v1/keys", "/admin/v1/status", "/admin/v1/keys/1"] {
+            let (status, head, body) = engine.tcp("GET", target, header, "");
+            assert_eq!((status, &body["error"]), (401, &json!("unauthorized")), "{header}{target}");
+            assert!(head.contains("www-authenticate: bearer"));
+        }
+    }
+    let token = format!("Authorization: bearer {TOKEN}\r\n");
+    assert_eq!(engine.tcp("GET", "/admin/v1/status", &token, "").2, json!({"sources": []}));
+    assert_eq!(engine.tcp("GET", "/healthz", "", "").0, 200);
+    assert_eq!(engine.tcp("GET", "/livez", "", "").0, 200);
+    assert_eq!(engine.tcp("GET", "/readyz", "", "").0, 503);
+}
+
+#[test]
+fn a_manual_alert_comes_back_as_it_went_out() {
+    let engine = Engine::start(&[]);
+    let body = json!({"exchange": "Upbit", "title": "Manual (ABC)", "listing_type": "spot_listing", "tickers": ["abc"]});
+    let answer = engine.ask("POST", "/admin/v1/announcements", Some(&body)).unwrap();
+    assert_eq!(answer["title"], "Manual (ABC)");
+    assert_eq!(answer["publisher"], "upbit");
+    assert_eq!(answer["dispatchTimestampUs"], 1_770_000_000_000_000_u64);
+    assert_eq!((&answer["epoch"], &answer["seq"]), (&json!(9), &json!(1)));
+}
+
+#[test]
+fn history_under_a_keys_rights() {
+    let mut list: Vec<_> = (1..=4).map(|seq| announcement(3, seq)).collect();
+    list[1].exchange = tocsin_core::model::Exchange::Upbit;
+    list[3].detected = WallUs(4_070_908_800_000_000);
+    let engine = Engine::start(&list);
+    let get = |header: &str, query: &str| {
+        let (status, _, body) = engine.tcp("GET", &format!("/v1/announcements{query}"), header, "");
+        let seqs: Vec<u64> = body["announcements"]
+            .as_array()
+            .map(|all| all.iter().filter_map(|a| a["seq"].as_u64()).collect())
+            .unwrap_or_default();
+        (status, seqs, body)
+    };
+    let admin = format!("Authorization: Bearer {TOKEN}\r\n");
+    assert_eq!(get(&admin, "").1, [1, 2, 3, 4]);
+    let (_, seqs, body) = get(&admin, "?after=3:1&limit=2");
+    assert_eq!((seqs, &body["next"], &body["gap"]), (vec![2, 3], &json!("3:3"), &Value::Null));
+    assert_eq!(get(&admin, "?cex=upbit").1, [2]);
+
+    let (id, key) = engine.create(&json!({"tier": "basic", "allowed_cex": "upbit", "redact": true}));
+    let header = format!("X-API-Key: {key}\r\n");
+    let (_, seqs, body) = get(&header, "");
+    assert_eq!((seqs, &body["next"]), (vec![2], &json!("3:4")));
+    assert_eq!(body["announcements"][0]["title"], "");
+    assert_eq!(get("", &format!("?api_key={key}")).1, [2]);
+    assert_eq!((get("", "").0, get("", "").2["error"].clone()), (401, json!("missing_api_key")));
+    assert_eq!(get("X-API-Key: dsk_1\r\n", "").2["error"], "invalid_api_key");
+    engine.ask("POST", &format!("/admin/v1/keys/{id}/revoke"), None).unwrap();
+    assert_eq!((get(&header, "").0, get(&header, "").2["error"].clone()), (403, json!("key_revoked")));
+
+    // 2025 is long enough ago for any delay; the year 2099 is not.
+    let (_, key) = engine.create(&json!({"tier": "basic", "delay_ms": 600_000}));
+    assert_eq!(get(&format!("X-API-Key: {key}\r\n"), "").1, [1, 2, 3]);
+}
+
+#[test]
+fn the_socket_is_private_taken_once_and_removed() {
+    let engine = Engine::start(&[]);
+    let path = engine.socket();
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let admin = config::Admin { socket: path.clone(), listen: None, tls: false, token_file: None };
+    let refused = Listeners::bind(&admin).unwrap_err().to_string();
+    assert!(refused.contains("another service listens"), "{refused}");
+    drop(engine);
+    assert!(!path.exists());
+
+    let dir = tempfile::tempdir().unwrap();
+    let admin = config::Admin { socket: dir.path().join("s"), ..admin };
+    drop(std::os::unix::net::UnixListener::bind(&admin.socket).unwrap());
+    drop(Listeners::bind(&admin).unwrap());
+    let long = config::Admin { socket: dir.path().join("x".repeat(120)), ..admin };
+    assert!(Listeners::bind(&long).unwrap_err().to_string().contains("admin.socket"));
+}
