@@ -38,13 +38,18 @@ pub struct Budget {
     pub marks: Option<Marks>,
 }
 
+/// How far above its mean a server of the operator's own may be asked for a moment.
+const OWN_SERVER_BURST: f64 = 5.0;
+
 impl Budget {
-    /// The same with another mean. Towards an exchange the peak stays and caps the mean; a server
-    /// of the operator's own (`own_server`) is asked as often as he says.
+    /// The same with another mean. Towards an exchange the peak stays and caps the mean. A server
+    /// of the operator's own (`own_server`: a recording, a simulation, a proxy) is asked as often
+    /// as he says: a mean above the peak lifts the peak with it.
     #[must_use]
     pub fn with_rate(self, requests_per_second: f64, own_server: bool) -> Budget {
-        let least = if own_server { requests_per_second } else { 0.0 };
-        Budget { requests_per_second, peak_per_second: self.peak_per_second.max(least), ..self }
+        let lifted = own_server && requests_per_second > self.peak_per_second;
+        let peak = if lifted { requests_per_second * OWN_SERVER_BURST } else { self.peak_per_second };
+        Budget { requests_per_second, peak_per_second: peak, ..self }
     }
 }
 
@@ -393,11 +398,13 @@ mod tests {
 
     #[test]
     fn the_peak_binds_towards_an_exchange() {
-        let rate = |own_server| {
-            let budget = BUDGET.with_rate(20.0, own_server);
-            Pacer::new(budget, Mode::Clustered, &[1], 0.0).rates()
+        let rates = |rate, own_server| {
+            Pacer::new(BUDGET.with_rate(rate, own_server), Mode::Clustered, &[1], 0.0).rates()
         };
-        assert_eq!((rate(false), rate(true)), ((2.0, 2.0), (20.0, 20.0)));
+        assert_eq!(rates(20.0, false), (2.0, 2.0));
+        assert_eq!(rates(2.0, true), (2.0, 2.0));
+        let (cold, hot) = rates(20.0, true);
+        assert!(hot > 80.0 && hot <= 100.0 && cold < 20.0, "{cold} {hot}");
     }
 
     #[test]

@@ -234,6 +234,10 @@ mod tests {
         assert_eq!(config.admin.listen.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:9202"));
         assert_eq!(config.topology.mode, TopologyMode::Compact);
         assert_eq!(config.sources.keys().collect::<Vec<_>>(), ["binance", "bithumb", "upbit"]);
+        for spec in tocsin_core::source::exchange::ALL {
+            let mean = config.sources[spec.config_name].requests_per_second;
+            assert!((mean - spec.pacing.requests_per_second).abs() < f64::EPSILON, "{}", spec.name);
+        }
     }
 
     #[test]

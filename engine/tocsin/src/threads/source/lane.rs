@@ -18,7 +18,7 @@ use tocsin_core::http1::writer::{RequestError, RequestTemplate};
 use tocsin_core::limits;
 use tocsin_core::model::{Action, Announcement, CategoryHint, FeedPosition};
 use tocsin_core::source::backoff::{AddressGuard, Backoff, Failure, Health, jittered, retry_delay};
-use tocsin_core::source::pacing::{Budget, Mode, Pace, Pacer};
+use tocsin_core::source::pacing::{Mode, Pace, Pacer};
 use tocsin_core::source::{SourceSpec, SourceState, SourceStatus};
 use tocsin_core::time::{Mono, Now, WallUs};
 
@@ -121,11 +121,8 @@ impl Lane {
         let lists = lists.collect::<Result<Vec<_>, RequestError>>()?;
 
         let mean = parts.requests_per_second;
-        let budget = Budget {
-            requests_per_second: mean,
-            peak_per_second: spec.pacing.peak_per_second.max(mean),
-            marks: spec.pacing.marks,
-        };
+        let own_server = BaseUrl::parse(spec.base_url).is_ok_and(|exchange| exchange.host != parts.url.host);
+        let budget = spec.pacing.with_rate(mean, own_server);
         let weights: Vec<u16> = spec.lists.iter().map(|list| list.weight).collect();
         let binds: Vec<Option<IpAddr>> =
             if parts.bind.is_empty() { vec![None] } else { parts.bind.into_iter().map(Some).collect() };
