@@ -413,4 +413,41 @@ mod tests {
         assert_eq!(table.check(a, at(0)), Ok(()));
         assert_eq!(table.take_query(a, at(60)), Ok(()));
     }
+
+    proptest::proptest! {
+        /// Whatever happens, no window of 60 s holds more than 10 admissions, no more than 20 are open,
+        /// and an address that waits as long as it was told is let in.
+        #[test]
+        fn limits_hold_and_waiting_helps(steps in proptest::collection::vec((0..40u64, proptest::bool::ANY), 1..200)) {
+            let mut table = table(&[]);
+            let a = ip("192.0.2.1");
+            let (mut now, mut admitted, mut open) = (at(0), Vec::new(), 0u32);
+            for (gap_secs, release) in steps {
+                now = now + Duration::from_secs(gap_secs / 4);
+                if release && open > 0 {
+                    table.release(a);
+                    open -= 1;
+                }
+                let recent = admitted.iter().filter(|t| **t + MINUTE > now).count();
+                match table.check(a, now) {
+                    Ok(()) => {
+                        proptest::prop_assert!(recent < 10 && open < 20);
+                        table.admit(a, now);
+                        admitted.push(now);
+                        open += 1;
+                    }
+                    Err(AddressRefusal::RateLimited { retry_after, .. }) => {
+                        proptest::prop_assert_eq!(recent, 10);
+                        now = now + retry_after;
+                        let limited = matches!(table.check(a, now), Err(AddressRefusal::RateLimited { .. }));
+                        proptest::prop_assert!(!limited);
+                    }
+                    Err(AddressRefusal::Connections { current, .. }) => {
+                        proptest::prop_assert_eq!((current, open), (20, 20));
+                    }
+                }
+                proptest::prop_assert_eq!(table.open(a), open);
+            }
+        }
+    }
 }

@@ -131,9 +131,9 @@ fn checks_come_in_their_order() {
     let unversioned = request("/?frames=x", "").replace("Version: 13", "Version: 8");
     let rows = [
         ("GET /other HTTP/1.1\r\n\r\n".to_owned(), (404, "not_found")),
-        (request("/", "").replace("GET", "POST"), (405, "bad_request")),
+        (request("/", "").replace("GET", "POST"), (405, "method_not_allowed")),
         (no_upgrade.to_owned(), (400, "bad_request")),
-        (unversioned, (426, "bad_request")),
+        (unversioned, (426, "upgrade_required")),
         (request("/?frames=x", ""), (400, "bad_request")),
         (request("/", ""), (401, "missing_api_key")),
         (request("/", "X-API-Key:\r\n"), (401, "missing_api_key")),
@@ -230,7 +230,7 @@ fn history_takes_the_same_key_and_has_its_rights() {
         other => panic!("{other:?}"),
     }
     let rows = [
-        (get("/v1/announcements", "").replace("GET", "PUT"), (405, RefusalCode::BadRequest)),
+        (get("/v1/announcements", "").replace("GET", "PUT"), (405, RefusalCode::MethodNotAllowed)),
         (get("/v1/announcements?limit=x", ""), (400, RefusalCode::BadRequest)),
         (get("/v1/announcements", ""), (401, RefusalCode::MissingApiKey)),
         (get("/v1/announcements", &with_key(77)), (403, RefusalCode::InvalidApiKey)),

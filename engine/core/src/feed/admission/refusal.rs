@@ -23,6 +23,10 @@ const FULL_RETRY: Duration = Duration::from_secs(5);
 pub enum RefusalCode {
     BadRequest,
     NotFound,
+    MethodNotAllowed,
+    UpgradeRequired,
+    RequestTimeout,
+    HeadersTooLarge,
     MissingApiKey,
     InvalidApiKey,
     KeyRevoked,
@@ -36,9 +40,13 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every code, in the order of its discriminant.
-    pub const ALL: [RefusalCode; 11] = [
+    pub const ALL: [RefusalCode; 15] = [
         RefusalCode::BadRequest,
         RefusalCode::NotFound,
+        RefusalCode::MethodNotAllowed,
+        RefusalCode::UpgradeRequired,
+        RefusalCode::RequestTimeout,
+        RefusalCode::HeadersTooLarge,
         RefusalCode::MissingApiKey,
         RefusalCode::InvalidApiKey,
         RefusalCode::KeyRevoked,
@@ -56,6 +64,10 @@ impl RefusalCode {
         match self {
             RefusalCode::BadRequest => "bad_request",
             RefusalCode::NotFound => "not_found",
+            RefusalCode::MethodNotAllowed => "method_not_allowed",
+            RefusalCode::UpgradeRequired => "upgrade_required",
+            RefusalCode::RequestTimeout => "request_timeout",
+            RefusalCode::HeadersTooLarge => "headers_too_large",
             RefusalCode::MissingApiKey => "missing_api_key",
             RefusalCode::InvalidApiKey => "invalid_api_key",
             RefusalCode::KeyRevoked => "key_revoked",
@@ -128,10 +140,14 @@ impl Refusal {
     #[must_use]
     pub const fn code(&self) -> RefusalCode {
         match self {
-            Refusal::Head(_) | Refusal::Timeout | Refusal::Upgrade(_) | Refusal::Parameter(_) => {
-                RefusalCode::BadRequest
-            }
+            Refusal::Head(HeadError::TooLong | HeadError::TooManyHeaders) => RefusalCode::HeadersTooLarge,
+            Refusal::Timeout => RefusalCode::RequestTimeout,
             Refusal::NotFound => RefusalCode::NotFound,
+            Refusal::Upgrade(handshake::Refusal::Method) => RefusalCode::MethodNotAllowed,
+            Refusal::Upgrade(handshake::Refusal::Version) => RefusalCode::UpgradeRequired,
+            Refusal::Head(HeadError::Malformed(_))
+            | Refusal::Upgrade(handshake::Refusal::Malformed(_))
+            | Refusal::Parameter(_) => RefusalCode::BadRequest,
             Refusal::MissingKey => RefusalCode::MissingApiKey,
             Refusal::Key(KeyRefusal::Invalid) => RefusalCode::InvalidApiKey,
             Refusal::Key(KeyRefusal::Revoked) => RefusalCode::KeyRevoked,
@@ -284,7 +300,7 @@ mod tests {
             (
                 Refusal::Head(HeadError::TooLong),
                 431,
-                r#"{"error":"bad_request","detail":"request head too long"}"#,
+                r#"{"error":"headers_too_large","detail":"request head too long"}"#,
                 "",
             ),
             (
@@ -296,20 +312,20 @@ mod tests {
             (
                 Refusal::Timeout,
                 408,
-                r#"{"error":"bad_request","detail":"no complete request within 5 s"}"#,
+                r#"{"error":"request_timeout","detail":"no complete request within 5 s"}"#,
                 "",
             ),
             (Refusal::NotFound, 404, r#"{"error":"not_found"}"#, ""),
             (
                 Refusal::Upgrade(handshake::Refusal::Method),
                 405,
-                r#"{"error":"bad_request","detail":"method is not GET"}"#,
+                r#"{"error":"method_not_allowed","detail":"method is not GET"}"#,
                 "Allow: GET\r\n",
             ),
             (
                 Refusal::Upgrade(handshake::Refusal::Version),
                 426,
-                r#"{"error":"bad_request","detail":"Sec-WebSocket-Version is not 13"}"#,
+                r#"{"error":"upgrade_required","detail":"Sec-WebSocket-Version is not 13"}"#,
                 "Sec-WebSocket-Version: 13\r\n",
             ),
             (

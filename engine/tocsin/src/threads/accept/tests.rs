@@ -117,7 +117,7 @@ impl Setup {
             history: Vec::new(),
             commands: command_end,
             announcements: vec![news_end],
-            writers: vec![WriterLink { to_feed: to_feed_end, released: released_end, waker: None }],
+            writers: vec![WriterLink { to_feed: to_feed_end, released: released_end }],
             stats: Arc::clone(&stats),
         })
         .unwrap();

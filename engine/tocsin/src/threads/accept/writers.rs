@@ -5,9 +5,7 @@
 //! thread stops taking on more when too many do. Owner: the accept thread.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use mio::Waker;
 use rtrb::{Consumer, Producer, PushError};
 
 use crate::rings::{AcceptToFeed, LiveSession, Released};
@@ -18,8 +16,6 @@ pub struct WriterLink {
     pub to_feed: Producer<AcceptToFeed>,
     /// Its ended sessions.
     pub released: Consumer<Released>,
-    /// Wakes it when it waits for events instead of spinning.
-    pub waker: Option<Arc<Waker>>,
 }
 
 struct Writer {
@@ -44,10 +40,6 @@ impl Writer {
                 break;
             }
             sent += 1;
-        }
-        if let (1.., Some(waker)) = (sent, &self.link.waker) {
-            // A writer that cannot be woken looks into its ring at its next deadline.
-            let _ = waker.wake();
         }
         sent
     }

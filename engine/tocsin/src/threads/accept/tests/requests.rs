@@ -39,12 +39,12 @@ fn good_request_becomes_a_session_over_plain_and_tls() {
     }
 }
 
-#[test]
-fn refusals_arrive_whole_over_plain_and_tls() {
-    let (expired, revoked) = (record(2), record(3));
+/// (request, status line, further header, body) with keys as
+/// [`refusals_arrive_whole_over_plain_and_tls`] makes them.
+fn refused() -> Vec<(String, &'static str, &'static str, &'static str)> {
     let many = "X-A: b\r\n".repeat(60);
     let key = format!("X-API-Key: {}\r\n", text(1));
-    let rows: Vec<(String, &str, &str, &str)> = vec![
+    vec![
         (
             "GET / HTTP/1.1\r\nHost: h\r\n\r\n".into(),
             "400 Bad Request",
@@ -55,13 +55,13 @@ fn refusals_arrive_whole_over_plain_and_tls() {
             with_key(1).replace("GET", "POST"),
             "405 Method Not Allowed",
             "Allow: GET\r\n",
-            r#"{"error":"bad_request","detail":"method is not GET"}"#,
+            r#"{"error":"method_not_allowed","detail":"method is not GET"}"#,
         ),
         (
             with_key(1).replace(": 13", ": 8"),
             "426 Upgrade Required",
             "Sec-WebSocket-Version: 13\r\n",
-            r#"{"error":"bad_request","detail":"Sec-WebSocket-Version is not 13"}"#,
+            r#"{"error":"upgrade_required","detail":"Sec-WebSocket-Version is not 13"}"#,
         ),
         (request("/x", &key), "404 Not Found", "", r#"{"error":"not_found"}"#),
         (
@@ -85,13 +85,13 @@ fn refusals_arrive_whole_over_plain_and_tls() {
             request("/", &many),
             "431 Request Header Fields Too Large",
             "",
-            r#"{"error":"bad_request","detail":"too many headers"}"#,
+            r#"{"error":"headers_too_large","detail":"too many headers"}"#,
         ),
         (
             request(&format!("/?{}", "x".repeat(9_000)), ""),
             "431 Request Header Fields Too Large",
             "",
-            r#"{"error":"bad_request","detail":"request head too long"}"#,
+            r#"{"error":"headers_too_large","detail":"request head too long"}"#,
         ),
         (
             "\0\0\0\0".into(),
@@ -99,7 +99,12 @@ fn refusals_arrive_whole_over_plain_and_tls() {
             "",
             r#"{"error":"bad_request","detail":"not an HTTP request"}"#,
         ),
-    ];
+    ]
+}
+
+#[test]
+fn refusals_arrive_whole_over_plain_and_tls() {
+    let (expired, revoked, rows) = (record(2), record(3), refused());
     for tls in [false, true] {
         let mut rig = Setup { tls, ..Setup::default() }.build();
         let ended = Some(rig.now.wall);
@@ -155,7 +160,7 @@ fn slow_head_gets_408_after_five_seconds_in_all() {
         rig.pass(Duration::from_millis(10));
         let answer = String::from_utf8(rig.read_all(&mut slow)).unwrap();
         assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
-        assert!(answer.ends_with(r#"{"error":"bad_request","detail":"no complete request within 5 s"}"#));
+        assert!(answer.ends_with(r#"{"error":"request_timeout","detail":"no complete request within 5 s"}"#));
         assert_eq!((rig.stats.timeouts.get(), rig.stats.in_progress.get()), (1, 1));
         rig.pass(limits::LINGER_TIMEOUT);
         rig.step();
