@@ -219,7 +219,7 @@ impl Rings {
             let (to_accept, released) = RingBuffer::new(Plan::sessions_per_writer(config));
             feed_from_accept.push(from_accept);
             feed_to_accept.push(to_accept);
-            writers.push(WriterLink { to_feed, released, waker: None });
+            writers.push(WriterLink { to_feed, released });
         }
         let (first, first_end) = RingBuffer::new(topology::CONTROL_TO_SOURCE);
         let unfed = (1..sources).map(|_| RingBuffer::new(1).1);
