@@ -265,3 +265,6 @@ impl Step for FeedThread {
         self.publish(now.mono);
     }
 }
+
+#[cfg(test)]
+mod tests;
