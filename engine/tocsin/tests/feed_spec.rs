@@ -701,7 +701,7 @@ fn shutdown_closes_with_1012(mode: Mode) {
     for client in &mut clients {
         assert_eq!(client.closed(), (Some(1012), "restart".to_owned()));
     }
-    assert_eq!(engine.stop(), Some(0));
+    assert_eq!(engine.wait(), Some(0));
 }
 
 // ---- Resume, history, redaction ---------------------------------------------------------------
@@ -779,7 +779,8 @@ fn history_is_served_with_the_same_key(mode: Mode) {
     assert_eq!(titles(&get("?after=1:1", &key)), ["Another"]);
     assert_eq!(titles(&get("?cex=upbit", &key)), ["Another"]);
     assert_eq!(titles(&get("?type=spot_listing", &key)), [LISTING]);
-    assert_eq!(titles(&get("?limit=1", &key)), [LISTING]);
+    assert_eq!(titles(&get("?limit=1", &key)), ["Another"], "without `after` the newest");
+    assert_eq!(titles(&get("?after=1:0&limit=1", &key)), [LISTING]);
     assert_eq!(get("?limit=many", &key).status, 400);
     assert_eq!(get("", "").status, 401);
     assert_eq!(get("", "dsk_x").status, 403);

@@ -168,6 +168,7 @@ impl View {
             "over_share": a.over_share.get(),
             "out_of_descriptors": a.out_of_descriptors.get(),
             "history_answers": a.history_answers.get(),
+            "invalid_keys_remembered": a.invalid_keys_remembered.get(),
             "waiting_for_writers": a.waiting_for_writers.get(),
         })
     }

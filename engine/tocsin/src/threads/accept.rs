@@ -608,6 +608,7 @@ impl AcceptThread {
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         self.stats.in_progress.set(number(self.connections.len() - self.free.len()));
         self.stats.sessions.set(u64::from(self.admission.connections()));
+        self.stats.invalid_keys_remembered.set(number(self.admission.keys.invalid_remembered()));
         self.stats.waiting_for_writers.set(number(self.writers.waiting()));
     }
 

@@ -141,6 +141,11 @@ impl Engine {
     /// SIGTERM, waits for the end and returns the exit code.
     pub fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits for the end and returns the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
         let from = Instant::now();
         loop {

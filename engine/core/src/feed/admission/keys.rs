@@ -125,6 +125,12 @@ impl KeyTable {
         Ok(entry)
     }
 
+    /// Invalid keys remembered now, or forgotten only a moment ago.
+    #[must_use]
+    pub fn invalid_remembered(&self) -> usize {
+        self.invalid.until.len()
+    }
+
     /// What is known of a key.
     #[must_use]
     pub fn get(&self, id: KeyId) -> Option<&KeyEntry> {

@@ -58,6 +58,8 @@ pub struct AcceptStats {
     pub in_progress: Count,
     /// Sessions admitted and not yet ended.
     pub sessions: Count,
+    /// Keys that were tried lately and are not valid.
+    pub invalid_keys_remembered: Count,
     /// Messages waiting because a feed writer's ring is full.
     pub waiting_for_writers: Count,
 }
