@@ -81,7 +81,8 @@ impl Engine {
                 assert!(inject.reply.send(encoded).is_ok());
             }
         };
-        let (listeners, control) = Engine::doors(&dir, to_accept, waker, to_source, to_journal, reader);
+        let bridge = Bridge::new(to_accept, waker, to_source, to_journal);
+        let (listeners, control) = Engine::doors(&dir, bridge, reader);
         let tcp = listeners.tcp_address().unwrap();
         let at_end = Arc::clone(&stop);
         let serving = std::thread::spawn(move || run(listeners, &control, &at_end).unwrap());
@@ -89,14 +90,7 @@ impl Engine {
         Engine { dir, tcp, stop, threads, told_accept }
     }
 
-    fn doors(
-        dir: &tempfile::TempDir,
-        to_accept: rtrb::Producer<ToAccept>,
-        waker: Arc<mio::Waker>,
-        to_source: rtrb::Producer<ToSource>,
-        to_journal: crossbeam::channel::Sender<crate::threads::journal::JournalRequest>,
-        reader: Reader,
-    ) -> (Listeners, Arc<Control>) {
+    fn doors(dir: &tempfile::TempDir, bridge: Arc<Bridge>, reader: Reader) -> (Listeners, Arc<Control>) {
         let token_file = dir.path().join("token");
         std::fs::write(&token_file, TOKEN).unwrap();
         let admin = config::Admin {
@@ -105,7 +99,6 @@ impl Engine {
             tls: false,
             token_file: None,
         };
-        let bridge = Bridge::new(to_accept, waker, to_source, to_journal);
         let token = AdminToken::from_file(&token_file).unwrap();
         (Listeners::bind(&admin).unwrap(), Control::new(bridge, reader, Arc::new(View), token))
     }
