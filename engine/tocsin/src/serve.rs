@@ -18,6 +18,7 @@ use std::time::Duration;
 use tocsin_core::limits;
 
 use crate::config::Config;
+use crate::control::EngineView as _;
 use crate::control::bridge::Bridge;
 use crate::net::tls::TlsError;
 use crate::net::url::UrlError;
@@ -128,11 +129,17 @@ impl Engine {
         build::start(config)
     }
 
-    /// Watches the threads until a signal asks for a stop or one of them ends. `on_reload` is called
-    /// for each SIGHUP.
-    pub fn run(&self, signals: &Signals, systemd: &mut Systemd, mut on_reload: impl FnMut()) -> Ended {
+    /// Watches the threads until a signal or `enough` asks for a stop, or one of them ends.
+    /// `on_reload` is called for each SIGHUP.
+    pub fn run(
+        &self,
+        signals: &Signals,
+        systemd: &mut Systemd,
+        mut on_reload: impl FnMut(),
+        enough: impl Fn() -> bool,
+    ) -> Ended {
         loop {
-            if signals.terminate() {
+            if signals.terminate() || enough() {
                 return Ended::Asked;
             }
             let groups = [&self.sources, &self.feed_side, &self.control, &self.journal];
@@ -148,6 +155,12 @@ impl Engine {
             systemd.feed_watchdog(groups);
             std::thread::sleep(supervise::TICK);
         }
+    }
+
+    /// What `GET /admin/v1/status` answers.
+    #[must_use]
+    pub fn status(&self) -> serde_json::Value {
+        self.view.status()
     }
 
     /// Drains subscribers, then stops every thread in order. True when all ended properly.

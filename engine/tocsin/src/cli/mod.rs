@@ -16,6 +16,7 @@ use crate::config::{Config, ConfigError, Layers};
 pub mod classify;
 pub mod client;
 pub mod config;
+pub mod demo;
 pub mod history;
 pub mod inject;
 pub mod keys;
@@ -39,6 +40,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// See it work: the whole service against simulated exchanges, until Ctrl-C.
+    Demo(demo::DemoArgs),
     /// Run the service.
     Serve(serve::ServeArgs),
     /// Validate the configuration and what it names; print the plan of threads.
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.verb {
+        Verb::Demo(args) => demo::run(args),
         Verb::Serve(args) => serve::serve(args, &|| cli.layers()),
         Verb::Check(args) => serve::check(args, &cli.layers()?),
         Verb::Config(verb) => config::run(verb, &cli.layers()?),

@@ -47,7 +47,7 @@ pub fn serve(args: &ServeArgs, layers: &dyn Fn() -> Result<Layers, CliError>) ->
     let mut systemd = Systemd::from_environment();
     systemd.ready(&format!("feed on {}", engine.feed));
 
-    let ended = engine.run(&signals, &mut systemd, || report_reload(&in_force, layers));
+    let ended = engine.run(&signals, &mut systemd, || report_reload(&in_force, layers), || false);
     systemd.stopping();
     match ended {
         Ended::Asked => {

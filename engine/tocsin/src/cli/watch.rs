@@ -8,7 +8,7 @@
 pub mod line;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -62,6 +62,31 @@ pub struct WatchArgs {
     /// Ask for one test announcement once connected
     #[arg(long)]
     test: bool,
+}
+
+impl WatchArgs {
+    /// A watch over TLS that trusts one certificate.
+    pub(super) fn on(url: &str, key_file: &Path, ca: &Path) -> WatchArgs {
+        WatchArgs {
+            url: url.to_owned(),
+            key_file: Some(key_file.to_owned()),
+            cex: None,
+            types: None,
+            tickers: None,
+            insecure: false,
+            ca: Some(ca.to_owned()),
+            json: false,
+            count: None,
+            test: false,
+        }
+    }
+
+    /// How it prints, and when it ends.
+    pub(super) fn printing(mut self, json: bool, count: Option<u64>) -> WatchArgs {
+        self.json = json;
+        self.count = count;
+        self
+    }
 }
 
 /// Runs the verb.

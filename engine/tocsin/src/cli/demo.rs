@@ -1,0 +1,274 @@
+//! `tocsin demo`: the whole service against simulated exchanges, on a temporary directory, with a
+//! client that prints what arrives.
+//!
+//! Owner: main thread; blocks until Ctrl-C or `--count` announcements. The simulated exchanges are a
+//! program of their own (`tocsin-sim`) that ends when its standard input does, so nothing is left
+//! running however this process ends.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Deserialize;
+use tocsin_core::feed::key::{AllowedExchanges, Tier};
+
+use super::{CliError, watch};
+use crate::config::{Config, Layers};
+use crate::net::tls;
+use crate::os::clock;
+use crate::serve::{Ended, Engine};
+use crate::store::{NewKey, Store};
+use crate::supervise::{self, Signals, Systemd};
+
+/// How long the simulated exchanges may take to start.
+const SIM_PATIENCE: Duration = Duration::from_secs(20);
+/// Requests a second to each simulated exchange: there is no one to bother.
+const DEMO_RATE: &str = "20.0";
+
+/// Arguments of `tocsin demo`.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Where the feed listens; another port is taken if this one is in use.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9201")]
+    listen: SocketAddr,
+    /// How often the simulated exchanges publish.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    every: String,
+    /// Use exchanges that run already: the JSON file that `tocsin-sim exchange --announce-to` wrote.
+    #[arg(long, value_name = "FILE")]
+    exchanges: Option<PathBuf>,
+    /// Print every message as it came, one a line.
+    #[arg(long)]
+    json: bool,
+    /// End after this many announcements.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+}
+
+/// What `tocsin-sim` says about itself.
+#[derive(Deserialize)]
+struct Announced {
+    exchanges: BTreeMap<String, Location>,
+}
+
+#[derive(Deserialize)]
+struct Location {
+    base_url: String,
+    ca_file: Option<PathBuf>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// `tocsin-sim` is not there or does not start, or the engine cannot start.
+pub fn run(args: &DemoArgs) -> Result<ExitCode, CliError> {
+    supervise::start_logging("warn", false).map_err(CliError::usage)?;
+    let signals = Signals::install().map_err(|e| CliError::failed(format!("signal handlers: {e}")))?;
+    let dir = Directory::make()?;
+    let (announced, _sim) = match &args.exchanges {
+        Some(file) => (read_announced(file)?, None),
+        None => {
+            let sim = Sim::start(&dir.0, &args.every)?;
+            (sim.wait_for(&dir.0.join("exchanges.json"))?, Some(sim))
+        }
+    };
+    let config = configure(args, &dir.0, &announced)?;
+    let key_file = make_key(&config, &dir.0)?;
+    let engine = Engine::start(&config).map_err(CliError::failed)?;
+    let certificate = config.data_dir.join(tls::GENERATED_CERT);
+    if !args.json {
+        introduce(&engine, &announced, &key_file, &certificate)?;
+    }
+    let watch = watch::WatchArgs::on(&format!("wss://{}", engine.feed), &key_file, &certificate)
+        .printing(args.json, args.count);
+    let watched = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&watched);
+    let client = std::thread::spawn(move || {
+        let outcome = watch::run(&watch);
+        done.store(true, Ordering::Release);
+        outcome
+    });
+    let ended =
+        engine.run(&signals, &mut Systemd::from_environment(), || {}, || watched.load(Ordering::Acquire));
+    let status = engine.status();
+    let proper = engine.stop();
+    if !args.json {
+        summarize(&status);
+    }
+    match ended {
+        Ended::Died(name) => Err(CliError::failed(format!("thread {name} ended on its own"))),
+        Ended::Asked if client.is_finished() => match client.join() {
+            Ok(outcome) => outcome,
+            Err(_) => Err(CliError::failed("the client ended by a panic")),
+        },
+        Ended::Asked if proper => Ok(ExitCode::SUCCESS),
+        Ended::Asked => Err(CliError::failed("a thread ended by a panic")),
+    }
+}
+
+/// A temporary directory, removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn make() -> Result<Directory, CliError> {
+        let path = std::env::temp_dir().join(format!("tocsin-demo-{}", std::process::id()));
+        std::fs::create_dir(&path).map_err(|e| CliError::failed(format!("{}: {e}", path.display())))?;
+        Ok(Directory(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("tocsin demo: {} was not removed: {error}", self.0.display());
+        }
+    }
+}
+
+/// The simulated exchanges. Its standard input is this process's hold on it.
+struct Sim(Child);
+
+impl Sim {
+    fn start(dir: &Path, every: &str) -> Result<Sim, CliError> {
+        let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("tocsin-sim")));
+        let program = beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("tocsin-sim"));
+        let started = Command::new(&program)
+            .args(["exchange", "--kind", "all", "--until-stdin-ends", "--every", every, "--ca-out"])
+            .arg(dir.join("exchanges-ca.pem"))
+            .arg("--announce-to")
+            .arg(dir.join("exchanges.json"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            // Ctrl-C is for the engine; the exchanges end when their standard input does.
+            .process_group(0)
+            .spawn();
+        started.map(Sim).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => CliError::failed(
+                "the simulated exchanges are a program of their own, tocsin-sim, and it is not beside this one: \
+                 run ./scripts/demo, or build it with `cargo build --release -p tocsin-sim`",
+            ),
+            _ => CliError::failed(format!("starting {}: {error}", program.display())),
+        })
+    }
+
+    fn wait_for(&self, file: &Path) -> Result<Announced, CliError> {
+        let from = Instant::now();
+        while !file.exists() {
+            if from.elapsed() > SIM_PATIENCE {
+                return Err(CliError::failed("the simulated exchanges did not start"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        read_announced(file)
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        if let Err(error) = self.0.wait() {
+            eprintln!("tocsin demo: the simulated exchanges: {error}");
+        }
+    }
+}
+
+fn read_announced(file: &Path) -> Result<Announced, CliError> {
+    let told = |problem: String| CliError::failed(format!("{}: {problem}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|e| told(e.to_string()))?;
+    serde_json::from_str(&text).map_err(|e| told(e.to_string()))
+}
+
+/// The defaults, but on loopback, in `dir`, and with the simulated exchanges.
+fn configure(args: &DemoArgs, dir: &Path, announced: &Announced) -> Result<Config, CliError> {
+    let free = TcpListener::bind(args.listen).is_ok();
+    let listen = if free { args.listen } else { SocketAddr::new(args.listen.ip(), 0) };
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut layers = Layers::defaults()?;
+    let settings = [
+        ("data_dir", text(&dir.join("data"))),
+        ("feed.listen", listen.to_string()),
+        ("feed.drain", "100ms".to_owned()),
+        ("feed.max_connections", "1000".to_owned()),
+        ("feed.limits.exempt", "[\"127.0.0.0/8\"]".to_owned()),
+        ("admin.listen", "127.0.0.1:0".to_owned()),
+    ];
+    for (key, value) in settings {
+        layers = layers.with_flag("demo", key, &value)?;
+    }
+    for (name, location) in &announced.exchanges {
+        let key = |field: &str| format!("sources.{name}.{field}");
+        let ca_file = location.ca_file.as_deref().map(text).unwrap_or_default();
+        layers = layers
+            .with_flag("demo", &key("base_url"), &location.base_url)?
+            .with_flag("demo", &key("ca_file"), &ca_file)?
+            .with_flag("demo", &key("flat"), "true")?
+            .with_flag("demo", &key("requests_per_second"), DEMO_RATE)?;
+    }
+    Ok(Config::from_layers(&layers)?)
+}
+
+/// Makes a key before the service starts; its text goes to a file, for the client.
+fn make_key(config: &Config, dir: &Path) -> Result<PathBuf, CliError> {
+    let new = NewKey {
+        label: "demo".to_owned(),
+        tier: Tier::Premium,
+        max_connections: 100,
+        allowed: AllowedExchanges::all(),
+        expires_at: None,
+        delay: Duration::ZERO,
+        redact: false,
+    };
+    let mut store = Store::open(&config.data_dir).map_err(CliError::failed)?;
+    let (_, secret) = store.create_key(&new, clock::wall()).map_err(CliError::failed)?;
+    let file = dir.join("key.txt");
+    std::fs::write(&file, secret.reveal())
+        .map_err(|e| CliError::failed(format!("{}: {e}", file.display())))?;
+    Ok(file)
+}
+
+fn introduce(
+    engine: &Engine,
+    announced: &Announced,
+    key_file: &Path,
+    certificate: &Path,
+) -> Result<(), CliError> {
+    let key = std::fs::read_to_string(key_file).map_err(CliError::failed)?;
+    println!("Tocsin demo: everything below runs on this machine and ends with Ctrl-C.\n");
+    for (name, location) in &announced.exchanges {
+        println!("  simulated {name:<9} {}", location.base_url);
+    }
+    println!("  feed                wss://{}", engine.feed);
+    if let Some(admin) = engine.admin {
+        println!("  admin API           http://{admin} (token: <data>/admin.token)");
+    }
+    println!("  your key            {key}");
+    println!("  certificate         {}", certificate.display());
+    println!("\nConnect with a client of your own:");
+    println!(
+        "  tocsin watch --url wss://{} --key-file {} --ca {}",
+        engine.feed,
+        key_file.display(),
+        certificate.display()
+    );
+    println!("\nThe exchanges publish now; each line is one announcement, as a subscriber got it over TLS:");
+    println!(
+        "[detect: published to found new; dispatch: to the start of the fan-out; here: to this client]\n"
+    );
+    Ok(())
+}
+
+fn summarize(status: &serde_json::Value) {
+    let number = |path: &str| status.pointer(path).and_then(serde_json::Value::as_u64).unwrap_or_default();
+    println!(
+        "\n{} announcements; first subscriber's bytes written {} µs after dispatch (median)",
+        number("/feed/announcements"),
+        number("/feed/fanout_first_ns/p50") / 1_000
+    );
+}
