@@ -50,7 +50,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("en.asset_tag", NotListing, 99).when(TAG).unless(LISTS),
     Rule::new("en.product", NotListing, 97).when(PRODUCT).unless(PERP | INTRODUCING),
     Rule::new("en.copy_trading", NotListing, 97).when(COPY).unless(LAUNCH | LIST),
-    Rule::new("en.bots", NotListing, 97).when(BOTS_ONLY).unless(LAUNCH | LIST),
+    Rule::new("en.bots", NotListing, 97).when(BOTS_ONLY),
     // ---- Derivatives ---------------------------------------------------------------------------
     Rule::new("en.conversion", NotListing, 85).when(CONVERSION).unless(FOR_SPOT),
     Rule::new("en.spot_with_conversion", SpotListing, 97)
@@ -107,7 +107,6 @@ pub(super) const RULES: &[Rule] = &[
         .take(Take::After(SUPPORTS))
         .named(),
     // ---- Other products of the exchange --------------------------------------------------------
-    Rule::new("en.bots", NotListing, 97).when(BOTS_ONLY),
     Rule::new("en.bots", NotListing, 97).when(BOTS).unless(NEW_PAIRS),
     Rule::new("en.margin", NotListing, 98).when(MARGIN).unless(FOR_SPOT),
     Rule::new("en.margin_pairs", NotListing, 98).when(MARGIN).unless(LISTS),
@@ -130,7 +129,7 @@ pub(super) const RULES: &[Rule] = &[
         .when(REMOVE)
         .when(PAIRS)
         .unless(CREDIT)
-        .take(Take::Pairs(0)),
+        .take(Take::Pairs(REMOVE)),
     // ---- Spot listings -------------------------------------------------------------------------
     Rule::new("en.launchpool", SpotListing, 70)
         .when(INTRODUCING)

@@ -129,7 +129,7 @@ lexicon! {
     /// Automatic trading, beside other news or alone.
     BOTS = ["trading bot", "trading bots"];
     /// Automatic trading and nothing else.
-    BOTS_ONLY = ["spot bot", "grid", "dca bot", "futures bot", "futures grid"];
+    BOTS_ONLY = ["spot bot", "grid trading", "spot grid", "dca bot", "futures bot", "futures grid"];
     /// Following other traders.
     COPY = ["copy trading", "copy trade"];
     /// A way to get tokens that ends in a listing.
@@ -182,7 +182,7 @@ lexicon! {
     /// Opening.
     KO_OPEN = ["오픈"];
     /// The first notice of an end, which also speaks of withdrawals.
-    KO_END_FIRST = ["[거래지원종료", "[거래지원 종료", "종료 및 출금"];
+    KO_END_FIRST = ["거래지원 종료 안내", "[거래지원종료", "[거래지원 종료", "종료 및 출금"];
     /// Support taken up again.
     KO_AGAIN = ["재거래지원", "재상장"];
     /// End of support: Korean exchanges' word for delisting.
