@@ -235,7 +235,9 @@ fn home(id: &str, mask: usize) -> usize {
 fn hash(bytes: &[u8]) -> u64 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let step = |state: u64, word: u64| {
-        let product = u128::from(state ^ word) * u128::from(MULTIPLIER | 1);
+        // Two 64-bit factors cannot overflow; saying so keeps the checked multiplication of 128
+        // bits, a library call, out of the build.
+        let product = u128::from(state ^ word).wrapping_mul(u128::from(MULTIPLIER));
         (product as u64) ^ ((product >> 64) as u64)
     };
     let (words, tail) = bytes.as_chunks::<8>();

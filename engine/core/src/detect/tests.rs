@@ -1,4 +1,7 @@
 use core::fmt::Write;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::source::exchange::{binance, bithumb, upbit};
@@ -383,4 +386,110 @@ fn fingerprints_follow_title_and_time_and_are_fixed() {
     assert_ne!(base, fingerprint("Binance Will List A (A)", WallUs(2)));
     // On disk: a change here would make every known item an edited one after an upgrade.
     assert_eq!(fingerprint("", WallUs(0)), 0x2032_dd64_3620_252e);
+}
+
+/// What the exchange does, and what we get to see of it.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Publish,
+    Edit(usize),
+    Delete(usize),
+    /// Poll an edge that is so many changes behind.
+    Poll(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Publish),
+        3 => any::<usize>().prop_map(Step::Edit),
+        1 => any::<usize>().prop_map(Step::Delete),
+        6 => (0_usize..3).prop_map(Step::Poll),
+    ]
+}
+
+/// An item of the simulated exchange.
+#[derive(Clone, Debug)]
+struct Notice {
+    id: String,
+    title: String,
+    published: i64,
+    modified: i64,
+}
+
+fn page_of(spec: &SourceSpec, notices: &[Notice]) -> String {
+    let mut rows: Vec<Row<'_>> =
+        notices.iter().map(|n| (&*n.id, &*n.title, n.published, n.modified)).collect();
+    rows.sort_by_key(|row| -row.3);
+    if spec.name == upbit::WEB.name { upbit_body(&rows, &[], false) } else { binance_body(&rows) }
+}
+
+proptest! {
+    /// Through any publications, edits, deletions and lagging edges: nothing is created twice,
+    /// nothing is updated more often than it was edited, and (where edits are dated) what was told
+    /// last is the truth.
+    #[test]
+    fn nothing_is_told_twice_and_nothing_is_missed(
+        dated: bool,
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let spec = if dated { &upbit::WEB } else { &binance::CMS };
+        let mut bench = Bench::new(spec);
+        let known = |n: i64| Notice {
+            id: n.to_string(),
+            title: format!("Known {n}"),
+            published: FIRST_START - 900 + n,
+            modified: FIRST_START - 900 + n,
+        };
+        let mut history = vec![vec![known(1), known(2), known(3)]];
+        let mut edits: BTreeMap<String, usize> = BTreeMap::new();
+        let mut told: BTreeMap<String, String> =
+            history[0].iter().map(|n| (n.id.clone(), n.title.clone())).collect();
+        let mut created: Vec<String> = Vec::new();
+        bench.hear(&page_of(spec, &history[0]));
+        for (number, step) in steps.into_iter().chain([Step::Poll(0)]).enumerate() {
+            bench.secs += 1;
+            let mut state = history.last().unwrap().clone();
+            let count = state.len();
+            match step {
+                Step::Publish => state.push(Notice {
+                    id: (100 + number).to_string(),
+                    title: format!("New {number}"),
+                    published: bench.secs,
+                    modified: bench.secs,
+                }),
+                Step::Edit(_) | Step::Delete(_) if count == 0 => continue,
+                Step::Edit(at) => {
+                    let notice = &mut state[at % count];
+                    notice.title = format!("Edit {number}");
+                    notice.modified = bench.secs;
+                    *edits.entry(notice.id.clone()).or_default() += 1;
+                }
+                Step::Delete(at) => drop(state.remove(at % count)),
+                Step::Poll(lag) => {
+                    let shown = history.len() - 1 - lag.min(history.len() - 1);
+                    let (outcome, findings) = bench.raw(0, &page_of(spec, &history[shown]));
+                    prop_assert!(outcome.is_ok());
+                    for found in findings.detected {
+                        let id = found.record.notice_id.to_string();
+                        if found.action == Action::Created {
+                            prop_assert!(!created.contains(&id), "{} created twice", id);
+                            created.push(id.clone());
+                        } else {
+                            let left = edits.get_mut(&id).filter(|left| **left > 0);
+                            prop_assert!(left.is_some(), "{} updated but not edited", id);
+                            *left.unwrap() -= 1;
+                        }
+                        told.insert(id, found.record.title.into());
+                    }
+                    continue;
+                }
+            }
+            history.push(state);
+        }
+        if dated {
+            for notice in history.last().unwrap() {
+                prop_assert_eq!(told.get(&notice.id), Some(&notice.title));
+            }
+        }
+    }
 }

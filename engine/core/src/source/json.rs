@@ -72,12 +72,17 @@ impl Scratch {
     }
 }
 
+/// Parses `text`, after a byte order mark if it begins with one.
 fn parse<T>(
     buffers: &mut Buffers,
     spare: &mut Tape<'static>,
     text: &mut [u8],
     read: impl FnOnce(Json<'_, '_>) -> Result<T, ParseError>,
 ) -> Result<T, ParseError> {
+    let text = match text {
+        [0xEF, 0xBB, 0xBF, rest @ ..] => rest,
+        whole => whole,
+    };
     match text.iter().find(|b| !b.is_ascii_whitespace()) {
         None => return Err(ParseError::Empty),
         Some(b'<') => return Err(ParseError::Html),
@@ -172,13 +177,14 @@ impl<'t, 'a> Json<'t, 'a> {
         }
     }
 
-    /// An identifier, written as a string or a whole number: not empty, no blanks or controls.
+    /// An identifier, written as a string or a whole number: not empty, no ASCII blanks or
+    /// controls.
     pub(super) fn identifier(self) -> Option<ShortText> {
         match self.0.first()? {
             Node::String(text) => {
                 let text = text.trim();
-                let odd = |c: char| c.is_whitespace() || c.is_control();
-                if text.is_empty() || text.contains(odd) { None } else { ShortText::new(text) }
+                let plain = text.bytes().all(|b| b > b' ' && b != 0x7F);
+                if plain && !text.is_empty() { ShortText::new(text) } else { None }
             }
             _ => self.integer().and_then(|n| u64::try_from(n).ok()).map(ShortText::decimal),
         }
