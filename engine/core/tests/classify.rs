@@ -1,6 +1,8 @@
 //! The classifier on the titles of `fixtures/titles`: each rule and each trap, exactly; and on
 //! arbitrary text.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

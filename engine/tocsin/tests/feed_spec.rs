@@ -1,6 +1,8 @@
 //! The feed specification, sentence by sentence, over real sockets against the real binary, plain
 //! and TLS. `docs/testing.md` maps sentences to these tests.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Detection, rule by rule: what is announced, what is only remembered, what is late.
+
 use core::fmt::Write;
 use std::collections::BTreeMap;
 

@@ -94,6 +94,7 @@ fn length_chunks_and_close_frame_a_body() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn every_fault_is_named() {
     use ResponseError as E;
     let long_head = format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(600));

@@ -383,7 +383,7 @@ impl Client {
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
             match self.message_within(left) {
                 Some(Message::Text(value) | Message::Binary(value)) => {
-                    assert_ne!(value["type"], kind, "{value}")
+                    assert_ne!(value["type"], kind, "{value}");
                 }
                 Some(Message::Ping(payload)) => self.send(10, &payload),
                 Some(Message::Pong(_)) | None => {}
