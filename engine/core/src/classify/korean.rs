@@ -1,7 +1,7 @@
 //! The Korean rules: Upbit, Bithumb, Coinone.
 //!
 //! Contract: pure functions of the folded title and its signals. They allocate the symbols and
-//! markets found and nothing else; they accept any text. Korean notices put the symbol in
+//! markets found, and a short list while markets are given to symbols; they accept any text. Korean notices put the symbol in
 //! parentheses after the name and name the markets (`KRW, BTC, USDT 마켓`) in parentheses or before
 //! the word itself, so symbols and quotes are told apart by what follows them.
 

@@ -2,8 +2,8 @@
 //! that said so.
 //!
 //! Contract: [`classify`] is a pure function of its arguments. It accepts any UTF-8, never panics,
-//! takes no lock and blocks on nothing; it allocates the tickers and markets it returns and nothing
-//! else. Called by source threads, once a title. It cannot fail: what no rule knows is
+//! takes no lock and blocks on nothing; it allocates the tickers and markets it returns, and
+//! those of readings it tries and drops (a bare list beside parentheses). Called by source threads, once a title. It cannot fail: what no rule knows is
 //! [`ListingType::NotListing`].
 //!
 //! A title is folded (one spelling for blanks and brackets), read once for the phrases of the
