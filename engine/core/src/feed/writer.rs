@@ -451,6 +451,8 @@ impl<S: Socket> Writer<S> {
 }
 
 #[cfg(test)]
+mod delivery;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod world;

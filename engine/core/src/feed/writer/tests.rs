@@ -1,8 +1,6 @@
-//! The feed's rules on a clock by hand, and the delivery property over random rooms.
+//! The feed's rules, on a clock by hand.
 
 use core::time::Duration;
-
-use proptest::prelude::*;
 
 use super::world::{EPOCH, Got, World, key, subscription};
 use crate::feed::close::CloseReason;
@@ -257,6 +255,20 @@ fn nine_behind_catches_up_in_one_write() {
     assert_eq!(types, [&["welcome".to_owned()][..], &wanted].concat());
     // The rest of the welcome may be one; the nine are one.
     assert!(world.pipe(client).offers - before <= 2);
+}
+
+#[test]
+fn a_sealed_record_that_has_left_counts_no_more() {
+    let mut world = World::new();
+    let client = world.join(subscription(&key(1)), 100, true);
+    announce(&mut world, 1);
+    world.give_room(client, 10_000);
+    assert_eq!(world.take_types(client), ["welcome", "announcement 1"]);
+    world.pipe(client).room = 0;
+    announce(&mut world, 9);
+    world.give_room(client, usize::MAX);
+    let wanted: Vec<String> = (2..=10).map(|n| format!("announcement {n}")).collect();
+    assert_eq!(world.take_types(client), wanted);
 }
 
 #[test]
@@ -539,119 +551,6 @@ fn nobody_is_always_last() {
         announce(&mut world, 1);
     }
     assert!(firsts.len() >= 8, "{firsts:?}");
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Join { exchanges: u8, class: u8, room: usize, tls: bool, delay_ms: u64, resume_back: Option<u64> },
-    Announce { exchange: usize, late: bool, times: u8 },
-    Room { client: usize, bytes: usize },
-    Say { client: usize },
-    Advance { ms: u64 },
-}
-
-fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let op = prop_oneof![
-        2 => (1..16_u8, 0..4_u8, 0..3_000_usize, any::<bool>(), prop_oneof![2 => Just(0), 1 => 1..60_u64],
-              prop::option::of(0..12_u64))
-            .prop_map(|(exchanges, class, room, tls, delay_ms, resume_back)| {
-                Op::Join { exchanges, class, room, tls, delay_ms, resume_back }
-            }),
-        5 => (0..4_usize, prop::bool::weighted(0.1), 1..5_u8)
-            .prop_map(|(exchange, late, times)| Op::Announce { exchange, late, times }),
-        6 => (any::<usize>(), prop_oneof![0..40_usize, 0..2_000_usize]).prop_map(|(client, bytes)| Op::Room { client, bytes }),
-        1 => any::<usize>().prop_map(|client| Op::Say { client }),
-        3 => (0..30_u64).prop_map(|ms| Op::Advance { ms }),
-    ];
-    prop::collection::vec(op, 1..90)
-}
-
-/// What one client of the property is to get, by `seq`.
-struct Expected {
-    client: usize,
-    filter: ExchangeSet,
-    /// Position it resumed after.
-    after: Option<u64>,
-    /// Announcements before it joined.
-    joined_at: u64,
-    /// The oldest of them not released to it when it joined.
-    news_from: u64,
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
-    /// Whatever the filters, rooms, delays and resumes: each subscriber gets exactly what matches, in
-    /// order, every frame whole, or is closed as too slow after a prefix of it.
-    #[test]
-    fn each_gets_exactly_what_matches_or_is_closed(ops in ops()) {
-        let mut world = World::new();
-        let mut expected: Vec<Expected> = Vec::new();
-        // (exchange, late, instant)
-        let mut announced: Vec<(Exchange, bool, crate::time::Mono)> = Vec::new();
-        for op in ops {
-            match op {
-                Op::Join { exchanges, class, room, tls, delay_ms, resume_back } => {
-                    let filter: ExchangeSet = (0..4).filter(|n| exchanges & 1 << n != 0).map(|n| Exchange::ALL[n]).collect();
-                    let last = announced.len() as u64;
-                    let after = resume_back.map(|back| last.saturating_sub(back));
-                    let mut wanted = subscription(&key(1));
-                    wanted.filter.exchanges = filter;
-                    wanted.frames = if class & 1 != 0 { FrameKind::Text } else { FrameKind::Binary };
-                    wanted.redact = class & 2 != 0;
-                    wanted.delay = Duration::from_millis(delay_ms);
-                    wanted.resume = after.map(|seq| FeedPosition { epoch: EPOCH, seq });
-                    let unreleased = announced.iter().filter(|(_, _, at)| *at + wanted.delay > world.now.mono).count() as u64;
-                    let news_from = if delay_ms > 0 { last - unreleased } else { last };
-                    let client = world.join(wanted, room, tls);
-                    expected.push(Expected { client, filter, after, joined_at: last, news_from });
-                }
-                Op::Announce { exchange, late, times } => for _ in 0..times {
-                    let exchange = Exchange::ALL[exchange];
-                    let mut next = world.announcement(exchange);
-                    next.announcement.late = late;
-                    announced.push((exchange, late, world.now.mono));
-                    world.announce(next);
-                },
-                Op::Room { client, bytes } if !expected.is_empty() => {
-                    let client = expected[client % expected.len()].client;
-                    world.give_room(client, bytes);
-                }
-                Op::Say { client } if !expected.is_empty() => {
-                    let client = expected[client % expected.len()].client;
-                    if world.clients[client].ended.is_none() {
-                        world.say(client, Opcode::Text, b"?");
-                    }
-                }
-                Op::Room { .. } | Op::Say { .. } => {}
-                Op::Advance { ms } => world.advance(Duration::from_millis(ms)),
-            }
-        }
-        for e in &expected {
-            world.give_room(e.client, usize::MAX);
-        }
-        world.advance(Duration::from_millis(200));
-        for e in expected {
-            let wanted: Vec<u64> = announced.iter().zip(1..).filter(|((exchange, late, _), seq)| {
-                let replayed = *seq <= e.news_from.min(e.joined_at) ;
-                let in_time = if replayed { e.after.is_some_and(|after| *seq > after) } else { !late };
-                in_time && e.filter.contains(*exchange)
-            }).map(|(_, seq)| seq).collect();
-            let all = world.take(e.client);
-            let got: Vec<u64> = all.iter().filter_map(|got| match got {
-                Got::Json(value) => value["seq"].as_u64(),
-                _ => None,
-            }).collect();
-            match all.last() {
-                Some(Got::Close(code, _)) => {
-                    prop_assert_eq!(*code, 1008);
-                    prop_assert!(wanted.starts_with(&got), "{:?} of {:?}", got, wanted);
-                }
-                _ => prop_assert_eq!(got, wanted),
-            }
-            prop_assert!(matches!(&all[0], Got::Json(welcome) if welcome["type"] == "welcome"));
-        }
-    }
 }
 
 #[test]
