@@ -19,7 +19,9 @@ use tokio::sync::Semaphore;
 use super::Control;
 use super::api::{Door, router};
 use crate::config;
+use crate::net::tls::ServerTls;
 
+/// A TLS handshake, and a request head, each have this long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// After this a connection is asked to end, then has [`LAST_REQUEST`] for the request in progress.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
@@ -35,6 +37,7 @@ pub struct Listeners {
     socket: UnixListener,
     socket_path: PathBuf,
     tcp: Option<TcpListener>,
+    tls: Option<ServerTls>,
 }
 
 impl Listeners {
@@ -55,7 +58,13 @@ impl Listeners {
             let address = admin.listen.map(|a| a.to_string()).unwrap_or_default();
             io::Error::new(e.kind(), format!("admin.listen {address}: {e}"))
         })?;
-        Ok(Listeners { socket, socket_path: admin.socket.clone(), tcp })
+        Ok(Listeners { socket, socket_path: admin.socket.clone(), tcp, tls: None })
+    }
+
+    /// Serves the TCP listener over TLS (`admin.tls`). The socket stays plain.
+    #[must_use]
+    pub fn with_tls(self, tls: ServerTls) -> Listeners {
+        Listeners { tls: Some(tls), ..self }
     }
 
     /// Where the TCP listener is, with the port it was given.
@@ -91,14 +100,14 @@ pub fn run(listeners: Listeners, control: &Arc<Control>, stop: &AtomicBool) -> i
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     runtime.block_on(async {
-        let Listeners { socket, socket_path, tcp } = listeners;
+        let Listeners { socket, socket_path, tcp, tls } = listeners;
         let socket = tokio::net::UnixListener::from_std(socket)?;
         let at_socket = router(Arc::clone(control), Door::Socket);
-        tokio::spawn(serve_door(at_socket, async move || Ok(socket.accept().await?.0)));
+        tokio::spawn(serve_door(at_socket, None, async move || Ok(socket.accept().await?.0)));
         if let Some(tcp) = tcp {
             let tcp = tokio::net::TcpListener::from_std(tcp)?;
             let at_tcp = router(Arc::clone(control), Door::Tcp);
-            tokio::spawn(serve_door(at_tcp, async move || {
+            tokio::spawn(serve_door(at_tcp, tls, async move || {
                 let (stream, _) = tcp.accept().await?;
                 stream.set_nodelay(true)?;
                 Ok(stream)
@@ -115,7 +124,7 @@ pub fn run(listeners: Listeners, control: &Arc<Control>, stop: &AtomicBool) -> i
 }
 
 /// Takes connections at one door, at most [`limits::ADMIN_CONNECTIONS`] at a time.
-async fn serve_door<S>(router: axum::Router, accept: impl AsyncFn() -> io::Result<S>)
+async fn serve_door<S>(router: axum::Router, tls: Option<ServerTls>, accept: impl AsyncFn() -> io::Result<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -123,9 +132,18 @@ where
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match accept().await {
             Ok(stream) => {
-                let router = router.clone();
+                let (router, tls) = (router.clone(), tls.clone());
                 tokio::spawn(async move {
-                    serve_connection(stream, router).await;
+                    match tls {
+                        None => serve_connection(stream, router).await,
+                        Some(tls) => {
+                            if let Ok(Ok(stream)) =
+                                tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await
+                            {
+                                serve_connection(stream, router).await;
+                            }
+                        }
+                    }
                     drop(place);
                 });
             }

@@ -15,6 +15,7 @@ use tocsin_core::time::WallUs;
 use super::*;
 use crate::cli::client::AdminClient;
 use crate::config;
+use crate::net::tls::{ClientTls, ClientTrust, GENERATED_CERT, ServerTls};
 use crate::os::clock;
 use crate::rings::{ToAccept, ToSource};
 use crate::store::Row;
@@ -48,6 +49,10 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 impl Engine {
     fn start(history: &[Announcement]) -> Engine {
+        Engine::start_with(history, false)
+    }
+
+    fn start_with(history: &[Announcement], tls: bool) -> Engine {
         let (dir, mut store) = store();
         let rows: Vec<Row<'_>> =
             history.iter().map(|a| Row::Announcement { announcement: a, dispatched: None }).collect();
@@ -82,7 +87,11 @@ impl Engine {
             }
         };
         let bridge = Bridge::new(to_accept, waker, to_source, to_journal);
-        let (listeners, control) = Engine::doors(&dir, bridge, reader);
+        let (mut listeners, control) = Engine::doors(&dir, bridge, reader);
+        if tls {
+            let address = listeners.tcp_address().unwrap();
+            listeners = listeners.with_tls(ServerTls::self_signed(dir.path(), address).unwrap());
+        }
         let tcp = listeners.tcp_address().unwrap();
         let at_end = Arc::clone(&stop);
         let serving = std::thread::spawn(move || run(listeners, &control, &at_end).unwrap());
@@ -283,6 +292,31 @@ fn tcp_takes_the_token_and_nothing_else() {
     assert_eq!(engine.tcp("GET", "/healthz", "", "").0, 200);
     assert_eq!(engine.tcp("GET", "/livez", "", "").0, 200);
     assert_eq!(engine.tcp("GET", "/readyz", "", "").0, 503);
+}
+
+#[test]
+fn tcp_over_tls_with_the_feeds_certificate() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let engine = Engine::start_with(&[], true);
+    let ca_file = Some(engine.dir.path().join(GENERATED_CERT));
+    let client = ClientTls::new(&ClientTrust { ca_file, ..ClientTrust::default() }).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(async {
+        let tcp = tokio::net::TcpStream::connect(engine.tcp).await.unwrap();
+        let mut stream = client.connect("localhost", tcp).await.unwrap();
+        let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    });
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{\"alive\":true}"), "{answer}");
+
+    let mut plain = TcpStream::connect(engine.tcp).unwrap();
+    plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut refused = Vec::new();
+    let _ = plain.read_to_end(&mut refused);
+    assert!(!refused.starts_with(b"HTTP"), "no plain answer at a TLS door");
 }
 
 #[test]

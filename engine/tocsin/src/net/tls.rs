@@ -1,4 +1,4 @@
-//! TLS: the only file that names the TLS library.
+//! TLS: with its `acceptor`, the only place that names the TLS library.
 //!
 //! Contract: [`ServerTls`] and [`ClientTls`] are made once, at start or reload (they read files and
 //! may write the generated certificate), and shared by reference; [`Session`] is one connection's
@@ -9,6 +9,8 @@
 //! Resumption: the server issues stateless tickets (12 h keys, rotated), so it keeps no memory per
 //! client. A client remembers 256 servers in a cache behind a lock; a hot thread therefore holds a
 //! `ClientTls` of its own, so that the lock is never contended.
+
+mod acceptor;
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
