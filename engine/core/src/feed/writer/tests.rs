@@ -6,7 +6,7 @@ use super::world::{EPOCH, Got, World, key, subscription};
 use crate::feed::close::CloseReason;
 use crate::feed::history::History;
 use crate::feed::key::KeyId;
-use crate::feed::subscription::{FieldSet, FrameKind, Subscription};
+use crate::feed::subscription::{FieldSet, Subscription};
 use crate::limits;
 use crate::model::{Action, Exchange, ExchangeSet, FeedPosition, Ticker};
 use crate::source::{SourceState, SourceStatus};
@@ -265,9 +265,11 @@ fn a_sealed_record_that_has_left_counts_no_more() {
     world.give_room(client, 10_000);
     assert_eq!(world.take_types(client), ["welcome", "announcement 1"]);
     world.pipe(client).room = 0;
+    world.say(client, Opcode::Ping, b"p");
     announce(&mut world, 9);
     world.give_room(client, usize::MAX);
-    let wanted: Vec<String> = (2..=10).map(|n| format!("announcement {n}")).collect();
+    let announced = (2..=10).map(|n| format!("announcement {n}"));
+    let wanted: Vec<String> = ["pong p".to_owned()].into_iter().chain(announced).collect();
     assert_eq!(world.take_types(client), wanted);
 }
 
