@@ -221,7 +221,10 @@ impl FeedThread {
                 Err(_) => return self.writer.failed(now, slot),
             }
         }
-        self.unread.push_back(slot);
+        // Rare, and short: only sockets that bring more than a slice at once are in it.
+        if !self.unread.contains(&slot) {
+            self.unread.push_back(slot);
+        }
     }
 
     /// Drops ended connections and gives their limits back, exactly once each.
