@@ -45,11 +45,15 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let plan = Plan::new(config);
     prepare_process(config, &plan);
     let mut store = Store::open(&config.data_dir)?;
-    let tls = feed_tls(config)?;
+    let certificate = certificate(config)?;
+    let tls = certificate.clone().filter(|_| config.feed.tls);
     let listener =
         accept::listen(config.feed.listen).map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
     let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
-    let doors = control::Listeners::bind(&config.admin).map_err(doing("opening the admin API"))?;
+    let mut doors = control::Listeners::bind(&config.admin).map_err(doing("opening the admin API"))?;
+    if let Some(certificate) = certificate.filter(|_| config.admin.tls) {
+        doors = doors.with_tls(certificate);
+    }
     let admin = doors.tcp_address();
     let token = admin_token(config)?;
     let epoch = store.next_epoch()?;
@@ -138,10 +142,11 @@ fn prepare_process(config: &Config, plan: &Plan) {
     }
 }
 
-fn feed_tls(config: &Config) -> Result<Option<ServerTls>, StartError> {
+/// The feed's certificate, which the admin listener shares; `None` when neither serves TLS.
+fn certificate(config: &Config) -> Result<Option<ServerTls>, StartError> {
     let feed = &config.feed;
     Ok(match (&feed.cert_file, &feed.key_file) {
-        _ if !feed.tls => None,
+        _ if !feed.tls && !config.admin.tls => None,
         (Some(cert), Some(key)) => Some(ServerTls::from_pem_files(cert, key)?),
         _ => Some(ServerTls::self_signed(&config.data_dir, feed.listen)?),
     })
