@@ -165,6 +165,19 @@ impl Detector {
         self.seen.insert(Entry::new(&record.notice_id, version, None), None);
     }
 
+    /// Adds a version that history holds of an item; where [`Detector::load_seen`] loaded a later one,
+    /// this one is known to be replaced, so that a page from before the edit is no edit. Load the
+    /// oldest first, after the seen items; an item not loaded is left alone.
+    pub fn load_announced(&mut self, notice_id: &str, title: &str, published: WallUs) {
+        let version = Version::new(title, Some(published));
+        if let Some(entry) = self.seen.entry(notice_id)
+            && !entry.version.agrees(version)
+            && !entry.was(version)
+        {
+            entry.replace(version);
+        }
+    }
+
     /// When the newest item known was published.
     #[must_use]
     pub fn newest(&self) -> Option<WallUs> {
@@ -305,7 +318,7 @@ impl Diff<'_> {
     /// An item never seen before.
     fn unknown(&self, item: &Item<'_>) -> Verdict {
         let ListHistory { first_start, baselined } = self.history;
-        let after_start = item.published.is_some_and(|at| at > first_start);
+        let after_start = item.published.is_some_and(|at| last_instant(at) > first_start);
         if !baselined {
             // The first answer ever is taken as known, but for what was published after the
             // start was recorded: the engine died before this list's baseline was durable. A
@@ -328,6 +341,14 @@ impl Diff<'_> {
         let fresh_us = i64::try_from(self.fresh_for.as_micros()).unwrap_or(i64::MAX);
         at.is_none_or(|at| self.wall.micros_since(at) > fresh_us)
     }
+}
+
+/// The last instant a publish time can mean: exchanges cut it off to seconds or milliseconds, and a
+/// notice of the very moment of the first start must not be lost to the baseline.
+fn last_instant(published: WallUs) -> WallUs {
+    let us = published.0;
+    let unit_us = [1_000_000, 1_000].into_iter().find(|unit| us % unit == 0).unwrap_or(1);
+    WallUs(us.saturating_add(unit_us - 1))
 }
 
 /// An item seen before: an edit, an older version from a cache that lags behind, or nothing.

@@ -37,12 +37,17 @@ impl Entry {
 
     /// Replaces the version by a newer one.
     pub(super) fn supersede(&mut self, version: Version, modified: Option<WallUs>) {
-        self.replaced.rotate_right(1);
-        if let Some(latest) = self.replaced.first_mut() {
-            *latest = Some(self.version);
-        }
+        self.replace(self.version);
         self.version = version;
         self.modified = modified.or(self.modified);
+    }
+
+    /// Notes a version as the one replaced last.
+    pub(super) fn replace(&mut self, version: Version) {
+        self.replaced.rotate_right(1);
+        if let Some(latest) = self.replaced.first_mut() {
+            *latest = Some(version);
+        }
     }
 
     /// Whether `version` was replaced by a newer one, as far as is remembered.
@@ -120,6 +125,12 @@ impl SeenSet {
         let entry = self.entries.get_mut(position as usize)?;
         enter_page(entry, &mut self.pages, position, list, self.tick);
         Some(entry)
+    }
+
+    /// The entry of `id`, wherever it is.
+    pub(super) fn entry(&mut self, id: &str) -> Option<&mut Entry> {
+        let position = *self.index.get(self.find(id).ok()?)?;
+        self.entries.get_mut(position as usize)
     }
 
     /// Adds an item, or replaces it, and notes it as present on the page of `list` if given.

@@ -332,6 +332,46 @@ fn a_restart_knows_what_was_seen() {
     assert_eq!((heard.remembered.len(), heard.baselined), (0, false));
 }
 
+/// An edge of the exchange still serves the page from before an edit when the engine comes back.
+#[test]
+fn a_restart_knows_the_versions_that_were_replaced() {
+    let version = |title: &str| binance_body(&[("x", title, FIRST_START + 2, 0), OLD]);
+    let mut before = Bench::new(&binance::CMS);
+    let mut announced = Vec::new();
+    before.hear(&binance_body(&[OLD]));
+    for title in ["A", "B", "C"] {
+        let (_, findings) = before.raw(0, &version(title));
+        announced.extend(findings.detected.into_iter().map(|found| found.record));
+    }
+    assert_eq!(announced.len(), 3);
+    let mut after = Bench::restarted(&binance::CMS, FIRST_START + 10, announced.get(2..).unwrap());
+    for SeenRecord { notice_id, title, published, .. } in &announced {
+        after.detector.load_announced(notice_id, title, *published);
+    }
+    for title in ["B", "A", "C", "A"] {
+        let noted = if title == "B" { vec!["a1".to_owned()] } else { vec![] };
+        let heard = after.hear(&version(title));
+        assert_eq!((heard.announced, heard.remembered), (vec![], noted), "{title}");
+    }
+    assert_eq!(after.hear(&version("D")).announced, [updated("x")]);
+    after.detector.load_announced("not loaded", "A", WallUs(0));
+}
+
+#[test]
+fn the_second_of_the_first_start_is_not_lost_to_the_baseline() {
+    let mut bench = Bench::new(&bithumb::API);
+    let start = WallUs(WallUs::from_secs(FIRST_START).0 + 400_000);
+    bench.detector.load_list(0, ListHistory { first_start: start, baselined: false });
+    let row = |id: u32, at: i64| {
+        let at = utc(at).replace('T', " ").replace('Z', "");
+        format!(r#"{{"title":"T","pc_url":"https://feed.bithumb.com/notice/{id}","published_at":"{at}"}}"#)
+    };
+    // Korean time.
+    let rows = [row(2, FIRST_START + 9 * 3_600), row(1, FIRST_START + 9 * 3_600 - 1)];
+    let heard = bench.hear(&format!("[{}]", rows.join(",")));
+    assert_eq!((heard.announced, heard.remembered), (vec![created("2")], vec!["1".to_owned()]));
+}
+
 #[test]
 fn an_unusable_answer_changes_nothing() {
     let mut bench = Bench::new(&bithumb::API);

@@ -313,10 +313,10 @@ fn lane(
         .map_err(|e| StartError::Url(name.to_owned(), e))?;
     let tls = ClientTls::new(&ClientTrust { ca_file: source.ca_file.clone(), insecure: false })?;
     let mut detector = Detector::new(spec, config.detect.fresh_for);
-    let now = clock::wall();
-    for (index, list) in spec.lists.iter().enumerate() {
-        let first_start = store.list_first_start(spec.name, list.name, now)?;
-        let baselined = store.is_baselined(spec.name, list.name)?;
+    let lists = || spec.lists.iter().map(|list| list.name);
+    let first_starts = store.first_starts(spec.name, lists(), clock::wall())?;
+    for (index, (list, first_start)) in lists().zip(first_starts).enumerate() {
+        let baselined = store.is_baselined(spec.name, list)?;
         detector.load_list(index, ListHistory { first_start, baselined });
     }
     let mut told = Told::new();
@@ -327,6 +327,7 @@ fn lane(
     }
     for StoredAnnouncement { announcement, .. } in store.load_history(limits::HISTORY_IN_MEMORY)? {
         if announcement.source == spec.name {
+            detector.load_announced(&announcement.notice_id, &announcement.title, announcement.published);
             let said = &announcement.classification;
             told.note(&announcement.notice_id, true, said.listing_type, &said.tickers);
         }

@@ -37,17 +37,29 @@ impl Store {
         })
     }
 
-    /// When a list was first started: the instant given at the first call ever, the same at every
-    /// later one. Durable when it returns, so it is called before the list's first request.
+    /// When each list of a source was first started: the instant given at the first call ever, the
+    /// same at every later one. Durable when it returns, for all lists or for none, so it is called
+    /// before the source's first request.
     ///
     /// # Errors
     /// The disk's.
-    pub fn list_first_start(&mut self, source: &str, list: &str, now: WallUs) -> Result<WallUs, StoreError> {
+    pub fn first_starts<'l>(
+        &mut self,
+        source: &str,
+        lists: impl IntoIterator<Item = &'l str>,
+        now: WallUs,
+    ) -> Result<Vec<WallUs>, StoreError> {
         self.ask(|c| {
-            let sql = "INSERT OR IGNORE INTO source_lists (source, list, first_start_us) VALUES (?1, ?2, ?3)";
-            c.execute(sql, params![source, list, now.0])?;
-            let sql = "SELECT first_start_us FROM source_lists WHERE source = ?1 AND list = ?2";
-            c.query_row(sql, params![source, list], |row| row.get(0)).map(WallUs)
+            let transaction = c.unchecked_transaction()?;
+            let starts = lists.into_iter().map(|list| {
+                let sql = "INSERT INTO source_lists (source, list, first_start_us) VALUES (?1, ?2, ?3)
+                           ON CONFLICT DO UPDATE SET first_start_us = first_start_us RETURNING first_start_us";
+                let mut statement = transaction.prepare_cached(sql)?;
+                statement.query_row(params![source, list, now.0], |row| row.get(0)).map(WallUs)
+            });
+            let starts = starts.collect::<rusqlite::Result<Vec<_>>>()?;
+            transaction.commit()?;
+            Ok(starts)
         })
     }
 
@@ -141,13 +153,18 @@ mod tests {
     fn first_start_is_the_first_and_baseline_is_remembered() {
         let (_dir, mut store) = store();
         let later = WallUs(NOW.0 + 1);
-        assert_eq!(store.list_first_start("a.x", "48", NOW).unwrap(), NOW);
-        assert_eq!(store.list_first_start("a.x", "48", later).unwrap(), NOW);
+        assert_eq!(store.first_starts("a.x", ["48"], NOW).unwrap(), [NOW]);
+        assert_eq!(store.first_starts("a.x", ["48"], later).unwrap(), [NOW]);
+        assert_eq!(
+            store.first_starts("a.x", ["48", "49"], later).unwrap(),
+            [NOW, later],
+            "a list added later"
+        );
         assert!(!store.is_baselined("a.x", "48").unwrap());
         assert!(!store.is_baselined("a.x", "161").unwrap());
         store.commit(&[Row::Baselined { source: "a.x", list: "48", at: later }]).unwrap();
         assert!(store.is_baselined("a.x", "48").unwrap());
-        assert_eq!(store.list_first_start("a.x", "48", later).unwrap(), NOW);
+        assert_eq!(store.first_starts("a.x", ["48"], later).unwrap(), [NOW]);
     }
 
     #[test]
