@@ -145,6 +145,14 @@ pub(super) fn insert(
     Ok(changed == 1)
 }
 
+/// Whether there is a later announcement of the same item.
+pub(super) fn has_later(connection: &Connection, a: &Announcement) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM announcements
+               WHERE id = ?1 AND source = ?2 AND (epoch, seq) > (?3, ?4))";
+    let FeedPosition { epoch, seq } = a.position;
+    connection.prepare_cached(sql)?.query_row(params![a.id, a.source, epoch, seq], |row| row.get(0))
+}
+
 /// Fills in when a row was dispatched, once.
 pub(super) fn set_dispatched(
     connection: &Connection,

@@ -211,7 +211,8 @@ impl Store {
 fn apply_row(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
     match *row {
         Row::Announcement { announcement: a, dispatched } => {
-            if history::insert(connection, a, dispatched)? {
+            // A version found late, in shared memory only, does not undo a newer one of the same item.
+            if history::insert(connection, a, dispatched)? && !history::has_later(connection, a)? {
                 let fingerprint = tocsin_core::detect::fingerprint(&a.title, a.published);
                 seen::upsert(connection, &a.source, &a.notice_id, &a.title, fingerprint, a.published)?;
             }

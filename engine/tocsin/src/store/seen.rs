@@ -150,6 +150,20 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_version_found_late_does_not_become_the_latest() {
+        let (_dir, mut store) = store();
+        let earlier = announcement(1, 5);
+        let mut later = announcement(1, 5);
+        later.title = "Edited since".into();
+        later.position.seq = 6;
+        for a in [&later, &earlier] {
+            store.commit(&[Row::Announcement { announcement: a, dispatched: None }]).unwrap();
+        }
+        assert_eq!(store.load_history(10).unwrap().len(), 2);
+        assert_eq!(&*store.load_seen("binance.cms").unwrap().first().unwrap().title, "Edited since");
+    }
+
+    #[test]
     fn first_start_is_the_first_and_baseline_is_remembered() {
         let (_dir, mut store) = store();
         let later = WallUs(NOW.0 + 1);
