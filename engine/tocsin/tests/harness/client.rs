@@ -1,6 +1,6 @@
 //! A WebSocket client for tests: blocking, explicit, able to break every rule.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Stream {
 }
 
 impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Plain(tcp) => tcp.read(buffer),
             Stream::Tls(tls) => tls.read(buffer),
@@ -39,14 +39,14 @@ impl Read for Stream {
 }
 
 impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Plain(tcp) => tcp.write(bytes),
             Stream::Tls(tls) => tls.write(bytes),
         }
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         match self {
             Stream::Plain(tcp) => tcp.flush(),
             Stream::Tls(tls) => tls.flush(),
@@ -133,9 +133,14 @@ impl Handshake {
 
     /// Sends it; a 101 gives a client, anything else comes back with status, headers and body.
     pub fn connect(self, engine: &Engine) -> Result<Client, Box<Handshake>> {
+        self.attempt(engine.feed, engine.mode).unwrap_or_else(|e| panic!("no response: {e}"))
+    }
+
+    /// As [`Handshake::connect`], for an engine that may die meanwhile: the outer error.
+    pub fn attempt(self, address: SocketAddr, mode: Mode) -> io::Result<Result<Client, Box<Handshake>>> {
         let request = self.request();
-        let mut stream = self.open(engine.feed, engine.mode);
-        stream.write_all(&request).unwrap();
+        let mut stream = self.open(address, mode)?;
+        stream.write_all(&request)?;
         self.response(stream)
     }
 
@@ -147,24 +152,30 @@ impl Handshake {
         }
     }
 
-    fn open(&self, address: SocketAddr, mode: Mode) -> Stream {
-        let mut tcp = open_tcp(address, self.from, self.receive_buffer);
-        tcp.write_all(&self.preface).unwrap();
-        match mode {
+    fn open(&self, address: SocketAddr, mode: Mode) -> io::Result<Stream> {
+        let mut tcp = try_open_tcp(address, self.from, self.receive_buffer)?;
+        tcp.write_all(&self.preface)?;
+        Ok(match mode {
             Mode::Plain => Stream::Plain(tcp),
             Mode::Tls => Stream::Tls(Box::new(StreamOwned::new(tls_session(), tcp))),
-        }
+        })
     }
 
-    fn response(mut self, mut stream: Stream) -> Result<Client, Box<Handshake>> {
+    fn response(mut self, mut stream: Stream) -> io::Result<Result<Client, Box<Handshake>>> {
+        let closed = |received: &[u8]| {
+            let what = format!("closed without a whole response: {:?}", String::from_utf8_lossy(received));
+            io::Error::new(ErrorKind::UnexpectedEof, what)
+        };
         let mut received = Vec::new();
         let mut chunk = [0; 4096];
         let end = loop {
             if let Some(at) = received.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
             }
-            let n = stream.read(&mut chunk).unwrap_or_else(|e| panic!("no response head: {e}"));
-            assert!(n > 0, "closed without a response: {:?}", String::from_utf8_lossy(&received));
+            let n = stream.read(&mut chunk)?;
+            if n == 0 {
+                return Err(closed(&received));
+            }
             received.extend_from_slice(&chunk[..n]);
         };
         let head = String::from_utf8(received[..end].to_vec()).unwrap();
@@ -174,36 +185,45 @@ impl Handshake {
             lines.filter_map(|l| l.split_once(": ")).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         let mut rest = received.split_off(end);
         if self.status == 101 {
-            return Ok(Client { stream, buffer: rest, handshake: self });
+            return Ok(Ok(Client { stream, buffer: rest, handshake: self }));
         }
         if let Some(length) = self.response_header("Content-Length").map(|v| v.parse::<usize>().unwrap()) {
             while rest.len() < length {
-                let n = stream.read(&mut chunk).unwrap();
-                assert!(n > 0, "body cut short");
+                let n = stream.read(&mut chunk)?;
+                if n == 0 {
+                    return Err(closed(&rest));
+                }
                 rest.extend_from_slice(&chunk[..n]);
             }
         }
         self.body = String::from_utf8(rest).unwrap();
-        Err(Box::new(self))
+        Ok(Err(Box::new(self)))
     }
 }
 
 /// A blocking TCP connection with timeouts.
 pub fn open_tcp(address: SocketAddr, from: Option<IpAddr>, receive_buffer: Option<usize>) -> TcpStream {
-    let socket =
-        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+    try_open_tcp(address, from, receive_buffer).unwrap()
+}
+
+fn try_open_tcp(
+    address: SocketAddr,
+    from: Option<IpAddr>,
+    receive_buffer: Option<usize>,
+) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes).unwrap();
+        socket.set_recv_buffer_size(bytes)?;
     }
     if let Some(from) = from {
-        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into())?;
     }
-    socket.connect(&address.into()).unwrap();
+    socket.connect(&address.into())?;
     let tcp = TcpStream::from(socket);
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-    tcp.set_write_timeout(Some(PATIENCE)).unwrap();
-    tcp.set_nodelay(true).unwrap();
-    tcp
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.set_write_timeout(Some(PATIENCE))?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
 }
 
 fn tls_session() -> ClientConnection {

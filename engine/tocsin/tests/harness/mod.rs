@@ -29,6 +29,8 @@ pub struct Engine {
     child: Option<Child>,
     pub feed: SocketAddr,
     pub admin: SocketAddr,
+    /// Which start of its data directory this is.
+    pub epoch: u64,
     pub mode: Mode,
     config: PathBuf,
     dir: TempDir,
@@ -76,23 +78,36 @@ impl Engine {
 
     /// As [`Engine::start`], in a directory that may hold the data of an earlier run.
     pub fn start_in(dir: TempDir, mode: Mode, extra: &str) -> Engine {
-        let config = dir.path().join("tocsin.toml");
-        std::fs::write(&config, base_config(dir.path(), mode, extra)).unwrap();
-        let mut engine = Engine {
-            child: None,
-            feed: SocketAddr::from(([127, 0, 0, 1], 0)),
-            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
-            mode,
-            config,
-            dir,
-        };
-        engine.launch();
+        let mut engine = Engine::prepare(dir, mode, extra);
+        engine.start_again();
         engine
     }
 
-    fn launch(&mut self) {
+    /// Writes the configuration and starts nothing.
+    pub fn prepare(dir: TempDir, mode: Mode, extra: &str) -> Engine {
+        let engine = Engine {
+            child: None,
+            feed: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            epoch: 0,
+            mode,
+            config: dir.path().join("tocsin.toml"),
+            dir,
+        };
+        engine.configure(extra);
+        engine
+    }
+
+    /// Replaces the test's own sections, for the next start.
+    pub fn configure(&self, extra: &str) {
+        std::fs::write(&self.config, base_config(self.dir.path(), self.mode, extra)).unwrap();
+    }
+
+    /// Starts the process and does not wait until it is ready.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "it still runs");
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tocsin"))
+        let child = Command::new(env!("CARGO_BIN_EXE_tocsin"))
             .args(["serve", "--json", "--config"])
             .arg(&self.config)
             .stdin(Stdio::null())
@@ -100,13 +115,19 @@ impl Engine {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         self.child = Some(child);
+    }
+
+    /// Waits until the process that was spawned is ready.
+    pub fn wait_ready(&mut self) {
+        let mut line = String::new();
+        let stdout = self.child.as_mut().unwrap().stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line)
             .unwrap_or_else(|e| panic!("no ready line ({e}): {line:?}\n{}", self.log()));
         self.feed = ready["feed"].as_str().unwrap().parse().unwrap();
         self.admin = ready["admin"].as_str().unwrap().parse().unwrap();
+        self.epoch = ready["epoch"].as_u64().unwrap();
     }
 
     /// What it has logged so far.
@@ -162,8 +183,8 @@ impl Engine {
 
     /// Starts it again on the same data.
     pub fn start_again(&mut self) {
-        assert!(self.child.is_none(), "it still runs");
-        self.launch();
+        self.spawn();
+        self.wait_ready();
     }
 
     /// Runs a verb of the command line with this engine's configuration.
