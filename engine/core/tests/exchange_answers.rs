@@ -272,7 +272,8 @@ proptest! {
             let read = read(spec, &mut scratch, damaged.clone(), in_full);
             let now = Now { mono: Mono(round as u64), wall: WallUs::from_secs(1_795_000_000) };
             let outcome = detector.on_body(round % spec.lists.len(), &mut damaged, now, &mut findings);
-            prop_assert_eq!(read.is_ok(), outcome.is_ok());
+            // Damage within a counter's value is passed over unread.
+            prop_assert!(read.is_ok() == outcome.is_ok() || outcome == Ok(Outcome::OnlyNoise));
         }
     }
 }
