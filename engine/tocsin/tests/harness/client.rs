@@ -66,6 +66,8 @@ pub struct Handshake {
     pub preface: Vec<u8>,
     /// Receive buffer of the socket, to make a slow reader show early.
     pub receive_buffer: Option<usize>,
+    /// Sends the request byte by byte.
+    pub trickle: bool,
     pub status: u16,
     pub response_headers: Vec<(String, String)>,
     pub body: String,
@@ -140,7 +142,9 @@ impl Handshake {
     pub fn attempt(self, address: SocketAddr, mode: Mode) -> io::Result<Result<Client, Box<Handshake>>> {
         let request = self.request();
         let mut stream = self.open(address, mode)?;
-        stream.write_all(&request)?;
+        for piece in request.chunks(if self.trickle { 1 } else { request.len() }) {
+            stream.write_all(piece)?;
+        }
         self.response(stream)
     }
 
@@ -235,6 +239,13 @@ fn tls_session() -> ClientConnection {
         .with_custom_certificate_verifier(Arc::new(AcceptAny))
         .with_no_client_auth();
     ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap()
+}
+
+/// The first flight of a TLS client.
+pub fn client_hello() -> Vec<u8> {
+    let mut hello = Vec::new();
+    tls_session().write_tls(&mut hello).unwrap();
+    hello
 }
 
 /// The feed's certificate is self-signed in tests.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 pub mod client;
+pub mod crowd;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
