@@ -50,10 +50,7 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let listener =
         accept::listen(config.feed.listen).map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
     let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
-    let mut doors = control::Listeners::bind(&config.admin).map_err(doing("opening the admin API"))?;
-    if let Some(certificate) = certificate.filter(|_| config.admin.tls) {
-        doors = doors.with_tls(certificate);
-    }
+    let doors = admin_doors(config, certificate)?;
     let admin = doors.tcp_address();
     let token = admin_token(config)?;
     let epoch = store.next_epoch()?;
@@ -149,6 +146,14 @@ fn certificate(config: &Config) -> Result<Option<ServerTls>, StartError> {
         _ if !feed.tls && !config.admin.tls => None,
         (Some(cert), Some(key)) => Some(ServerTls::from_pem_files(cert, key)?),
         _ => Some(ServerTls::self_signed(&config.data_dir, feed.listen)?),
+    })
+}
+
+fn admin_doors(config: &Config, certificate: Option<ServerTls>) -> Result<control::Listeners, StartError> {
+    let doors = control::Listeners::bind(&config.admin).map_err(doing("opening the admin API"))?;
+    Ok(match certificate.filter(|_| config.admin.tls) {
+        Some(certificate) => doors.with_tls(certificate),
+        None => doors,
     })
 }
 
