@@ -250,13 +250,15 @@ pub struct Health {
     patience: Duration,
     usable: Option<Mono>,
     last_failure: Option<Failure>,
+    /// Every connection was refused, and none has been answered or has failed otherwise since.
+    blocked: bool,
 }
 
 impl Health {
     /// Down until the first usable answer. An answer keeps the source live for `patience`.
     #[must_use]
     pub const fn new(patience: Duration) -> Health {
-        Health { patience, usable: None, last_failure: None }
+        Health { patience, usable: None, last_failure: None, blocked: false }
     }
 
     /// A usable answer (304 and an unchanged body too).
@@ -272,11 +274,14 @@ impl Health {
 
     /// The state at `now`; `all_refused`: every connection rests because it was refused.
     ///
-    /// Live while the last usable answer is recent; then what failed last decides: refused is
+    /// That is blocked, and stays so when the rest is over until something else is heard. Otherwise
+    /// live while the last usable answer is recent; then what failed last decides: refused is
     /// blocked, answered but useless (or silent) is stale, everything else is down.
     #[must_use]
-    pub fn state(&self, now: Mono, all_refused: bool) -> SourceState {
-        if all_refused {
+    pub fn state(&mut self, now: Mono, all_refused: bool) -> SourceState {
+        let refused_last = self.last_failure.is_some_and(Failure::is_refusal);
+        self.blocked = all_refused || self.blocked && refused_last;
+        if self.blocked {
             return SourceState::Blocked;
         }
         match (self.usable, self.last_failure) {
@@ -384,6 +389,22 @@ mod tests {
             assert_eq!(h.state(soon, true), SourceState::Blocked);
             assert_eq!(h.state(late, false), then, "{failure:?}");
         }
+    }
+
+    #[test]
+    fn blocked_ends_with_something_else_and_not_with_the_rest() {
+        let mut h = Health::new(Duration::from_secs(10));
+        h.succeed(T0);
+        h.fail(Failure::TooManyRequests);
+        assert_eq!(h.state(T0, false), SourceState::Live, "another connection goes on");
+        assert_eq!(h.state(T0, true), SourceState::Blocked);
+        assert_eq!(h.state(T0, false), SourceState::Blocked, "nothing has been heard since");
+        h.succeed(T0);
+        assert_eq!(h.state(T0, false), SourceState::Live);
+        h.fail(Failure::Banned);
+        assert_eq!(h.state(T0, true), SourceState::Blocked);
+        h.fail(Failure::ServerError);
+        assert_eq!(h.state(T0, false), SourceState::Live);
     }
 
     #[test]
