@@ -96,8 +96,11 @@ enum Trust {
     Anyone,
 }
 
+/// What runs a client's script.
+type Program = fn(&str) -> Command;
+
 /// The three clients.
-const CLIENTS: [(&str, fn(&str) -> Command); 3] =
+const CLIENTS: [(&str, Program); 3] =
     [("websocket_client_feed.py", python), ("websockets_feed.py", python), ("ws_feed.cjs", node)];
 
 /// Starts every client in each of the ways, lets all of them see everything, judges them.

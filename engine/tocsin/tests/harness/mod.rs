@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod crowd;
+pub mod exchange;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
