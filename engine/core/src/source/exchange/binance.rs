@@ -44,9 +44,9 @@ pub static CMS: SourceSpec = SourceSpec {
     ],
     conditional: false,
     // Two a second from one address have been seen to stay clean, and all delistings of 2026 came
-    // within 30 s after a five-minute mark.
+    // within 30 s after a five-minute mark: there the full two, elsewhere what is left of the mean.
     pacing: Budget {
-        requests_per_second: 0.4,
+        requests_per_second: 1.0,
         peak_per_second: 2.0,
         marks: Some(Marks { every_secs: 300, lead_secs: 2, length_secs: 35, share: 0.95 }),
     },
