@@ -98,8 +98,13 @@ pub const HANDSHAKE_HEADERS: usize = 64;
 pub const HANDSHAKES_IN_PROGRESS: usize = 1_024;
 /// Handshakes in progress of one address at most (exempt ones and trusted proxies are not counted);
 /// further connections of it are dropped. More than it may hold sessions, so that nobody meets it
-/// who behaves.
+/// who behaves. As places become few it shrinks to a part of those left, so that some are left
+/// however many places a few dozen addresses ask for.
 pub const HANDSHAKES_PER_ADDRESS: u32 = 64;
+/// One address gets no more handshakes than one in so many of the places left.
+pub const HANDSHAKE_PLACES_PER_SHARE: usize = 15;
+/// But always so many.
+pub const HANDSHAKES_PER_ADDRESS_AT_LEAST: u32 = 2;
 /// Bytes taken after a request head before the session is handed over; the writer reads the rest.
 pub const EARLY_BYTES: usize = 4 * 1_024;
 /// From a refusal or answer to its last byte taken by the socket.
@@ -242,6 +247,12 @@ const _: () = assert!(
 );
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
 const _: () = assert!(HANDSHAKES_PER_ADDRESS > IP_CONNECTIONS);
+const _: () = assert!(HANDSHAKES_PER_ADDRESS_AT_LEAST <= HANDSHAKES_PER_ADDRESS);
+const _: () = assert!(
+    HANDSHAKES_IN_PROGRESS - HANDSHAKES_PER_ADDRESS as usize
+        >= HANDSHAKES_PER_ADDRESS as usize * HANDSHAKE_PLACES_PER_SHARE,
+    "an address alone gets its whole share"
+);
 const _: () = assert!(EARLY_BYTES > CLIENT_MESSAGES_PER_MINUTE * CLIENT_FRAME_BYTES);
 const _: () = assert!(FRAME_LOG_ENTRIES as u64 > LAG_MESSAGES, "lag must show before eviction");
 const _: () = assert!(ORDER_BUFFER < HISTORY_IN_MEMORY);

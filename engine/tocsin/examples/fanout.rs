@@ -265,17 +265,20 @@ fn machine() -> Value {
 }
 
 fn print_for_people(report: &Value) {
-    let at = |path: &str| report.pointer(path).cloned().unwrap_or_default();
+    let at = |path: &str| match report.pointer(path) {
+        Some(Value::String(text)) => text.clone(),
+        other => other.map(Value::to_string).unwrap_or_default(),
+    };
     let mut out = std::io::stdout().lock();
     let mut line = |text: String| writeln!(out, "{text}").expect("writing to stdout");
     line(format!(
         "{} subscribers, {}, {} writer(s), idle = {}, commit {}, {}",
         at("/subscribers"),
-        if at("/tls") == true { "TLS" } else { "plain" },
+        if at("/tls") == "true" { "TLS" } else { "plain" },
         at("/writers"),
         at("/idle"),
         at("/machine/commit"),
-        if at("/machine/optimised") == true { "release build" } else { "DEBUG BUILD" },
+        if at("/machine/optimised") == "true" { "release build" } else { "DEBUG BUILD" },
     ));
     line(format!(
         "{} cores ({}), Linux {}, load {}: crowd and engine share the cores, so times are noisy",

@@ -173,7 +173,7 @@ fn heads_at_one_byte_a_second_are_ended_after_5_seconds(mode: Mode) {
     siege.lift();
 }
 
-/// FEED.md, "Handshake time". The engine takes 1,024 handshakes at a time.
+/// The engine takes 1,024 handshakes at a time.
 fn more_handshakes_than_fit_never_shut_out_new_subscribers(mode: Mode) {
     let mut siege = Siege::lay(mode, "");
     let hello = client_hello();
@@ -181,13 +181,17 @@ fn more_handshakes_than_fit_never_shut_out_new_subscribers(mode: Mode) {
     let waiting: Vec<TcpStream> = (0..2_000)
         .map(|n| {
             let mut tcp = siege.connect_from(attacker(n / 50));
-            tcp.write_all(part).unwrap();
+            // Those over the share of their address may be closed by now.
+            let _ = tcp.write_all(part);
             tcp
         })
         .collect();
     siege.ring();
-    let in_progress = siege.count("/accept/handshakes_in_progress");
-    assert!((1..=1_024).contains(&in_progress), "{in_progress}");
+    // Forty addresses do not get all places, however many they ask for.
+    let status = siege.engine.cli_json(&["status"]);
+    let in_progress = count_in(&status, "/accept/handshakes_in_progress");
+    assert!((1..1_024).contains(&in_progress), "{status}");
+    assert!(count_in(&status, "/accept/over_share") >= 500, "{status}");
     for _ in 0..3 {
         let from = Instant::now();
         let mut late = siege.engine.connect(&siege.key, "fields=full");

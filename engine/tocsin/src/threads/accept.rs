@@ -6,9 +6,9 @@
 //! connection. It fails no further than one connection: errors are counters ([`AcceptStats`]).
 //!
 //! Bounds: [`limits::HANDSHAKES_IN_PROGRESS`] connections, beyond it the kernel's backlog waits;
-//! [`limits::HANDSHAKES_PER_ADDRESS`] of one address; [`limits::HANDSHAKE_TIMEOUT`] for each. What
-//! waits for a full ring is kept in order; while it is [`limits::HANDSHAKES_IN_PROGRESS`] deep nothing
-//! is accepted and no command is taken.
+//! [`limits::HANDSHAKES_PER_ADDRESS`] of one address, fewer as places become few;
+//! [`limits::HANDSHAKE_TIMEOUT`] for each. What waits for a full ring is kept in order; while it is
+//! [`limits::HANDSHAKES_IN_PROGRESS`] deep nothing is accepted and no command is taken.
 //!
 //! One turn does at most [`ACCEPTS_PER_TURN`] accepts and [`TLS_PER_TURN`] steps of TLS handshakes (half
 //! a millisecond of CPU each), so that in a storm of them those who are done still come through.
@@ -410,11 +410,13 @@ impl AcceptThread {
         if share == EXEMPT {
             return true;
         }
-        let count = self.shares.entry(share).or_insert(0);
-        if *count >= limits::HANDSHAKES_PER_ADDRESS {
+        let part = u32::try_from(self.free.len() / limits::HANDSHAKE_PLACES_PER_SHARE).unwrap_or(u32::MAX);
+        let most = part.clamp(limits::HANDSHAKES_PER_ADDRESS_AT_LEAST, limits::HANDSHAKES_PER_ADDRESS);
+        if self.shares.get(&share).is_some_and(|count| *count >= most) {
             self.stats.over_share.add();
             return false;
         }
+        let count = self.shares.entry(share).or_insert(0);
         *count += 1;
         true
     }

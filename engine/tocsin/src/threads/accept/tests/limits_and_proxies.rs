@@ -142,6 +142,21 @@ fn half_open_flood_of_one_address_leaves_room_for_others() {
 }
 
 #[test]
+fn an_address_gets_fewer_handshakes_as_places_become_few() {
+    let mut rig = Setup { exempt: false, ..Setup::default() }.build();
+    rig.thread.free.truncate(6 * limits::HANDSHAKE_PLACES_PER_SHARE);
+    let _flood: Vec<Stream> = (0..20).map(|_| rig.connect()).collect();
+    rig.until(|rig| (rig.stats.accepted.get() == 20).then_some(()));
+    assert_eq!(rig.stats.over_share.get(), 15, "five are a fifteenth of what is left");
+    let mut rig = Setup { exempt: false, ..Setup::default() }.build();
+    rig.thread.free.truncate(8);
+    let _few: Vec<Stream> = (0..20).map(|_| rig.connect()).collect();
+    rig.until(|rig| (rig.stats.accepted.get() == 20).then_some(()));
+    let least = u64::from(limits::HANDSHAKES_PER_ADDRESS_AT_LEAST);
+    assert_eq!(rig.stats.over_share.get(), 20 - least);
+}
+
+#[test]
 fn at_the_bound_of_handshakes_the_listener_waits() {
     let mut rig = Setup::default().build();
     rig.thread.free.truncate(2);
