@@ -7,7 +7,8 @@
 //! simulator.
 //!
 //! A stage imports the data types of the stage before it and never a later stage:
-//! `limits`, `model` <- `http1`, `ws` <- `source` <- `detect` <- `classify` <- `wire` <- `feed`.
+//! `limits`, `model` <- `http1`, `ws` <- `source` <- `detect` <- `classify` <- `wire` <- `feed`,
+//! `webhook`.
 
 pub mod classify;
 pub mod detect;
@@ -17,5 +18,6 @@ pub mod limits;
 pub mod model;
 pub mod source;
 pub mod time;
+pub mod webhook;
 pub mod wire;
 pub mod ws;

@@ -241,6 +241,58 @@ pub const TOLD_ITEMS: usize = 8_192;
 /// Pairs of listing type and ticker remembered of one item; further ones are not news.
 pub const TOLD_PAIRS_PER_ITEM: usize = 2 * TICKERS_PER_ANNOUNCEMENT;
 
+// ---- Webhooks: "Retry Policy", "Rate Limits", and the bounds of the dispatcher ------------------
+
+/// "Retries: 6 per event": attempts, the first included.
+pub const WEBHOOK_ATTEMPTS: u8 = 6;
+/// "Timeout: 10 seconds", from the start of an attempt to the end of the response head.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time added to a wait, so that the retries of one outage spread.
+pub const WEBHOOK_JITTER: Duration = Duration::from_secs(60);
+/// Longest `Retry-After` of a 429 obeyed.
+pub const WEBHOOK_RETRY_AFTER: Duration = Duration::from_secs(12 * 3_600);
+/// "Max endpoints: 5 per account".
+pub const WEBHOOK_ENDPOINTS_PER_ACCOUNT: usize = 5;
+/// Registrations of one account in any hour.
+pub const WEBHOOK_REGISTRATIONS_PER_HOUR: usize = 10;
+/// "Test events: 50 per day", per account, days in UTC.
+pub const WEBHOOK_TESTS_PER_DAY: u8 = 50;
+/// "Every 5 min to confirm endpoint is alive."
+pub const WEBHOOK_PING_PERIOD: Duration = Duration::from_secs(300);
+/// "3 consecutive endpoint failures" disable an endpoint.
+pub const WEBHOOK_FAILURES: u8 = 3;
+/// Timeouts in a row that suspend an endpoint.
+pub const WEBHOOK_TIMEOUTS_IN_A_ROW: u8 = 5;
+/// Attempts in the window of the timeout share before it can suspend.
+pub const WEBHOOK_TIMEOUT_SHARE_ATTEMPTS: u32 = 10;
+/// Attempts whose duration the P95 warning looks at.
+pub const WEBHOOK_LATENCY_ATTEMPTS: usize = 100;
+/// Fewest of them for a warning.
+pub const WEBHOOK_LATENCY_ATTEMPTS_LEAST: usize = 20;
+/// "P95 latency >5s triggers a dashboard warning."
+pub const WEBHOOK_SLOW: Duration = Duration::from_secs(5);
+/// The warning is over below this.
+pub const WEBHOOK_NO_LONGER_SLOW: Duration = Duration::from_secs(4);
+/// Attempts of one endpoint in flight.
+pub const WEBHOOK_IN_FLIGHT: u16 = 8;
+/// How many of them may be retries: the others are kept for first attempts.
+pub const WEBHOOK_RETRIES_IN_FLIGHT: u16 = 6;
+/// Idle connections kept to one endpoint.
+pub const WEBHOOK_WARM_CONNECTIONS: u16 = 2;
+/// First attempts an endpoint may always have in flight, whatever the others do.
+pub const WEBHOOK_IN_FLIGHT_ASSURED: u16 = 2;
+/// Attempts of all endpoints in flight, unless the operator says otherwise.
+pub const WEBHOOK_IN_FLIGHT_TOTAL: usize = 4_096;
+/// Endpoints the dispatcher takes.
+pub const WEBHOOK_ENDPOINTS: usize = 10_000;
+/// Deliveries of one endpoint that wait or are in flight; beyond it its oldest waiting event gives
+/// way, which the customer can replay.
+pub const WEBHOOK_PENDING_PER_ENDPOINT: usize = 1_000_000;
+/// The same over all endpoints; beyond it the endpoint with the longest queue gives way.
+pub const WEBHOOK_PENDING: usize = 2_000_000;
+/// Retries overdue at the start leave over this long.
+pub const WEBHOOK_RECOVERY_SPREAD: Duration = Duration::from_secs(60);
+
 const _: () = assert!(
     SEEN_ITEMS > LISTS_PER_SOURCE * ITEMS_PER_RESPONSE,
     "full pages of every list must never evict one another"
@@ -258,3 +310,6 @@ const _: () = assert!(FRAME_LOG_ENTRIES as u64 > LAG_MESSAGES, "lag must show be
 const _: () = assert!(ORDER_BUFFER < HISTORY_IN_MEMORY);
 const _: () = assert!(HANDSHAKE_HEAD_BYTES < PRIVATE_QUEUE_BYTES);
 const _: () = assert!(PING_PERIOD.as_secs() < PONG_TIMEOUT.as_secs() + 1);
+const _: () = assert!(WEBHOOK_RETRIES_IN_FLIGHT + WEBHOOK_IN_FLIGHT_ASSURED <= WEBHOOK_IN_FLIGHT);
+const _: () = assert!(WEBHOOK_PENDING_PER_ENDPOINT < WEBHOOK_PENDING);
+const _: () = assert!(WEBHOOK_LATENCY_ATTEMPTS_LEAST <= WEBHOOK_LATENCY_ATTEMPTS);

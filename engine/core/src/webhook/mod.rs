@@ -1,0 +1,5 @@
+//! Webhooks: which event goes to which endpoint when, what an answer means, and what becomes of an
+//! endpoint that fails.
+
+pub mod attempt;
+pub mod schedule;
