@@ -28,13 +28,13 @@ pub enum Failure {
     Status,
     /// No address could be resolved or connected.
     Connect,
-    /// The TLS handshake failed.
+    /// The TLS handshake failed over what one side said in it.
     Tls,
     /// No complete answer in time.
     Timeout,
     /// The answer is not HTTP/1.1, or not within bounds.
     Protocol,
-    /// Closed or reset within an answer.
+    /// Closed or reset within an answer, or within the TLS handshake.
     Closed,
     /// Complete, but nothing in it could be understood.
     Unusable,

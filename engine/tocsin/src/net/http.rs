@@ -21,7 +21,7 @@ use tocsin_core::time::Mono;
 
 use super::Stream;
 use super::dial::{Dial, DialError, Dialled};
-use super::tls::ClientTls;
+use super::tls::{ClientTls, TlsFailure};
 use super::url::BaseUrl;
 
 /// Whom a connection talks to.
@@ -57,7 +57,7 @@ pub enum Cause {
     /// Dialling.
     Dial(DialError),
     /// TLS, or the socket under it.
-    Tls(super::tls::TlsFailure),
+    Tls(TlsFailure),
     /// The socket.
     Socket(io::ErrorKind),
     /// The answer.
@@ -408,6 +408,10 @@ impl HttpConnection {
     }
 }
 
+/// A server that leaves in the middle of the handshake is as good as one that takes no connection: it
+/// may be back at once. What it has said wrong it will say again.
 fn tls_failure(error: &io::Error) -> (Failure, Cause) {
-    (Failure::Tls, Cause::Tls(super::tls::failure_of(error)))
+    let cause = super::tls::failure_of(error);
+    let failure = if cause == TlsFailure::Gone { Failure::Closed } else { Failure::Tls };
+    (failure, Cause::Tls(cause))
 }
