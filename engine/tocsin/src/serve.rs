@@ -152,6 +152,7 @@ impl Engine {
                 systemd.ready("reloaded");
             }
             self.view.note_gaps();
+            self.view.note_sources();
             systemd.feed_watchdog(groups);
             std::thread::sleep(supervise::TICK);
         }

@@ -340,6 +340,7 @@ fn a_fault_at_the_start_shows_until_it_is_over(kind: Kind) {
         }
         exchange.baselined(engine);
         assert_eq!(exchange.status(engine)["state"], "live", "{what}");
+        wait_for("the log", || is_logged(exchange, engine, state) && is_logged(exchange, engine, "live"));
         exchange.sim.publish(listing(kind));
         assert_eq!(client.json_of("announcement")["title"], titles(kind)[0], "{what}");
     }
@@ -354,7 +355,13 @@ fn failures(exchange: &Exchange, engine: &Engine, classes: &[&str]) -> u64 {
 }
 
 /// A reset meets the connection on its way or in its handshake, as it happens.
-const RESET: &[&str] = &["connect", "tls"];
+const RESET: &[&str] = &["connect", "closed"];
+
+/// Whether the engine has logged that the source is in this state.
+fn is_logged(exchange: &Exchange, engine: &Engine, state: &str) -> bool {
+    let state = format!("state=\"{state}\"");
+    engine.log().lines().any(|line| line.contains(exchange.spec.name) && line.contains(&state))
+}
 
 /// Publishes, lets the fault strike, and expects the announcement once all the same.
 fn survives(exchange: &Exchange, engine: &Engine, client: &mut Client, fault: &Fault, classes: &[&str]) {
@@ -473,7 +480,7 @@ fn a_source_without_answers_is_said_to_be_stale_or_down() {
     for (exchange, classes) in [(binance, &["tls"][..]), (upbit, &["server_error"]), (bithumb, RESET)] {
         assert!(failures(exchange, &engine, classes) > 1, "{}", exchange.status(&engine));
     }
-    // Connections that are reset rest a while, but not long.
+    // Connections that are reset rest 10 s at most.
     bithumb.sim.clear_fault();
     let back = client.json_of("source_status");
     assert_eq!((text(&back, "source"), text(&back, "state")), ("bithumb.api", "live"));

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tocsin_core::feed::admission::refusal::RefusalCode;
 use tocsin_core::feed::close::CloseReason;
 use tocsin_core::feed::counters::Distribution;
+use tocsin_core::source::SourceState;
 use tocsin_core::source::backoff::Failure;
 
 use crate::control::EngineView;
@@ -40,11 +41,19 @@ pub(super) struct View {
     accept: Arc<AcceptStats>,
     journal: Arc<JournalCounters>,
     threads: Mutex<Vec<ThreadView>>,
+    /// What was last logged of each source.
+    told: Mutex<Vec<Option<SourceState>>>,
     draining: AtomicBool,
 }
 
 fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
+}
+
+/// Failures by class, those that have happened.
+fn failures_of(stats: &SourceStats) -> Map<String, Value> {
+    let happened = Failure::ALL.iter().filter(|f| stats.failures(**f) > 0);
+    happened.map(|f| (f.name().to_owned(), stats.failures(*f).into())).collect()
 }
 
 /// Count, and the 50th, 99th and highest value, rounded up to the distribution's buckets.
@@ -71,7 +80,8 @@ impl View {
         journal: Arc<JournalCounters>,
     ) -> View {
         let (threads, draining) = (Mutex::new(Vec::new()), AtomicBool::new(false));
-        View { epoch, sources, losses, feeds, accept, journal, threads, draining }
+        let told = Mutex::new(vec![None; sources.len()]);
+        View { epoch, sources, losses, feeds, accept, journal, threads, told, draining }
     }
 
     pub(super) fn note_thread(&self, name: &str, pulse: Option<&Arc<Pulse>>) {
@@ -84,6 +94,24 @@ impl View {
         for thread in self.threads.lock().iter_mut() {
             let gap = thread.pulse.as_ref().map_or(0, |pulse| pulse.take_longest_gap_ns());
             thread.longest_gap_ns = thread.longest_gap_ns.max(gap);
+        }
+    }
+
+    /// Logs sources whose state has changed since the last call. Main thread, every tick.
+    pub(super) fn note_sources(&self) {
+        for (stats, told) in self.sources.iter().zip(self.told.lock().iter_mut()) {
+            let (source, state) = (stats.source, stats.state());
+            let failures = failures_of(stats);
+            // A source that has not been asked yet is down, and nobody needs to hear it.
+            if *told == Some(state) || state == SourceState::Down && failures.is_empty() {
+                continue;
+            }
+            *told = Some(state);
+            let failures = Value::Object(failures);
+            match state {
+                SourceState::Live => tracing::info!(source, state = state.name(), "source changed state"),
+                _ => tracing::warn!(source, state = state.name(), %failures, "source changed state"),
+            }
         }
     }
 
@@ -100,9 +128,6 @@ impl View {
         let source = |stats: &Arc<SourceStats>| {
             let mut counts: Map<String, Value> =
                 Count::ALL.iter().map(|c| (c.name().to_owned(), stats.count(*c).into())).collect();
-            let failures = Failure::ALL.iter().filter(|f| stats.failures(**f) > 0);
-            let failures: Map<String, Value> =
-                failures.map(|f| (f.name().to_owned(), stats.failures(*f).into())).collect();
             let (cold, hot) = stats.rates();
             counts.insert("name".into(), stats.source.into());
             counts.insert("state".into(), stats.state().name().into());
@@ -110,7 +135,7 @@ impl View {
             counts.insert("last_item_us".into(), stats.last_item().map(|at| at.0).into());
             counts.insert("connections".into(), stats.connections().into());
             counts.insert("requests_per_second".into(), json!({"between_windows": cold, "within": hot}));
-            counts.insert("failures".into(), failures.into());
+            counts.insert("failures".into(), failures_of(stats).into());
             Value::Object(counts)
         };
         self.sources.iter().map(source).collect()
