@@ -137,12 +137,13 @@ fn a_banned_address_rests_whole_and_another_address_goes_on() {
     let options = |bind| Options { connections: 4, bind, ..Options::new(&upbit::WEB, &server.url("http")) };
     let mut rig = Rig::new(vec![options(vec![banned, IpAddr::from([127, 0, 0, 3])])]);
     rig.answers(0, 20);
-    assert_eq!(rig.stats[0].failures(Failure::Banned), 1);
+    // What was on its way when the first refusal came is refused too; none is asked again.
+    assert!((1..=2).contains(&rig.stats[0].failures(Failure::Banned)));
     assert_eq!(rig.stats[0].state(), SourceState::Live);
 
     let mut rig = Rig::new(vec![options(vec![banned])]);
     rig.until("blocked", |rig| rig.stats[0].state() == SourceState::Blocked);
-    assert_eq!(rig.stats[0].failures(Failure::Banned), 1);
+    assert!((1..=4).contains(&rig.stats[0].failures(Failure::Banned)));
 }
 
 #[test]
