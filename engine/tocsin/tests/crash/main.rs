@@ -378,4 +378,11 @@ fn a_page_from_before_an_edit_is_not_news_after_a_restart() {
     let last = "Binance Will List Sample C (SMPC)";
     sim.publish(tocsin_sim::Draft::new(tocsin_sim::Category::Listing, last));
     assert_eq!(client.json_of("announcement")["title"], last);
+    wait_for("history to have it", || {
+        let history = engine.cli_json(&["history"]);
+        let titles: Vec<_> =
+            history["announcements"].as_array().unwrap().iter().map(|a| &a["title"]).collect();
+        assert!(titles.len() <= 3, "{titles:?}");
+        titles == [before, after, last]
+    });
 }
