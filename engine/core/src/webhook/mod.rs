@@ -2,4 +2,7 @@
 //! endpoint that fails.
 
 pub mod attempt;
+pub mod endpoint;
 pub mod schedule;
+pub mod test_budget;
+pub mod window;
