@@ -247,6 +247,10 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.kill();
+        // What was killed leaves its journals in shared memory for a next life, which there is not.
+        if let Ok(place) = tocsin::store::shm::Place::new(&self.data_dir()) {
+            place.clear();
+        }
         if std::thread::panicking() {
             eprintln!("--- log of the engine ---\n{}", self.log());
         }
