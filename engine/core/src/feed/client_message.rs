@@ -67,8 +67,8 @@ pub fn parse(message: &[u8]) -> ClientMessage {
     }
 }
 
-/// `None` when a member is neither text nor a list of texts, or a ticker list is too long or holds
-/// what can be no ticker.
+/// `None` when a member is neither text nor a list of texts, a type does not exist, or a ticker list is
+/// too long or holds what can be no ticker.
 fn filter_change(root: &Value<'_, '_>) -> Option<FilterChange> {
     let mut change = FilterChange::default();
     if let Some(cex) = root.get("cex") {
@@ -83,7 +83,8 @@ fn filter_change(root: &Value<'_, '_>) -> Option<FilterChange> {
     if let Some(types) = root.get("types") {
         let mut set = ListingTypeSet::EMPTY;
         let any = each_name(&types, &mut |name| {
-            set = ListingType::parse(name).map_or(set, |listing_type| set.with(listing_type));
+            // As in the query: a type that does not exist is a mistake.
+            set = set.with(ListingType::parse(name)?);
             Some(())
         })?;
         change.types = Some(if any { set } else { ListingTypeSet::ALL });
@@ -164,6 +165,7 @@ mod tests {
             r#"{"typ":"test"}"#,
             r#"{"type":"subscribe","cex":1}"#,
             r#"{"type":"subscribe","types":[1]}"#,
+            r#"{"type":"subscribe","types":"spot_listing,spot"}"#,
             r#"{"type":"subscribe","tickers":"A B"}"#,
             r#"{"type":"subscribe","cex":{"a":"b"}}"#,
             "\u{0}",
@@ -193,7 +195,8 @@ mod tests {
         assert_eq!(one.exchanges, ExchangeSet::EMPTY.with(Exchange::Upbit));
         assert_eq!(one.types, ListingTypeSet::ALL);
         assert_eq!(changed(r#"{"type":"subscribe","cex":"nope"}"#).exchanges, ExchangeSet::EMPTY);
-        for all in [r#""*""#, r#""""#, "null", "[]", r#"["*","okx"]"#] {
+        assert_eq!(changed(r#"{"type":"subscribe","cex":["*","okx"]}"#), start);
+        for all in [r#""*""#, r#""""#, "null", "[]", r#"["*",""]"#] {
             let json = format!(r#"{{"type":"subscribe","cex":{all},"types":{all},"tickers":{all}}}"#);
             assert_eq!(changed(&json), start, "{all}");
         }
