@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
+    SupportedProtocolVersion,
+};
 use serde_json::Value;
 
 use super::{Engine, Mode};
@@ -15,13 +18,15 @@ use super::{Engine, Mode};
 /// Longest wait for anything that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-enum Stream {
+/// A connection below the WebSocket layer.
+pub enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Stream {
-    fn tcp(&self) -> &TcpStream {
+    /// The socket below.
+    pub fn tcp(&self) -> &TcpStream {
         match self {
             Stream::Plain(tcp) => tcp,
             Stream::Tls(tls) => &tls.sock,
@@ -62,12 +67,18 @@ pub struct Handshake {
     pub headers: Vec<(String, String)>,
     /// Local address to connect from.
     pub from: Option<IpAddr>,
+    /// Where to, if not to the address that the engine named.
+    pub to: Option<SocketAddr>,
     /// Bytes to send before anything else, before TLS too.
     pub preface: Vec<u8>,
     /// Receive buffer of the socket, to make a slow reader show early.
     pub receive_buffer: Option<usize>,
     /// Sends the request byte by byte.
     pub trickle: bool,
+    /// Bytes to send right behind the request, in the same write.
+    pub early: Vec<u8>,
+    /// TLS as the client wants it; any version and any certificate without.
+    pub tls: Option<Arc<ClientConfig>>,
     pub status: u16,
     pub response_headers: Vec<(String, String)>,
     pub body: String,
@@ -116,6 +127,12 @@ impl Handshake {
         self
     }
 
+    /// The `PROXY` header, or whatever else comes before everything.
+    pub fn preface(mut self, bytes: &[u8]) -> Handshake {
+        self.preface = bytes.to_vec();
+        self
+    }
+
     pub fn response_header(&self, name: &str) -> Option<&str> {
         self.response_headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
@@ -140,12 +157,12 @@ impl Handshake {
 
     /// As [`Handshake::connect`], for an engine that may die meanwhile: the outer error.
     pub fn attempt(self, address: SocketAddr, mode: Mode) -> io::Result<Result<Client, Box<Handshake>>> {
-        let request = self.request();
-        let mut stream = self.open(address, mode)?;
+        let request = [self.request(), self.early.clone()].concat();
+        let mut stream = self.dial(self.to.unwrap_or(address), mode)?;
         for piece in request.chunks(if self.trickle { 1 } else { request.len() }) {
             stream.write_all(piece)?;
         }
-        self.response(stream)
+        self.read_response(stream)
     }
 
     /// Sends it and expects a refusal.
@@ -156,16 +173,29 @@ impl Handshake {
         }
     }
 
-    fn open(&self, address: SocketAddr, mode: Mode) -> io::Result<Stream> {
+    /// Opens the connection and sends nothing but the preface; TLS begins with the first byte.
+    pub fn open(&self, engine: &Engine) -> Stream {
+        self.dial(self.to.unwrap_or(engine.feed), engine.mode).unwrap()
+    }
+
+    /// Reads the response to a request that was sent by hand.
+    pub fn response(self, stream: Stream) -> Result<Client, Box<Handshake>> {
+        self.read_response(stream).unwrap_or_else(|e| panic!("no response: {e}"))
+    }
+
+    fn dial(&self, address: SocketAddr, mode: Mode) -> io::Result<Stream> {
         let mut tcp = try_open_tcp(address, self.from, self.receive_buffer)?;
         tcp.write_all(&self.preface)?;
         Ok(match mode {
             Mode::Plain => Stream::Plain(tcp),
-            Mode::Tls => Stream::Tls(Box::new(StreamOwned::new(tls_session(), tcp))),
+            Mode::Tls => {
+                let config = self.tls.clone().unwrap_or_else(|| tls_config(rustls::DEFAULT_VERSIONS));
+                Stream::Tls(Box::new(StreamOwned::new(tls_session(config), tcp)))
+            }
         })
     }
 
-    fn response(mut self, mut stream: Stream) -> io::Result<Result<Client, Box<Handshake>>> {
+    fn read_response(mut self, mut stream: Stream) -> io::Result<Result<Client, Box<Handshake>>> {
         let closed = |received: &[u8]| {
             let what = format!("closed without a whole response: {:?}", String::from_utf8_lossy(received));
             io::Error::new(ErrorKind::UnexpectedEof, what)
@@ -230,21 +260,26 @@ fn try_open_tcp(
     Ok(tcp)
 }
 
-fn tls_session() -> ClientConnection {
+/// A TLS client that takes any certificate.
+pub fn tls_config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AcceptAny))
         .with_no_client_auth();
-    ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap()
+    Arc::new(config)
+}
+
+fn tls_session(config: Arc<ClientConfig>) -> ClientConnection {
+    ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap()
 }
 
 /// The first flight of a TLS client.
 pub fn client_hello() -> Vec<u8> {
     let mut hello = Vec::new();
-    tls_session().write_tls(&mut hello).unwrap();
+    tls_session(tls_config(rustls::DEFAULT_VERSIONS)).write_tls(&mut hello).unwrap();
     hello
 }
 
@@ -368,6 +403,32 @@ impl Client {
             10 => Message::Pong(frame.payload),
             other => panic!("opcode {other}"),
         })
+    }
+
+    /// Next JSON message as the bytes that came; pings are answered on the way.
+    pub fn payload(&mut self) -> String {
+        loop {
+            let frame = self.frame().unwrap_or_else(|| panic!("the connection ended"));
+            match frame.opcode {
+                1 | 2 => return String::from_utf8(frame.payload).unwrap(),
+                9 => self.send(10, &frame.payload),
+                10 => {}
+                other => panic!("opcode {other}: {frame:?}"),
+            }
+        }
+    }
+
+    /// The socket below.
+    pub fn tcp(&self) -> &TcpStream {
+        self.stream.tcp()
+    }
+
+    /// The TLS session below, if there is one.
+    pub fn tls(&self) -> Option<&ClientConnection> {
+        match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => Some(&tls.conn),
+        }
     }
 
     /// Next JSON message; pings are answered on the way.

@@ -8,7 +8,7 @@ pub mod client;
 pub mod crowd;
 pub mod exchange;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -34,6 +34,8 @@ pub struct Engine {
     /// Which start of its data directory this is.
     pub epoch: u64,
     pub mode: Mode,
+    /// What it said when it was ready.
+    pub ready: Value,
     config: PathBuf,
     dir: TempDir,
 }
@@ -93,6 +95,7 @@ impl Engine {
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             epoch: 0,
             mode,
+            ready: Value::Null,
             config: dir.path().join("tocsin.toml"),
             dir,
         };
@@ -130,6 +133,7 @@ impl Engine {
         self.feed = ready["feed"].as_str().unwrap().parse().unwrap();
         self.admin = ready["admin"].as_str().unwrap().parse().unwrap();
         self.epoch = ready["epoch"].as_u64().unwrap();
+        self.ready = ready;
     }
 
     /// What it has logged so far.
@@ -212,6 +216,31 @@ impl Engine {
         assert!(output.status.success(), "{args:?}: {stderr}\n{}", self.log());
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|e| panic!("{args:?}: {e}: {}", String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// One request to the admin API over TCP with its token; it must succeed.
+    pub fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let token = std::fs::read_to_string(self.data_dir().join("admin.token")).unwrap();
+        let (status, answer) =
+            self.admin_as(method, path, &format!("Authorization: Bearer {}\r\n", token.trim()), body);
+        assert!((200..300).contains(&status), "{method} {path}: {answer}");
+        answer
+    }
+
+    /// One request to the admin API over TCP with these header lines; its status and body.
+    pub fn admin_as(&self, method: &str, path: &str, headers: &str, body: Option<&Value>) -> (u16, Value) {
+        let body = body.map_or_else(String::new, Value::to_string);
+        let length = body.len();
+        let mut tcp = client::open_tcp(self.admin, None, None);
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        );
+        tcp.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}")))
     }
 
     /// Creates a key with further flags; returns its number and its text.
