@@ -200,6 +200,15 @@ pub const VERSIONS_REMEMBERED: usize = 3;
 /// Items a source remembers having seen; the longest unseen is forgotten first.
 pub const SEEN_ITEMS: usize = 8_192;
 
+// ---- Webhooks: addresses and bodies ------------------------------------------------------------
+
+/// "at most 2048 bytes": longest address of an endpoint.
+pub const ENDPOINT_URL_BYTES: usize = 2_048;
+/// Longest host name and label, of RFC 1035 2.3.4 less the dot of the root.
+pub const HOST_NAME_BYTES: usize = 253;
+/// See [`HOST_NAME_BYTES`].
+pub const HOST_LABEL_BYTES: usize = 63;
+
 // ---- Store ------------------------------------------------------------------------------------
 
 /// Bytes of one source thread's shared-memory journal: over a thousand announcements of usual

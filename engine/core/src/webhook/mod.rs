@@ -1,8 +1,10 @@
 //! Webhooks: which event goes to which endpoint when, what an answer means, and what becomes of an
 //! endpoint that fails.
 
+pub mod address;
 pub mod attempt;
 pub mod endpoint;
 pub mod schedule;
 pub mod test_budget;
+pub mod url;
 pub mod window;
