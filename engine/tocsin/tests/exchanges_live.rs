@@ -304,7 +304,7 @@ fn a_fault_at_the_start_shows_until_it_is_over(kind: Kind) {
     type Set = fn(&Exchange);
     let certificate = |exchange: &Exchange| exchange.sim.set_certificate(CertChange::OtherCa).unwrap();
     let rows: [(&str, &str, &str, Set); 4] = [
-        ("an authority it was not told of", "down", "tls", certificate),
+        ("an authority it was not told of", "down", "tls_certificate", certificate),
         ("503", "stale", "server_error", |e| {
             e.sim.set_fault(Fault::Status { code: 503, retry_after_secs: None });
         }),

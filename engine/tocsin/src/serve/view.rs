@@ -52,8 +52,9 @@ fn load(counter: &AtomicU64) -> u64 {
 
 /// Failures by class, those that have happened.
 fn failures_of(stats: &SourceStats) -> Map<String, Value> {
-    let happened = Failure::ALL.iter().filter(|f| stats.failures(**f) > 0);
-    happened.map(|f| (f.name().to_owned(), stats.failures(*f).into())).collect()
+    let classes = Failure::ALL.iter().map(|f| (f.name().to_owned(), stats.failures(*f)));
+    let tls = TlsFailure::ALL.iter().map(|f| (format!("tls_{}", f.name()), stats.tls_failures(*f)));
+    classes.chain(tls).filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.into())).collect()
 }
 
 /// Count, and the 50th, 99th and highest value, rounded up to the distribution's buckets.

@@ -26,7 +26,7 @@ use super::publish::Publisher;
 use super::stats::{Count, Local, SourceStats};
 use super::{Random, SLOT_BITS};
 use crate::net::dns::{Addresses, ResolverClient};
-use crate::net::http::{Event, HttpConnection, Peer};
+use crate::net::http::{Cause, Event, HttpConnection, Peer};
 use crate::net::tls::ClientTls;
 use crate::net::url::BaseUrl;
 
@@ -326,6 +326,9 @@ impl Lane {
         self.local.fail(failure);
         self.health.fail(failure);
         let Some(slot) = self.slots.get_mut(index) else { return };
+        if let (Failure::Tls, Some(Cause::Tls(cause))) = (failure, slot.http.cause()) {
+            self.local.fail_tls(cause);
+        }
         let until = slot.backoff.fail(now, failure, retry_after, cx.random.next());
         if let Some(group) = self.groups.get_mut(slot.group) {
             group.guard.refused(index, failure, now, until);

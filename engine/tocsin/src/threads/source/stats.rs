@@ -10,6 +10,8 @@ use tocsin_core::source::SourceState;
 use tocsin_core::source::backoff::Failure;
 use tocsin_core::time::WallUs;
 
+use crate::net::tls::TlsFailure;
+
 /// What is counted of a source, since its thread started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -86,6 +88,7 @@ impl Count {
 pub(super) struct Local {
     counts: [u64; Count::ALL.len()],
     failures: [u64; Failure::ALL.len()],
+    tls_failures: [u64; TlsFailure::ALL.len()],
     pub(super) last_poll: Option<WallUs>,
     pub(super) last_item: Option<WallUs>,
     pub(super) connections: u64,
@@ -105,6 +108,13 @@ impl Local {
             *slot += 1;
         }
     }
+
+    /// Why TLS failed, beside the failure itself.
+    pub(super) fn fail_tls(&mut self, failure: TlsFailure) {
+        if let Some(slot) = self.tls_failures.get_mut(failure as usize) {
+            *slot += 1;
+        }
+    }
 }
 
 /// A snapshot that anybody may read. One a source, shared by `Arc`.
@@ -114,6 +124,7 @@ pub struct SourceStats {
     pub source: &'static str,
     counts: [AtomicU64; Count::ALL.len()],
     failures: [AtomicU64; Failure::ALL.len()],
+    tls_failures: [AtomicU64; TlsFailure::ALL.len()],
     state: AtomicU8,
     last_poll_us: AtomicI64,
     last_item_us: AtomicI64,
@@ -132,6 +143,7 @@ impl SourceStats {
             source,
             counts: Default::default(),
             failures: Default::default(),
+            tls_failures: Default::default(),
             state: AtomicU8::new(SourceState::Down as u8),
             last_poll_us: AtomicI64::new(NEVER),
             last_item_us: AtomicI64::new(NEVER),
@@ -151,6 +163,12 @@ impl SourceStats {
     #[must_use]
     pub fn failures(&self, failure: Failure) -> u64 {
         self.failures.get(failure.index()).map_or(0, |c| c.load(Ordering::Relaxed))
+    }
+
+    /// Failures of TLS for one reason; all of them are among the failures of their class too.
+    #[must_use]
+    pub fn tls_failures(&self, failure: TlsFailure) -> u64 {
+        self.tls_failures.get(failure as usize).map_or(0, |c| c.load(Ordering::Relaxed))
     }
 
     /// How the source is doing.
@@ -188,7 +206,7 @@ impl SourceStats {
 
     pub(super) fn publish(&self, local: &Local, state: SourceState) {
         let pairs = self.counts.iter().zip(local.counts).chain(self.failures.iter().zip(local.failures));
-        for (shared, own) in pairs {
+        for (shared, own) in pairs.chain(self.tls_failures.iter().zip(local.tls_failures)) {
             shared.store(own, Ordering::Relaxed);
         }
         self.state.store(state as u8, Ordering::Relaxed);
@@ -225,8 +243,10 @@ mod tests {
             local.add(count, index as u64 + 1);
         }
         local.fail(Failure::Timeout);
+        local.fail_tls(TlsFailure::Certificate);
         local.last_poll = Some(WallUs(5));
         stats.publish(&local, SourceState::Blocked);
+        assert_eq!(TlsFailure::ALL.map(|f| stats.tls_failures(f)), [0, 0, 1, 0, 0, 0]);
         for (index, count) in Count::ALL.into_iter().enumerate() {
             assert_eq!(stats.count(count), index as u64 + 1);
         }
