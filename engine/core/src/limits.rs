@@ -208,6 +208,14 @@ pub const ENDPOINT_URL_BYTES: usize = 2_048;
 pub const HOST_NAME_BYTES: usize = 253;
 /// See [`HOST_NAME_BYTES`].
 pub const HOST_LABEL_BYTES: usize = 63;
+/// Longest symbol of an event: a base and a quote.
+pub const WEBHOOK_SYMBOL_BYTES: usize = 2 * TICKER_BYTES;
+/// "Payload size: Max 64 KB", KB of 1,024 bytes.
+pub const WEBHOOK_BODY_BYTES: usize = 65_536;
+/// Spellings of the signature header.
+pub const WEBHOOK_BRANDS: usize = 4;
+/// Longest of the names those headers are made of.
+pub const WEBHOOK_BRAND_BYTES: usize = 32;
 
 // ---- Store ------------------------------------------------------------------------------------
 

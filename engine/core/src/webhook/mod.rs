@@ -3,7 +3,9 @@
 
 pub mod address;
 pub mod attempt;
+pub mod body;
 pub mod endpoint;
+pub mod event;
 pub mod schedule;
 pub mod test_budget;
 pub mod url;
