@@ -17,6 +17,7 @@ both_modes!(
     a_request_may_come_in_pieces,
     bytes_right_behind_the_request_are_heard,
     what_is_no_request_is_refused_and_harms_nobody,
+    a_key_is_kept_as_its_sha_256_alone,
 );
 
 /// FEED.md, "Order of checks" and "Refusal bodies"; specification, "HTTP errors".
@@ -246,4 +247,16 @@ fn what_is_no_request_is_refused_and_harms_nobody(mode: Mode) {
     }
     engine.inject("binance", LISTING);
     assert_eq!(subscriber.json()["title"], LISTING);
+}
+
+/// Specification, "Keys are hashed with SHA-256 before storage".
+fn a_key_is_kept_as_its_sha_256_alone(mode: Mode) {
+    let mut engine = Engine::start(mode, "");
+    let key = engine.key();
+    assert!(engine.try_connect(&key, "").is_ok());
+    assert_eq!(engine.stop(), Some(0), "so that all of it is in the database file");
+    let stored = std::fs::read(engine.data_dir().join("tocsin.db")).unwrap();
+    let holds = |wanted: &[u8]| stored.windows(wanted.len()).any(|window| window == wanted);
+    assert!(holds(ring::digest::digest(&ring::digest::SHA256, key.as_bytes()).as_ref()));
+    assert!(!holds(&key.as_bytes()[4..]));
 }
