@@ -307,6 +307,12 @@ pub const WEBHOOK_ENDPOINTS: usize = 10_000;
 pub const WEBHOOK_PENDING_PER_ENDPOINT: usize = 1_000_000;
 /// The same over all endpoints; beyond it the endpoint with the longest queue gives way.
 pub const WEBHOOK_PENDING: usize = 2_000_000;
+/// A listing or delisting that has waited longer than this is no news: it expires unsent.
+pub const WEBHOOK_LISTING_FRESH: Duration = Duration::from_secs(15 * 60);
+/// The same for previews and volume spikes.
+pub const WEBHOOK_PREVIEW_FRESH: Duration = Duration::from_secs(60);
+/// A retry kept back for so long past its time, its endpoint being away, expires: the longest step.
+pub const WEBHOOK_RETRY_OVERDUE: Duration = Duration::from_secs(6 * 3_600);
 /// Retries overdue at the start leave over this long.
 pub const WEBHOOK_RECOVERY_SPREAD: Duration = Duration::from_secs(60);
 

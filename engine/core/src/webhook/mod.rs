@@ -3,9 +3,12 @@
 
 pub mod address;
 pub mod attempt;
+pub mod board;
 pub mod body;
+pub mod dispatcher;
 pub mod endpoint;
 pub mod event;
+pub mod lane;
 pub mod schedule;
 pub mod test_budget;
 pub mod url;

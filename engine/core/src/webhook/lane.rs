@@ -1,0 +1,340 @@
+//! One endpoint's deliveries: what waits for its first attempt, what waits for its next, and what is
+//! in flight.
+//!
+//! Contract: events wait in the order they came and their first attempts start in that order; at most
+//! [`limits::WEBHOOK_IN_FLIGHT`] attempts are in flight, at most [`limits::WEBHOOK_RETRIES_IN_FLIGHT`]
+//! of them retries. A lane knows nothing of other lanes: how it fares changes nothing for them. A
+//! waiting event takes 8 bytes, a waiting retry 32 (without the tables' slack): events are shared.
+//! Owner: the webhook thread. Fails never; the bounds on what waits are the dispatcher's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use core::time::Duration;
+
+use super::board::Place;
+use super::endpoint::{Endpoint, Ping, State};
+use crate::limits;
+use crate::time::{Mono, Now, WallUs};
+
+/// An event as every lane that waits for it shares it.
+#[derive(Debug)]
+pub struct Event<E> {
+    /// Its number in the store.
+    pub number: u64,
+    /// When it became known.
+    pub created: WallUs,
+    /// Its first attempt must start within this time of `created`, else it expires: "a bot must not
+    /// buy an hour-old listing unasked". `None`: a customer asked for it, it never expires.
+    pub fresh_for: Option<Duration>,
+    /// What is sent.
+    pub payload: E,
+}
+
+impl<E> Event<E> {
+    /// Whether its first attempt may still start.
+    #[must_use]
+    pub fn is_fresh(&self, now: WallUs) -> bool {
+        let age = Duration::from_micros(u64::try_from(now.micros_since(self.created)).unwrap_or(0));
+        self.fresh_for.is_none_or(|fresh_for| age <= fresh_for)
+    }
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// An event's delivery.
+    Event {
+        /// 1 to [`limits::WEBHOOK_ATTEMPTS`].
+        attempt: u8,
+    },
+    /// A ping.
+    Ping(Ping),
+    /// A test event: one attempt, never counted.
+    Test,
+}
+
+#[derive(Debug)]
+struct Retry<E> {
+    event: Arc<Event<E>>,
+    attempt: u8,
+}
+
+/// What a lane gives out when it is its turn.
+#[derive(Debug)]
+pub(super) enum Next<E> {
+    Send(Purpose, Option<Arc<Event<E>>>),
+    Expired(Arc<Event<E>>),
+}
+
+/// See the module head.
+#[derive(Debug)]
+pub(super) struct Lane<E, P> {
+    pub(super) profile: P,
+    pub(super) endpoint: Endpoint,
+    /// Where the board has it.
+    pub(super) place: Place,
+    waiting: VecDeque<Arc<Event<E>>>,
+    /// By when it is due; the second number keeps keys apart.
+    retries: BTreeMap<(Mono, u64), Retry<E>>,
+    tests: VecDeque<Arc<Event<E>>>,
+    first_in_flight: u16,
+    retries_in_flight: u16,
+    others_in_flight: u16,
+}
+
+impl<E, P> Lane<E, P> {
+    pub(super) fn new(endpoint: Endpoint, profile: P) -> Lane<E, P> {
+        Lane {
+            profile,
+            endpoint,
+            place: Place::default(),
+            waiting: VecDeque::new(),
+            retries: BTreeMap::new(),
+            tests: VecDeque::new(),
+            first_in_flight: 0,
+            retries_in_flight: 0,
+            others_in_flight: 0,
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        self.endpoint.state() == State::Active
+    }
+
+    fn has_room(&self) -> bool {
+        self.first_in_flight + self.retries_in_flight + self.others_in_flight < limits::WEBHOOK_IN_FLIGHT
+    }
+
+    // ---- What waits ----------------------------------------------------------------------------
+
+    /// An event for its first attempt, behind all others.
+    pub(super) fn push(&mut self, event: Arc<Event<E>>) {
+        self.waiting.push_back(event);
+    }
+
+    /// A delivery whose attempt `attempt` is due at `due`.
+    pub(super) fn push_retry(&mut self, event: Arc<Event<E>>, attempt: u8, due: Mono) {
+        let mut key = (due, event.number);
+        // An event sent again on request may wait beside itself.
+        while self.retries.contains_key(&key) {
+            key.1 = key.1.wrapping_add(1);
+        }
+        self.retries.insert(key, Retry { event, attempt });
+    }
+
+    /// A test event; `false` when too many wait.
+    pub(super) fn push_test(&mut self, event: Arc<Event<E>>) -> bool {
+        let room = self.tests.len() < usize::from(limits::WEBHOOK_TESTS_PER_DAY);
+        if room {
+            self.tests.push_back(event);
+        }
+        room
+    }
+
+    /// Deliveries that wait, without those in flight.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len() + self.retries.len()
+    }
+
+    /// Deliveries that wait or are in flight.
+    pub(super) fn pending(&self) -> usize {
+        self.waiting() + usize::from(self.first_in_flight) + usize::from(self.retries_in_flight)
+    }
+
+    /// Deliveries that wait, in the order in which a restart must take them in again.
+    pub(super) fn each_waiting(&self) -> impl Iterator<Item = (&Arc<Event<E>>, u8, Option<Mono>)> {
+        let first = self.waiting.iter().map(|event| (event, 1, None));
+        let retries = self.retries.iter();
+        first.chain(retries.map(|((due, _), retry)| (&retry.event, retry.attempt, Some(*due))))
+    }
+
+    /// Takes out what can best be done without: the event that has waited longest for its first
+    /// attempt, else the retry that is due last.
+    pub(super) fn give_way(&mut self) -> Option<Arc<Event<E>>> {
+        let oldest = self.waiting.pop_front();
+        oldest.or_else(|| self.retries.pop_last().map(|(_, retry)| retry.event))
+    }
+
+    /// While the endpoint is away, the event at the head if it is no longer fresh: so that what is
+    /// held never grows past the time it is worth.
+    pub(super) fn expire_held(&mut self, now: WallUs) -> Option<Arc<Event<E>>> {
+        let held = !self.is_active();
+        let stale = self.waiting.front().is_some_and(|event| held && !event.is_fresh(now));
+        if stale { self.waiting.pop_front() } else { None }
+    }
+
+    // ---- What goes -----------------------------------------------------------------------------
+
+    /// Whether a first attempt may start, as far as this lane is concerned.
+    pub(super) fn has_first(&self) -> bool {
+        self.is_active() && self.has_room() && !self.waiting.is_empty()
+    }
+
+    /// Whether the next first attempt is one the endpoint is assured of.
+    pub(super) fn is_assured(&self) -> bool {
+        self.first_in_flight < limits::WEBHOOK_IN_FLIGHT_ASSURED
+    }
+
+    /// Assured first attempts not in flight.
+    pub(super) fn unused_assurance(&self) -> usize {
+        let unused = limits::WEBHOOK_IN_FLIGHT_ASSURED.saturating_sub(self.first_in_flight);
+        if self.is_active() { usize::from(unused) } else { 0 }
+    }
+
+    /// When a ping, test event or retry may start, as far as this lane is concerned. `NEVER` while
+    /// that depends on something in flight.
+    pub(super) fn other_deadline(&self) -> Mono {
+        if !self.has_room() {
+            return Mono::NEVER;
+        }
+        if !self.tests.is_empty() {
+            return Mono(0);
+        }
+        self.endpoint.deadline().min(self.retry_deadline())
+    }
+
+    fn retry_deadline(&self) -> Mono {
+        let allowed = self.is_active() && self.retries_in_flight < limits::WEBHOOK_RETRIES_IN_FLIGHT;
+        let first = self.retries.first_key_value().filter(|_| allowed);
+        first.map_or(Mono::NEVER, |((due, _), _)| *due)
+    }
+
+    /// The next first attempt.
+    pub(super) fn take_first(&mut self, now: WallUs) -> Option<Next<E>> {
+        let event = self.waiting.pop_front()?;
+        if !event.is_fresh(now) {
+            return Some(Next::Expired(event));
+        }
+        self.first_in_flight += 1;
+        Some(Next::Send(Purpose::Event { attempt: 1 }, Some(event)))
+    }
+
+    /// The next ping, test event or retry that is due.
+    pub(super) fn take_other(&mut self, now: Now) -> Option<Next<E>> {
+        if !self.has_room() {
+            return None;
+        }
+        if let Some(ping) = self.endpoint.start_ping(now.mono) {
+            self.others_in_flight += 1;
+            return Some(Next::Send(Purpose::Ping(ping), None));
+        }
+        if let Some(test) = self.tests.pop_front() {
+            self.others_in_flight += 1;
+            return Some(Next::Send(Purpose::Test, Some(test)));
+        }
+        if self.retry_deadline() > now.mono {
+            return None;
+        }
+        let ((due, _), Retry { event, attempt }) = self.retries.pop_first()?;
+        if now.mono.since(due) > limits::WEBHOOK_RETRY_OVERDUE {
+            return Some(Next::Expired(event));
+        }
+        self.retries_in_flight += 1;
+        Some(Next::Send(Purpose::Event { attempt }, Some(event)))
+    }
+
+    /// An attempt is no longer in flight.
+    pub(super) fn ended(&mut self, purpose: Purpose) {
+        let count = match purpose {
+            Purpose::Event { attempt: 1 } => &mut self.first_in_flight,
+            Purpose::Event { .. } => &mut self.retries_in_flight,
+            Purpose::Ping(_) | Purpose::Test => &mut self.others_in_flight,
+        };
+        *count = count.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(number: u64, fresh_for: Option<u64>) -> Arc<Event<()>> {
+        let fresh_for = fresh_for.map(Duration::from_secs);
+        Arc::new(Event { number, created: WallUs::from_secs(100), fresh_for, payload: () })
+    }
+
+    /// An active lane.
+    fn lane() -> Lane<(), ()> {
+        let mut endpoint = Endpoint::new(Mono(0), 1, true);
+        endpoint.verify(Mono(0));
+        endpoint.start_ping(Mono(0));
+        endpoint.on_ping(
+            Mono(0),
+            Ping::Verification,
+            &super::super::attempt::Verdict::Delivered,
+            Duration::ZERO,
+        );
+        Lane::new(endpoint, ())
+    }
+
+    const NOW: Now = Now { mono: Mono(1), wall: WallUs::from_secs(100) };
+
+    #[test]
+    fn pending_deliveries_are_small() {
+        assert_eq!(size_of::<Arc<Event<()>>>(), 8);
+        assert_eq!(size_of::<(Mono, u64)>() + size_of::<Retry<()>>(), 32);
+    }
+
+    #[test]
+    fn freshness_has_an_exact_edge() {
+        let at = |micros: i64| WallUs(100_000_000 + micros);
+        assert!(event(1, Some(60)).is_fresh(at(60_000_000)));
+        assert!(!event(1, Some(60)).is_fresh(at(60_000_001)));
+        assert!(event(1, Some(60)).is_fresh(WallUs(i64::MIN)), "a clock set back expires nothing");
+        assert!(event(1, None).is_fresh(WallUs(i64::MAX)));
+    }
+
+    #[test]
+    fn at_most_eight_in_flight_of_which_six_retries() {
+        let mut lane = lane();
+        for number in 0..20 {
+            lane.push_retry(event(number, None), 2, Mono(0));
+        }
+        let retries = core::iter::from_fn(|| lane.take_other(NOW)).count();
+        assert_eq!(retries, usize::from(limits::WEBHOOK_RETRIES_IN_FLIGHT));
+        assert_eq!(lane.other_deadline(), lane.endpoint.deadline());
+        (20..40).for_each(|number| lane.push(event(number, None)));
+        let mut firsts = 0;
+        while lane.has_first() {
+            lane.take_first(NOW.wall);
+            firsts += 1;
+        }
+        assert_eq!(firsts, 2);
+        assert_eq!((lane.pending(), lane.waiting(), lane.other_deadline()), (40, 32, Mono::NEVER));
+        lane.ended(Purpose::Event { attempt: 3 });
+        assert!(lane.has_first());
+        assert!(lane.other_deadline() <= NOW.mono);
+    }
+
+    #[test]
+    fn one_event_may_wait_beside_itself() {
+        let mut lane = lane();
+        for attempt in 2..5 {
+            lane.push_retry(event(u64::MAX, None), attempt, Mono(1));
+        }
+        assert_eq!(lane.waiting(), 3);
+    }
+
+    #[test]
+    fn the_oldest_event_gives_way_then_the_last_retry() {
+        let mut lane = lane();
+        lane.push_retry(event(1, None), 2, Mono(50));
+        lane.push_retry(event(2, None), 2, Mono(90));
+        lane.push(event(3, None));
+        lane.push(event(4, None));
+        let order: Vec<u64> = core::iter::from_fn(|| lane.give_way()).map(|event| event.number).collect();
+        assert_eq!(order, [3, 4, 2, 1]);
+    }
+
+    #[test]
+    fn a_retry_kept_back_too_long_expires() {
+        let mut lane = lane();
+        lane.push_retry(event(1, None), 2, Mono(0));
+        lane.push_retry(event(2, None), 2, Mono(2));
+        let late = Now { mono: Mono(1) + limits::WEBHOOK_RETRY_OVERDUE, wall: NOW.wall };
+        assert!(matches!(lane.take_other(late), Some(Next::Send(Purpose::Ping(Ping::Health), None))));
+        assert!(matches!(lane.take_other(late), Some(Next::Expired(event)) if event.number == 1));
+        assert!(matches!(lane.take_other(late), Some(Next::Send(Purpose::Event { attempt: 2 }, Some(_)))));
+    }
+}
