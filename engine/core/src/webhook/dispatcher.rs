@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::attempt::{Report, Verdict};
 use super::board::{Board, EndpointId, List};
 use super::endpoint::{Change, Changes, Endpoint, SavedHealth};
-use super::lane::{Event, Lane, Next, Purpose};
+use super::lane::{Lane, Next, Purpose, QueuedEvent};
 use super::schedule::{LONGEST_WAIT, Wait, scatter, wait_after};
 use crate::limits;
 use crate::time::{Mono, Now, WallUs};
@@ -72,7 +72,7 @@ pub struct Start<E> {
     /// What for.
     pub purpose: Purpose,
     /// What to send; a ping has none.
-    pub event: Option<Arc<Event<E>>>,
+    pub event: Option<Arc<QueuedEvent<E>>>,
     /// "No response in 10s": by when the response head must be complete, resends included.
     pub deadline: Mono,
 }
@@ -87,7 +87,7 @@ pub enum Note<E> {
         /// What it was for.
         purpose: Purpose,
         /// What was sent; none for a ping.
-        event: Option<Arc<Event<E>>>,
+        event: Option<Arc<QueuedEvent<E>>>,
         /// How it ended.
         verdict: Verdict,
         /// From its start.
@@ -107,7 +107,7 @@ pub enum Note<E> {
         /// To which endpoint.
         endpoint: EndpointId,
         /// Of which event.
-        event: Arc<Event<E>>,
+        event: Arc<QueuedEvent<E>>,
         /// Why.
         why: Expiry,
     },
@@ -171,7 +171,7 @@ pub enum Refusal {
 pub struct PendingDelivery {
     /// To which endpoint.
     pub endpoint: EndpointId,
-    /// [`Event::number`].
+    /// [`QueuedEvent::number`].
     pub event: u64,
     /// The attempt that waits or is in flight.
     pub attempt: u8,
@@ -183,7 +183,7 @@ pub struct PendingDelivery {
 struct InFlight<E> {
     endpoint: EndpointId,
     purpose: Purpose,
-    event: Option<Arc<Event<E>>>,
+    event: Option<Arc<QueuedEvent<E>>>,
     started: Mono,
     resent: bool,
 }
@@ -322,7 +322,12 @@ impl<E, P> Dispatcher<E, P> {
     // ---- Events --------------------------------------------------------------------------------
 
     /// Offers an event to every verified endpoint that `wants` it. Returns to how many it goes.
-    pub fn on_event(&mut self, now: Now, event: &Arc<Event<E>>, mut wants: impl FnMut(&P) -> bool) -> usize {
+    pub fn on_event(
+        &mut self,
+        now: Now,
+        event: &Arc<QueuedEvent<E>>,
+        mut wants: impl FnMut(&P) -> bool,
+    ) -> usize {
         let after = (Bound::Excluded(self.rotation), Bound::Unbounded);
         let begin = self.lanes.range(after).next().or_else(|| self.lanes.first_key_value());
         let Some(begin) = begin.map(|(endpoint, _)| *endpoint) else { return 0 };
@@ -348,7 +353,12 @@ impl<E, P> Dispatcher<E, P> {
     ///
     /// # Errors
     /// There is no such endpoint, or it has not been verified.
-    pub fn on_replay(&mut self, now: Now, endpoint: EndpointId, event: Arc<Event<E>>) -> Result<(), Refusal> {
+    pub fn on_replay(
+        &mut self,
+        now: Now,
+        endpoint: EndpointId,
+        event: Arc<QueuedEvent<E>>,
+    ) -> Result<(), Refusal> {
         let lane = self.lanes.get_mut(&endpoint).ok_or(Refusal::UnknownEndpoint)?;
         if !lane.endpoint.state().takes_events() {
             return Err(Refusal::NotVerified);
@@ -366,7 +376,12 @@ impl<E, P> Dispatcher<E, P> {
     ///
     /// # Errors
     /// There is no such endpoint, it has not been verified, or too many tests wait.
-    pub fn on_test(&mut self, now: Now, endpoint: EndpointId, event: Arc<Event<E>>) -> Result<(), Refusal> {
+    pub fn on_test(
+        &mut self,
+        now: Now,
+        endpoint: EndpointId,
+        event: Arc<QueuedEvent<E>>,
+    ) -> Result<(), Refusal> {
         self.touch(now.mono, endpoint, |lane| {
             if !lane.endpoint.state().takes_events() {
                 return Err(Refusal::NotVerified);
@@ -538,7 +553,7 @@ impl<E, P> Dispatcher<E, P> {
         &mut self,
         now: Now,
         delivery: &PendingDelivery,
-        event: Arc<Event<E>>,
+        event: Arc<QueuedEvent<E>>,
     ) -> Result<(), Refusal> {
         let PendingDelivery { endpoint, attempt, due, .. } = *delivery;
         let lane = self.lanes.get_mut(&endpoint).ok_or(Refusal::UnknownEndpoint)?;

@@ -86,7 +86,7 @@ struct World {
     now: Now,
     seed: u64,
     draws: u64,
-    events: BTreeMap<u64, Arc<Event<u32>>>,
+    events: BTreeMap<u64, Arc<QueuedEvent<u32>>>,
     /// By when it ends.
     in_flight: BTreeMap<(Mono, Ticket), (EndpointId, Purpose, Report)>,
     per_endpoint: BTreeMap<EndpointId, (u16, u16)>,
@@ -136,9 +136,9 @@ impl World {
         scatter(self.seed ^ scatter(self.draws))
     }
 
-    fn event(&mut self, fresh_for: Option<Duration>) -> Arc<Event<u32>> {
+    fn event(&mut self, fresh_for: Option<Duration>) -> Arc<QueuedEvent<u32>> {
         let number = self.events.len() as u64 + 1;
-        let event = Arc::new(Event { number, created: self.now.wall, fresh_for, payload: 0 });
+        let event = Arc::new(QueuedEvent { number, created: self.now.wall, fresh_for, payload: 0 });
         self.events.insert(number, Arc::clone(&event));
         event
     }

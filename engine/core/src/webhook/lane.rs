@@ -14,12 +14,13 @@ use core::time::Duration;
 
 use super::board::Place;
 use super::endpoint::{Endpoint, Ping, State};
+use super::event::EventKind;
 use crate::limits;
 use crate::time::{Mono, Now, WallUs};
 
 /// An event as every lane that waits for it shares it.
 #[derive(Debug)]
-pub struct Event<E> {
+pub struct QueuedEvent<E> {
     /// Its number in the store.
     pub number: u64,
     /// When it became known.
@@ -31,12 +32,23 @@ pub struct Event<E> {
     pub payload: E,
 }
 
-impl<E> Event<E> {
+impl<E> QueuedEvent<E> {
     /// Whether its first attempt may still start.
     #[must_use]
     pub fn is_fresh(&self, now: WallUs) -> bool {
         let age = Duration::from_micros(u64::try_from(now.micros_since(self.created)).unwrap_or(0));
         self.fresh_for.is_none_or(|fresh_for| age <= fresh_for)
+    }
+}
+
+/// How long an event of this kind is news, for [`QueuedEvent::fresh_for`].
+#[must_use]
+pub const fn fresh_for(kind: EventKind) -> Duration {
+    match kind {
+        EventKind::NewListing | EventKind::FuturesListing | EventKind::Delisting => {
+            limits::WEBHOOK_LISTING_FRESH
+        }
+        EventKind::ListingPreview | EventKind::VolumeSpike | EventKind::Ping => limits::WEBHOOK_PREVIEW_FRESH,
     }
 }
 
@@ -56,15 +68,15 @@ pub enum Purpose {
 
 #[derive(Debug)]
 struct Retry<E> {
-    event: Arc<Event<E>>,
+    event: Arc<QueuedEvent<E>>,
     attempt: u8,
 }
 
 /// What a lane gives out when it is its turn.
 #[derive(Debug)]
 pub(super) enum Next<E> {
-    Send(Purpose, Option<Arc<Event<E>>>),
-    Expired(Arc<Event<E>>),
+    Send(Purpose, Option<Arc<QueuedEvent<E>>>),
+    Expired(Arc<QueuedEvent<E>>),
 }
 
 /// See the module head.
@@ -74,10 +86,10 @@ pub(super) struct Lane<E, P> {
     pub(super) endpoint: Endpoint,
     /// Where the board has it.
     pub(super) place: Place,
-    waiting: VecDeque<Arc<Event<E>>>,
+    waiting: VecDeque<Arc<QueuedEvent<E>>>,
     /// By when it is due; the second number keeps keys apart.
     retries: BTreeMap<(Mono, u64), Retry<E>>,
-    tests: VecDeque<Arc<Event<E>>>,
+    tests: VecDeque<Arc<QueuedEvent<E>>>,
     first_in_flight: u16,
     retries_in_flight: u16,
     others_in_flight: u16,
@@ -109,12 +121,12 @@ impl<E, P> Lane<E, P> {
     // ---- What waits ----------------------------------------------------------------------------
 
     /// An event for its first attempt, behind all others.
-    pub(super) fn push(&mut self, event: Arc<Event<E>>) {
+    pub(super) fn push(&mut self, event: Arc<QueuedEvent<E>>) {
         self.waiting.push_back(event);
     }
 
     /// A delivery whose attempt `attempt` is due at `due`.
-    pub(super) fn push_retry(&mut self, event: Arc<Event<E>>, attempt: u8, due: Mono) {
+    pub(super) fn push_retry(&mut self, event: Arc<QueuedEvent<E>>, attempt: u8, due: Mono) {
         let mut key = (due, event.number);
         // An event sent again on request may wait beside itself.
         while self.retries.contains_key(&key) {
@@ -124,7 +136,7 @@ impl<E, P> Lane<E, P> {
     }
 
     /// A test event; `false` when too many wait.
-    pub(super) fn push_test(&mut self, event: Arc<Event<E>>) -> bool {
+    pub(super) fn push_test(&mut self, event: Arc<QueuedEvent<E>>) -> bool {
         let room = self.tests.len() < usize::from(limits::WEBHOOK_TESTS_PER_DAY);
         if room {
             self.tests.push_back(event);
@@ -143,7 +155,7 @@ impl<E, P> Lane<E, P> {
     }
 
     /// Deliveries that wait, in the order in which a restart must take them in again.
-    pub(super) fn each_waiting(&self) -> impl Iterator<Item = (&Arc<Event<E>>, u8, Option<Mono>)> {
+    pub(super) fn each_waiting(&self) -> impl Iterator<Item = (&Arc<QueuedEvent<E>>, u8, Option<Mono>)> {
         let first = self.waiting.iter().map(|event| (event, 1, None));
         let retries = self.retries.iter();
         first.chain(retries.map(|((due, _), retry)| (&retry.event, retry.attempt, Some(*due))))
@@ -151,14 +163,14 @@ impl<E, P> Lane<E, P> {
 
     /// Takes out what can best be done without: the event that has waited longest for its first
     /// attempt, else the retry that is due last.
-    pub(super) fn give_way(&mut self) -> Option<Arc<Event<E>>> {
+    pub(super) fn give_way(&mut self) -> Option<Arc<QueuedEvent<E>>> {
         let oldest = self.waiting.pop_front();
         oldest.or_else(|| self.retries.pop_last().map(|(_, retry)| retry.event))
     }
 
     /// While the endpoint is away, the event at the head if it is no longer fresh: so that what is
     /// held never grows past the time it is worth.
-    pub(super) fn expire_held(&mut self, now: WallUs) -> Option<Arc<Event<E>>> {
+    pub(super) fn expire_held(&mut self, now: WallUs) -> Option<Arc<QueuedEvent<E>>> {
         let held = !self.is_active();
         let stale = self.waiting.front().is_some_and(|event| held && !event.is_fresh(now));
         if stale { self.waiting.pop_front() } else { None }
@@ -249,9 +261,9 @@ impl<E, P> Lane<E, P> {
 mod tests {
     use super::*;
 
-    fn event(number: u64, fresh_for: Option<u64>) -> Arc<Event<()>> {
+    fn event(number: u64, fresh_for: Option<u64>) -> Arc<QueuedEvent<()>> {
         let fresh_for = fresh_for.map(Duration::from_secs);
-        Arc::new(Event { number, created: WallUs::from_secs(100), fresh_for, payload: () })
+        Arc::new(QueuedEvent { number, created: WallUs::from_secs(100), fresh_for, payload: () })
     }
 
     /// An active lane.
@@ -272,7 +284,7 @@ mod tests {
 
     #[test]
     fn pending_deliveries_are_small() {
-        assert_eq!(size_of::<Arc<Event<()>>>(), 8);
+        assert_eq!(size_of::<Arc<QueuedEvent<()>>>(), 8);
         assert_eq!(size_of::<(Mono, u64)>() + size_of::<Retry<()>>(), 32);
     }
 
