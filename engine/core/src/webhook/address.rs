@@ -4,9 +4,9 @@
 //! and cannot fail otherwise than by refusing. The policy is built once from the configuration and
 //! shared. Deny by default for IPv6: only global unicast space passes, less what is set aside in it.
 //!
-//! The rule: "every address must pass; connect only to the vetted address. IPv4: every special-purpose
-//! block is refused, 168.63.129.16 too. IPv6: only 2000::/3 minus Teredo, documentation, 6to4, 3fff::/20
-//! and 2620:4f:8000::/48. Our own addresses are refused."
+//! The rule: "every address must pass; connect only to the vetted address. IPv4: every
+//! special-purpose block is refused, 168.63.129.16 too. IPv6: only 2000::/3 minus Teredo,
+//! documentation, 6to4, 3fff::/20 and 2620:4f:8000::/48. Our own addresses are refused."
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -72,8 +72,8 @@ impl fmt::Display for AnswerRefused {
 
 impl core::error::Error for AnswerRefused {}
 
-/// IPv4 blocks set aside by the IANA special-purpose registry, multicast, class E, and one public address
-/// that answers for the host it is asked from.
+/// IPv4 blocks set aside by the IANA special-purpose registry, multicast, class E, and one public
+/// address that answers for the host it is asked from.
 const IPV4_BLOCKS: [(Ipv4Net, &str); 20] = [
     (v4([0, 0, 0, 0], 8), "this network"),
     (v4([10, 0, 0, 0], 8), "private use"),
@@ -130,8 +130,9 @@ pub struct AddressPolicy {
 
 impl AddressPolicy {
     /// `allow_nets` are the configuration's `egress.allow_nets`: addresses in them pass whatever else
-    /// would refuse them, this machine's own too. `own_addresses` are those of the machine's interfaces.
-    /// A network allows exactly the family it is written in: 127.0.0.0/8 does not allow ::ffff:127.0.0.1.
+    /// would refuse them, this machine's own too. `own_addresses` are those of the machine's
+    /// interfaces. A network allows exactly the family it is written in: 127.0.0.0/8 does not allow
+    /// ::ffff:127.0.0.1.
     #[must_use]
     pub fn new(allow_nets: Vec<IpNet>, own_addresses: Vec<IpAddr>) -> AddressPolicy {
         AddressPolicy { allow_nets: allow_nets.into(), own_addresses: own_addresses.into() }
@@ -156,8 +157,8 @@ impl AddressPolicy {
         block.map_or(Ok(()), |name| Err(Refused::SpecialPurpose(name)))
     }
 
-    /// Whether a name with these addresses, A and AAAA together, may be connected to: "every address must
-    /// pass". The caller connects to addresses of this very answer and asks no second time.
+    /// Whether a name with these addresses, A and AAAA together, may be connected to: "every address
+    /// must pass". The caller connects to addresses of this very answer and asks no second time.
     ///
     /// # Errors
     /// The first address that may not be used and why, or that there is none.

@@ -1,8 +1,9 @@
 //! The body of a delivery: an event as the specification's "Payload Schema" shows it.
 //!
-//! Contract: [`write`] appends one compact JSON object to a buffer the caller reuses and allocates nothing else. The
-//! fields stand in the order of the specification's example; optional ones only when known. "At most 65,536 bytes a
-//! body; over it optional fields are dropped in a fixed order, JSON is never cut."
+//! Contract: [`write()`] appends one compact JSON object to a buffer the caller reuses and allocates
+//! nothing else. The fields stand in the order of the specification's example; optional ones only
+//! when known. "At most 65,536 bytes a body; over it optional fields are dropped in a fixed order,
+//! JSON is never cut."
 
 use std::io::Write as _;
 
@@ -10,7 +11,8 @@ use super::event::Event;
 use crate::limits;
 use crate::wire::json;
 
-/// The body would be too long even without its optional fields. Cannot happen to an [`Event`] within its own bounds.
+/// The body would be too long even without its optional fields. Cannot happen to an [`Event`] within
+/// its own bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 

@@ -1,16 +1,18 @@
 //! What a webhook tells: the specification's events, made from announcements.
 //!
-//! Contract: pure. [`Event::of`] makes one event a ticker and allocates them; nothing here fails. The same
-//! announcement always gives the same events with the same ids, before and after a crash.
+//! Contract: pure. [`Event::of`] makes one event a ticker and allocates them; nothing here fails. An
+//! item detected again after a crash gives events with the same ids.
 //!
 //! Decisions:
-//! - A listing or delisting whose title names no ticker makes no event: `symbol` is required and a bot acts
-//!   on it, so none is made up. Such an announcement goes out on the feed only.
-//! - `symbol` is the base as announced, multiplier and all (`1000SATS`), and a quote: KRW on Korean exchanges where
-//!   the title names that market, else the first market it names for the base, else USDT.
-//! - `listing_type` is `perp` exactly where the title says perpetual (in English, Korean or Chinese), and `futures`
-//!   for every other contract: dated ones, and those the exchange only calls futures.
-//! - `timestamp` is the instant of detection, of which `latency_ms` tells the distance to publication.
+//! - A listing or delisting whose title names no ticker makes no event: `symbol` is required and a
+//!   bot acts on it, so none is made up. Such an announcement goes out on the feed only.
+//! - `symbol` is the base as announced, multiplier and all (`1000SATS`), and a quote: KRW on Korean
+//!   exchanges where the title names that market, else the first market it names for the base, else
+//!   USDT.
+//! - `listing_type` is `perp` exactly where the title says perpetual (in English, Korean or Chinese),
+//!   and `futures` for every other contract: dated ones, and those the exchange only calls futures.
+//! - `timestamp` is the instant of detection, of which `latency_ms` tells the distance to
+//!   publication.
 
 use core::fmt;
 
@@ -103,8 +105,8 @@ impl MarketKind {
     }
 }
 
-/// The installation's key that event ids are derived with, so that nobody outside can work out an id before the
-/// event. Losing it changes the ids of events detected again.
+/// The installation's key that event ids are derived with, so that nobody outside can work out an id
+/// before the event. Losing it changes the ids of events detected again.
 #[derive(Clone, Debug)]
 pub struct IdKey(hmac::Key);
 
@@ -143,8 +145,8 @@ pub struct Identity<'a> {
 }
 
 impl EventId {
-    /// Derives the id: the time of the source item, then a keyed hash of the identity. Times outside 1970 to 10889
-    /// are clamped to them.
+    /// Derives the id: the time of the source item, then a keyed hash of the identity. Times outside
+    /// 1970 to 10889 are clamped to them.
     #[must_use]
     pub fn derive(key: &IdKey, item_time: WallUs, identity: &Identity<'_>) -> EventId {
         let mut context = hmac::Context::with_key(&key.0);
@@ -189,8 +191,8 @@ impl EventId {
         core::str::from_utf8(&self.0).unwrap_or(PREFIX)
     }
 
-    /// The part that does not depend on the time of the item. An exchange that edits a notice may move its time;
-    /// the event of a ticker told before then has another id, but this is the same.
+    /// The part that does not depend on the time of the item. An exchange that edits a notice may
+    /// move its time; the event of a ticker told before then has another id, but this is the same.
     #[must_use]
     pub fn identity(&self) -> &str {
         self.as_str().get(PREFIX.len() + TIME_DIGITS..).unwrap_or_default()
@@ -249,9 +251,9 @@ pub const OURSELVES: &str = "Tocsin";
 const MAIN_QUOTE: &str = "USDT";
 
 impl Event {
-    /// The events of an announcement: one a ticker, in the title's order. None if it is no listing or delisting,
-    /// is an edit that tells nothing new, or names no ticker. An edit with news gives the events of all its tickers;
-    /// those told before carry their old identity ([`EventId::identity`]).
+    /// The events of an announcement: one a ticker, in the title's order. None if it is no listing or
+    /// delisting, is an edit that tells nothing new, or names no ticker. An edit with news gives the
+    /// events of all its tickers; those told before carry their old identity ([`EventId::identity`]).
     #[must_use]
     pub fn of(announcement: &Announcement, key: &IdKey) -> Vec<Event> {
         let classification = &announcement.classification;
@@ -289,15 +291,15 @@ impl Event {
         classification.tickers.iter().map(event).collect()
     }
 
-    /// The health ping of endpoint number `endpoint`: "same envelope with every required field present", because
-    /// receivers read them unconditionally.
+    /// The health ping of endpoint number `endpoint`: "same envelope with every required field
+    /// present", because receivers read them unconditionally.
     #[must_use]
     pub fn ping(key: &IdKey, endpoint: i64, now: WallUs) -> Event {
         Event::our_own(key, EventKind::Ping, "PING", MarketKind::None, endpoint, now)
     }
 
-    /// A test event of a kind the customer chooses, so that the code it will meet is the code it tests. No bot can
-    /// trade on it: the exchange is [`OURSELVES`] and the symbol `TESTUSDT`.
+    /// A test event of a kind the customer chooses, so that the code it will meet is the code it
+    /// tests. No bot can trade on it: the exchange is [`OURSELVES`] and the symbol `TESTUSDT`.
     #[must_use]
     pub fn test(key: &IdKey, kind: EventKind, endpoint: i64, now: WallUs) -> Event {
         let market = match kind {
@@ -363,7 +365,8 @@ fn symbol(announcement: &Announcement, base: &Ticker) -> Box<str> {
     [base.as_str(), quote].concat().into()
 }
 
-/// Whether a title speaks of perpetual contracts. `PERP` inside a symbol (`PERPUSDT`) is a token's name.
+/// Whether a title speaks of perpetual contracts. `PERP` inside a symbol (`PERPUSDT`) is a token's
+/// name.
 fn says_perpetual(title: &str) -> bool {
     if ["永续", "永續", "무기한"].iter().any(|word| title.contains(word)) {
         return true;

@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod event;
 pub mod lane;
 pub mod schedule;
+pub mod signature;
 pub mod test_budget;
 pub mod url;
 pub mod window;

@@ -4,11 +4,11 @@
 //! rule here, so nothing behind it checks again. It allocates the parts it returns. Called when an
 //! endpoint is registered or loaded, never while sending.
 //!
-//! The rule: "at most 2048 bytes of 0x21-0x7E, no backslash, literal `https://`, no userinfo, `%` or `#`;
-//! port absent, 443, or >= 1024 minus well-known service ports; host names of at least two labels of
-//! `[a-z0-9_-]`, no trailing dot, no reserved last label; an all-digit last label must be a canonical
-//! dotted quad. The `url` crate must agree on scheme, host and port." The path and query may hold `%`:
-//! they are never decoded and go out byte for byte.
+//! The rule: "at most 2048 bytes of 0x21-0x7E, no backslash, literal `https://`, no userinfo, `%` or
+//! `#`; port absent, 443, or >= 1024 minus well-known service ports; host names of at least two
+//! labels of `[a-z0-9_-]`, no trailing dot, no reserved last label; an all-digit last label must be a
+//! canonical dotted quad. The `url` crate must agree on scheme, host and port." The path and query
+//! may hold `%`: they are never decoded and go out byte for byte.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -123,8 +123,9 @@ pub struct EndpointUrl {
     path_and_query: Box<str>,
 }
 
-/// Last labels of names that the public DNS does not or must not answer: RFC 6761, 6762 with its appendix G,
-/// 7686, 8375, 9476, ICANN's three and `internal`, and those that container and cluster software uses.
+/// Last labels of names that the public DNS does not or must not answer: RFC 6761, 6762 with its
+/// appendix G, 7686, 8375, 9476, ICANN's three and `internal`, and those that container and cluster
+/// software uses.
 const RESERVED_LABELS: [&str; 25] = [
     "alt",
     "arpa",
@@ -153,8 +154,8 @@ const RESERVED_LABELS: [&str; 25] = [
     "workgroup",
 ];
 
-/// Ports from 1024 on that belong to another protocol: those the WHATWG bars, then databases, queues, caches,
-/// remote desktops and cluster control.
+/// Ports from 1024 on that belong to another protocol: those the WHATWG bars, then databases, queues,
+/// caches, remote desktops and cluster control.
 const SERVICE_PORTS: [u16; 60] = [
     1433, 1434, 1521, 1719, 1720, 1723, 1883, 2049, 2181, 2375, 2376, 2377, 2379, 2380, 3128, 3306, 3389,
     3659, 4045, 4190, 4222, 5060, 5061, 5432, 5671, 5672, 5900, 5984, 5985, 5986, 6000, 6379, 6380, 6443,
@@ -165,8 +166,8 @@ const SERVICE_PORTS: [u16; 60] = [
 const HTTPS: u16 = 443;
 
 impl EndpointUrl {
-    /// Checks `text` and takes it apart. An address written as the host is checked against `policy`, a name is
-    /// not: its addresses are, after resolving, each time.
+    /// Checks `text` and takes it apart. An address written as the host is checked against `policy`,
+    /// a name is not: its addresses are, after resolving, each time.
     ///
     /// # Errors
     /// The first rule that it breaks.
@@ -227,8 +228,9 @@ impl EndpointUrl {
         Ok(EndpointUrl { host, port, path_and_query: [slash, target].concat().into() })
     }
 
-    /// Whether the parser that browsers and most libraries follow reads the same scheme, host and port. It knows
-    /// what these rules do not: malformed punycode, and whatever its next version treats differently.
+    /// Whether the parser that browsers and most libraries follow reads the same scheme, host and
+    /// port. It knows what these rules do not: malformed punycode, and whatever its next version
+    /// treats differently.
     fn agrees_with_whatwg(&self, text: &str) -> bool {
         let Ok(other) = ::url::Url::parse(text) else { return false };
         let same_host = match (&self.host, other.host()) {
@@ -302,8 +304,8 @@ fn parse_host(host: &str) -> Result<Host, UrlError> {
     Ok(Host::Name(host.into()))
 }
 
-/// Whether a last label makes the WHATWG parser and C libraries read the whole host as an IPv4 address: digits,
-/// or hexadecimal after `0x`.
+/// Whether a last label makes the WHATWG parser and C libraries read the whole host as an IPv4
+/// address: digits, or hexadecimal after `0x`.
 fn is_number(label: &str) -> bool {
     let hexadecimal = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
     match hexadecimal {
