@@ -245,6 +245,9 @@ impl Ticker {
         {
             return None;
         }
+        if symbol.is_ascii() {
+            return Some(Ticker(symbol.to_ascii_uppercase().into_boxed_str()));
+        }
         let upper: String = symbol.chars().flat_map(char::to_uppercase).collect();
         (upper.len() <= limits::TICKER_BYTES).then(|| Ticker(upper.into_boxed_str()))
     }
@@ -351,7 +354,10 @@ pub struct Classification {
     pub markets: Vec<Market>,
     /// Name of the rule that decided; stable, for people to look up.
     pub rule: &'static str,
-    /// Per cent, 0 to 100: how often titles decided by this rule are right.
+    /// Per cent, 0 to 100: of the labelled titles this rule decided, the share whose label is its type;
+    /// contested labels count half and small counts are drawn to 50, which also stands where nothing
+    /// was measured. Raised or lowered where the exchange's own filing agrees or contradicts. It speaks
+    /// of the type, not of the symbols. See `docs/classification.md`.
     pub confidence: u8,
     /// Language of the rules that applied.
     pub lang: Lang,

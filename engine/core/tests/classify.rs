@@ -11,9 +11,12 @@ use tocsin_core::classify::{classify, rule_names};
 use tocsin_core::limits;
 use tocsin_core::model::{CategoryHint, Classification, Exchange, Lang, ListingType};
 
-const FIXTURES: [(&str, &str, Lang); 3] = [
+const FIXTURES: [(&str, &str, Lang); 6] = [
     ("english", include_str!("../../../fixtures/titles/english.jsonl"), Lang::En),
+    ("english_forms", include_str!("../../../fixtures/titles/english_forms.jsonl"), Lang::En),
+    ("english_symbols", include_str!("../../../fixtures/titles/english_symbols.jsonl"), Lang::En),
     ("korean", include_str!("../../../fixtures/titles/korean.jsonl"), Lang::Ko),
+    ("korean_forms", include_str!("../../../fixtures/titles/korean_forms.jsonl"), Lang::Ko),
     ("chinese", include_str!("../../../fixtures/titles/chinese.jsonl"), Lang::Zh),
 ];
 

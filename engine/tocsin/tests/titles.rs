@@ -4,11 +4,14 @@
 //! Strict counts rows whose label is not `ambiguous`; lenient counts all rows and accepts the
 //! alternative types and tickers their labels give. Ticker lists are compared exactly, in order,
 //! on rows that are a listing or a delisting.
+//!
+//! The last table gives, by rule, how many titles it decided, how many of those labels say the same,
+//! and the confidence that follows; the rules state these values (`docs/classification.md`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use tocsin_core::classify::classify;
+use tocsin_core::classify::{classify, rule_names};
 use tocsin_core::model::{CategoryHint, Exchange, ListingType, Ticker};
 
 /// Both shares must reach this on strict rows.
@@ -81,11 +84,42 @@ struct Score {
     tickers_lenient: Share,
 }
 
+/// What became of the titles one rule decided.
+#[derive(Default, Clone, Copy)]
+struct Decided {
+    titles: u32,
+    /// Labels of the same type without a second reading.
+    agreed: u32,
+    /// Labels of which the rule's type is one reading.
+    contested: u32,
+    /// What the rule states.
+    stated: u8,
+}
+
+impl Decided {
+    fn count(&mut self, row: &Row, said_type: &str, stated: u8) {
+        self.titles += 1;
+        self.stated = stated;
+        if row.listing_type == said_type && !row.ambiguous {
+            self.agreed += 1;
+        } else if row.accepts_type(said_type) {
+            self.contested += 1;
+        }
+    }
+
+    /// Per cent: contested titles count half, and one right and one wrong title are added, so that
+    /// few titles cannot give certainty. Rounded down.
+    fn confidence(self) -> u32 {
+        (200 * (self.agreed + 1) + 100 * self.contested) / (2 * (self.titles + 2))
+    }
+}
+
 /// Scores of one file, by exchange and type.
 #[derive(Default)]
 struct Report {
     all: Score,
     slices: BTreeMap<(String, String), Score>,
+    rules: BTreeMap<&'static str, Decided>,
     misses: Vec<String>,
 }
 
@@ -99,6 +133,7 @@ impl Report {
         let said = classify(exchange, &row.title, CategoryHint::None);
         let tickers: Vec<String> = said.tickers.iter().map(Ticker::to_string).collect();
         let said_type = said.listing_type.name();
+        self.rules.entry(said.rule).or_default().count(row, said_type, said.confidence);
         let listed = row.listing_type != ListingType::NotListing.name();
         let slice = self.slices.entry((row.exchange.clone(), row.listing_type.clone())).or_default();
         for score in [&mut self.all, slice] {
@@ -148,6 +183,21 @@ impl Report {
         }
         for miss in &self.misses {
             println!("miss: {miss}");
+        }
+        println!(
+            "{:<28}{:>7}{:>8}{:>11}{:>11}{:>8}",
+            "rule", "titles", "agreed", "contested", "per cent", "stated"
+        );
+        for rule in BTreeSet::from_iter(rule_names()) {
+            let of = self.rules.get(rule).copied().unwrap_or_default();
+            println!(
+                "{rule:<28}{:>7}{:>8}{:>11}{:>11}{:>8}",
+                of.titles,
+                of.agreed,
+                of.contested,
+                of.confidence(),
+                if of.titles == 0 { "-".to_owned() } else { of.stated.to_string() }
+            );
         }
     }
 }

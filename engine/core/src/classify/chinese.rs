@@ -1,7 +1,7 @@
 //! The Chinese rules: what exchanges publish where their pages answer in Chinese.
 //!
 //! Contract: as [`super::korean`]. Chinese is no language of a source Tocsin polls by default, so
-//! these rules are few and their confidence is lower.
+//! these rules are few and hardly measured.
 
 use super::lexicon::*;
 use super::signals::Signals;
@@ -45,7 +45,7 @@ pub(super) fn classify(exchange: Exchange, text: &str, signals: &Signals) -> (Ve
     // "XYZUSDT 将上线" names a contract without the word for it.
     let contract = verdict.0 == SpotListing && !signals.has(ZH_SPOT) && !found.markets.is_empty();
     if contract && !text.contains('/') {
-        return ((FuturesListing, "zh.contract_name", 80), found);
+        return ((FuturesListing, "zh.contract_name", 50), found);
     }
     (verdict, found)
 }
@@ -55,18 +55,18 @@ fn decide(signals: &Signals) -> Verdict {
     let (futures, spot) = (signals.has(ZH_FUTURES), signals.has(ZH_SPOT));
     if signals.has(ZH_CONVERT) {
         return if spot && lists {
-            (SpotListing, "zh.spot_with_conversion", 85)
+            (SpotListing, "zh.spot_with_conversion", 50)
         } else {
-            (NotListing, "zh.conversion", 85)
+            (NotListing, "zh.conversion", 50)
         };
     }
     match (lists, delists, futures) {
-        _ if signals.has(ZH_OTHER) => (NotListing, "zh.other", 80),
-        (_, true, true) => (FuturesDelisting, "zh.futures_delisting", 90),
-        (true, _, true) => (FuturesListing, "zh.futures", 90),
-        _ if signals.has(ZH_PRODUCT) && !spot => (NotListing, "zh.product", 85),
-        (_, true, _) => (SpotDelisting, "zh.spot_delisting", 85),
-        (true, ..) => (SpotListing, "zh.listing", 85),
-        _ => (NotListing, "zh.other", 80),
+        _ if signals.has(ZH_OTHER) => (NotListing, "zh.other", 50),
+        (_, true, true) => (FuturesDelisting, "zh.futures_delisting", 50),
+        (true, _, true) => (FuturesListing, "zh.futures", 66),
+        _ if signals.has(ZH_PRODUCT) && !spot => (NotListing, "zh.product", 50),
+        (_, true, _) => (SpotDelisting, "zh.spot_delisting", 50),
+        (true, ..) => (SpotListing, "zh.listing", 50),
+        _ => (NotListing, "zh.other", 50),
     }
 }

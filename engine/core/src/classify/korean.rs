@@ -1,7 +1,7 @@
 //! The Korean rules: Upbit, Bithumb, Coinone.
 //!
 //! Contract: pure functions of the folded title and its signals. They allocate the symbols and
-//! markets found, and a short list while markets are given to symbols; they accept any text. Korean notices put the symbol in
+//! markets found and nothing else, and accept any text. Korean notices put the symbol in
 //! parentheses after the name and name the markets (`KRW, BTC, USDT 마켓`) in parentheses or before
 //! the word itself, so symbols and quotes are told apart by what follows them.
 
@@ -38,7 +38,7 @@ pub(super) fn classify(text: &str, signals: &Signals) -> (Verdict, Found) {
     let verdict = decide(signals);
     let found = if verdict.0 == NotListing { Found::default() } else { read(text) };
     if verdict.1 == MARKET_NAMED && found.is_empty() {
-        return ((NotListing, "ko.other", 80), found);
+        return ((NotListing, "ko.other", 96), found);
     }
     (verdict, found)
 }
@@ -53,33 +53,33 @@ fn decide(signals: &Signals) -> Verdict {
     let fee_event = market_opens && has(KO_FEE_EVENT);
     let event_aside = fee_event || has(KO_ADD_TAG | KO_LIST_AND_EVENT);
     if has(KO_CELEBRATE | KO_EVENT_TAG) || (has(KO_EVENT) && !event_aside) {
-        return (NotListing, "ko.event", 99);
+        return (NotListing, "ko.event", 97);
     }
     if has(KO_CAUTION) && !starts {
-        return (NotListing, "ko.caution", 99);
+        return (NotListing, "ko.caution", 95);
     }
     if has(KO_END) {
         return if has(KO_CANCEL) || (has(KO_WALLET) && !has(KO_END_FIRST)) {
-            (NotListing, "ko.delisting_changed", 85)
+            (NotListing, "ko.delisting_changed", 50)
         } else {
-            (SpotDelisting, "ko.delisting", 99)
+            (SpotDelisting, "ko.delisting", 90)
         };
     }
     if has(KO_WALLET) && !starts && !market_opens {
-        return (NotListing, "ko.deposits", 99);
+        return (NotListing, "ko.deposits", 96);
     }
     if has(KO_LEGAL) || (has(KO_PROMO) && !starts && !market_opens) {
-        return (NotListing, "ko.promotion", 97);
+        return (NotListing, "ko.promotion", 85);
     }
     match () {
         () if (starts || market_opens) && has(KO_CHANGE | KO_CANCEL) => {
-            (SpotListing, "ko.listing_update", 70)
+            (SpotListing, "ko.listing_update", 50)
         }
-        () if starts => (SpotListing, "ko.new_support", 99),
-        () if market_opens => (SpotListing, "ko.market_addition", 99),
-        () if market_named && !has(KO_ASSET) => (SpotListing, MARKET_NAMED, 80),
-        () if listed && !has(KO_ASSET) => (SpotListing, "ko.listed", 85),
-        () => (NotListing, "ko.other", 97),
+        () if starts => (SpotListing, "ko.new_support", 95),
+        () if market_opens => (SpotListing, "ko.market_addition", 94),
+        () if market_named && !has(KO_ASSET) => (SpotListing, MARKET_NAMED, 50),
+        () if listed && !has(KO_ASSET) => (SpotListing, "ko.listed", 50),
+        () => (NotListing, "ko.other", 96),
     }
 }
 
@@ -195,13 +195,13 @@ impl<'t> Reader<'t> {
             self.front = quotes;
             return;
         }
-        let waiting: Vec<Ticker> = self.found.tickers.iter().skip(self.waiting).cloned().collect();
-        self.waiting = self.found.tickers.len();
-        for base in &waiting {
+        let Found { tickers, markets } = &mut self.found;
+        for base in tickers.iter().skip(self.waiting) {
             for quote in quotes.names.iter().flatten().filter_map(|name| Ticker::new(name)) {
-                self.found.keep_market(base, quote);
+                tickers::keep_market(markets, base, quote);
             }
         }
+        self.waiting = tickers.len();
     }
 
     fn finish(mut self) -> Found {
@@ -217,6 +217,10 @@ fn member(part: &str) -> Option<tickers::Symbol<'_>> {
         Some((_, symbol)) => symbol,
         None => part,
     };
+    // "원화(KRW) 마켓": money, and mixed case would let it pass.
+    if symbol_text == "KRW" {
+        return None;
+    }
     let mixed = symbol_text.chars().any(|c| c.is_ascii_uppercase() || !c.is_ascii());
     let known = tickers::symbol(symbol_text, Naming::Spot).filter(|s| s.quote.is_none());
     known.or_else(|| tickers::mixed_case(symbol_text).filter(|_| mixed))
@@ -252,6 +256,7 @@ mod tests {
             ),
             ("가나(리플)(XRP) 거래지원 종료 안내 (7/3 15:00)", "XRP "),
             ("네오, 리스크 원화 마켓 오픈", " "),
+            ("가나(GN) 원화(KRW) 마켓 추가", "GN GN/KRW"),
             ("가나 GN, 다라 DR 원화 마켓 추가", "GN,DR GN/KRW,DR/KRW"),
             (" AAA, BBB (USDT Market)", "AAA,BBB AAA/USDT,BBB/USDT"),
             (" Gana(GN)(KRW, BTC market), Dara(DR)(USDT market)", "GN,DR GN/KRW,GN/BTC,DR/USDT"),

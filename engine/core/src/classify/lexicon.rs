@@ -22,6 +22,11 @@ macro_rules! lexicon {
 }
 
 lexicon! {
+    // ---- What only looks like words of trade --------------------------------------------------
+    /// Names of assets. They stand first: where one is read, nothing else is.
+    NAME = ["perpetual protocol", "perp protocol", "options protocol", "options token", "league of kingdoms",
+        "staking token", "lending protocol", "loan protocol", "margin protocol"];
+
     // ---- What is done -------------------------------------------------------------------------
     /// A verb that lists.
     LIST = ["list", "lists", "listed", "enlists"];
@@ -33,7 +38,8 @@ lexicon! {
     LISTING = ["listing", "listings"];
     /// A listing by its full name.
     NEW_LISTING = ["new listing", "initial listing", "new spot listing", "new token listing", "listing of",
-        "premiere listing", "upcoming listing", "new coin listing"];
+        "premiere listing", "upcoming listing", "new coin listing", "listing in the", "listing arrangement",
+        "listing on kucoin"];
     /// Opens a market or a product.
     LAUNCH = ["launch", "launches", "launched", "launching"];
     /// Adds something to something.
@@ -51,7 +57,12 @@ lexicon! {
     /// Something can be had.
     AVAILABLE = ["available", "live on"];
     /// Spot trading has begun.
-    FOR_TRADING = ["available for trading", "available to trade", "trading starts", "trading is live", "now trading"];
+    FOR_TRADING = ["available for trading", "available to trade", "trading starts", "trading is live", "now trading",
+        "launching on coinbase", "now available on coinbase", "trading now available"];
+    /// Trading of something named after these words.
+    TRADING_FOR = ["trading for"];
+    /// The beginning of it.
+    STARTS = ["starts", "begins", "will start", "will begin"];
     /// Supports something; alone it says nothing.
     SUPPORTS = ["support", "supports", "supported", "supporting"];
     /// Gate's older way to announce an asset.
@@ -69,7 +80,14 @@ lexicon! {
     /// Takes away; alone it says nothing.
     REMOVE = ["remove", "removes", "removal", "removing"];
     /// Trading of an asset ends, in other words than delisting.
-    END_TRADING = ["termination of trading support", "will suspend trading", "end of trading support"];
+    END_TRADING = ["termination of trading", "trading support termination", "termination of market support",
+        "will suspend trading", "cease trading", "ceases trading", "end of trading support", "end of market support"];
+    /// A pause, not an end.
+    PAUSE = ["temporar*", "maintenance", "resume*", "resumption"];
+    /// About a delisting announced before, or about delistings at large.
+    ABOUT_DELISTING = ["updates the delisting", "update the delisting", "updates on the delisting", "update on the delisting",
+        "changes the delisting", "change the delisting", "changes to the delisting", "delist guidelines",
+        "delisting guidelines", "delisting rules", "delisting policy"];
 
     // ---- What it is done to -------------------------------------------------------------------
     /// A perpetual contract.
@@ -121,7 +139,7 @@ lexicon! {
     PRODUCT_ACTS = ["earn will", "earn adds", "margin will", "options will", "options lists", "options launches",
         "convert adds", "convert will", "alpha will", "alpha to", "alpha lists", "alpha adds", "staking will", "savings will", "loans will", "loan will",
         "pool will", "bot will", "bots will", "nft will", "pay will", "p2p will", "card will", "wallet will",
-        "web3 will", "earn to", "convert to", "convert lists"];
+        "web3 will", "earn to", "convert to", "convert lists", "liquid swap"];
     /// Interest, not trading.
     YIELD = ["locked products", "special offer", "staking", "savings", "apr", "apy", "soft staking"];
     /// Options.
@@ -138,6 +156,9 @@ lexicon! {
     FARM = ["farm"];
     /// The first notice of such a listing.
     INTRODUCING = ["introducing", "introduces"];
+    /// The platform itself is introduced.
+    PLATFORM = ["introducing binance launch*", "introducing binance megadrop", "introducing binance hodler*",
+        "introducing launch*", "introducing megadrop", "introducing hodler*"];
     /// Coinbase's list of candidates.
     ROADMAP = ["roadmap"];
     /// Several notices in one.
@@ -198,7 +219,7 @@ lexicon! {
     /// The bracketed tag of a listing that also waives fees.
     KO_ADD_TAG = ["[마켓 추가", "[마켓추가", "[신규 상장", "[신규상장", "[거래지원]"];
     /// A listing with an event in one notice.
-    KO_LIST_AND_EVENT = ["상장 및 이벤트", "추가 및 이벤트"];
+    KO_LIST_AND_EVENT = ["상장 및", "추가 및"];
     /// Caution, warning.
     KO_CAUTION = ["유의", "주의", "경보", "촉구", "투자 경고"];
     /// Deposits and withdrawals.
@@ -210,7 +231,8 @@ lexicon! {
     /// A change of what was announced before.
     KO_CHANGE = ["변경", "시점", "연기", "기준 가격", "주문 타입"];
     /// Called off.
-    KO_CANCEL = ["취소", "연기", "보류", "철회"];
+    KO_CANCEL = ["취소", "연기", "보류", "철회", "거래지원 종료일 변경", "거래지원 종료 일정 변경",
+        "거래지원 종료에 대한"];
     /// Terms of service, privacy policy.
     KO_LEGAL = ["약관", "개인정보", "정책", "심사", "사칭", "절차", "업비트 nft"];
 

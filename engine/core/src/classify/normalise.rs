@@ -18,8 +18,15 @@ impl Folded {
     pub(super) fn new(title: &str) -> Folded {
         let mut folded = Folded { bytes: [0; limits::TITLE_BYTES], len: 0 };
         let mut blank_due = false;
-        for original in title.chars() {
-            let Some(c) = fold(original) else { continue };
+        let mut rest = title.chars();
+        while let Some(original) = rest.next() {
+            let Some(mut c) = fold(original) else { continue };
+            if c == '&'
+                && let Some((named, after)) = entity(rest.as_str())
+            {
+                c = named;
+                rest = after.chars();
+            }
             if c == ' ' {
                 blank_due = folded.len > 0;
                 continue;
@@ -49,6 +56,22 @@ impl Folded {
         self.len = end;
         true
     }
+}
+
+/// HTML names of characters that reach titles unread, as they stand after the `&`.
+const ENTITIES: [(&str, char); 7] = [
+    ("amp;", '&'),
+    ("nbsp;", ' '),
+    ("#39;", '\''),
+    ("quot;", '"'),
+    ("lt;", '<'),
+    ("gt;", '>'),
+    ("#x27;", '\''),
+];
+
+/// The character that `after_ampersand` names, and what follows it.
+fn entity(after_ampersand: &str) -> Option<(char, &str)> {
+    ENTITIES.iter().find_map(|&(name, c)| after_ampersand.strip_prefix(name).map(|rest| (c, rest)))
 }
 
 /// The character a rule should see; `None` for those nobody sees. The result is never longer in
@@ -89,6 +112,7 @@ mod tests {
             ("\u{feff}A\u{200b}BC（ＡＢＣ）", "ABC(ABC)"),
             ("【首发】A、B", "[首发]A,B"),
             ("USDⓈ‑M — “x”", "USDⓈ-M - \"x\""),
+            ("A &amp; B&nbsp;C &#39;D&quot; &other; &", "A & B C 'D\" &other; &"),
             ("\u{3000}", ""),
         ];
         for (title, expected) in rows {

@@ -17,6 +17,8 @@ pub(super) enum Take {
     Nothing,
     /// In parentheses, or else bare; after the first of these signals, or else anywhere.
     After(Set),
+    /// A bare list right after the first of these signals; names in words mean no symbols at all.
+    AtOnce(Set),
     /// After the first of these signals only; a bare list of two or more beats parentheses.
     ListAfter(Set),
     /// A bare list that fills the rest of the title.
@@ -137,16 +139,27 @@ impl Rule {
                 let rest = after(anchor).unwrap_or(text);
                 first_found(&[
                     &|| tickers::parenthesised(rest, naming, symbol_first),
+                    &|| tickers::list_at_once(rest, naming),
                     &|| tickers::parenthesised(text, naming, symbol_first),
                     &|| tickers::bare_list(rest, naming, false, false),
                     &|| tickers::bare_list(text, naming, false, false),
                 ])
             }
+            Take::AtOnce(anchor) => {
+                after(anchor).map_or_else(Found::default, |rest| tickers::list_at_once(rest, naming))
+            }
             Take::ListAfter(anchor) => {
                 let rest = after(anchor).unwrap_or(text);
                 let bare = tickers::bare_list(rest, naming, false, false);
                 let parenthesised = tickers::parenthesised(rest, naming, symbol_first);
-                if bare.tickers.len() > parenthesised.tickers.len() { bare } else { parenthesised }
+                if bare.tickers.len() > parenthesised.tickers.len() {
+                    bare
+                } else if parenthesised.is_empty() {
+                    // "Harbor (HARBR) delisting notice".
+                    tickers::parenthesised(text, naming, symbol_first)
+                } else {
+                    parenthesised
+                }
             }
             Take::Rest(anchor) => after(anchor)
                 .map_or_else(Found::default, |rest| tickers::bare_list(rest, naming, false, true)),

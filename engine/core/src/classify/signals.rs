@@ -5,7 +5,7 @@
 //! What it finds is a set of bits and, for each bit, where it first stood; rules are tests on the
 //! set, so each decision can be explained by naming its bits.
 
-use super::lexicon::{PHRASES, SIGNAL_COUNT};
+use super::lexicon::{NAME, PHRASES, SIGNAL_COUNT};
 
 /// A set of signals, one bit each. Constants are in [`super::lexicon`].
 pub(super) type Set = u128;
@@ -13,6 +13,9 @@ pub(super) type Set = u128;
 /// Chains of phrases by a hash of how they begin.
 const BUCKETS: usize = 512;
 const NONE: u16 = u16::MAX;
+/// The signal of names, whose words mean nothing else: the table begins with them.
+#[allow(clippy::cast_possible_truncation, reason = "below 128")]
+const NAME_NUMBER: u8 = NAME.trailing_zeros() as u8;
 
 /// Heads of the chains and the next phrase of each chain, built at compile time.
 struct Index {
@@ -75,19 +78,26 @@ impl Signals {
         let mut found = Signals { set: 0, first_end: [0; SIGNAL_COUNT], hangul: false };
         let bytes = text.as_bytes();
         let mut before = b' ';
+        let mut named_until = 0;
         for (at, &byte) in bytes.iter().enumerate() {
             // ASCII phrases begin where a word begins; others anywhere, since Korean glues words.
             let starts = if byte < 0x80 { !before.is_ascii_alphanumeric() } else { byte >= 0xc0 };
             before = byte;
-            if !starts || byte == b' ' {
+            if !starts || byte == b' ' || at < named_until {
                 continue;
             }
             let rest = bytes.get(at..).unwrap_or_default();
             found.hangul |= is_hangul(rest);
             let mut phrase = INDEX.head.get(bucket_of(rest)).copied().unwrap_or(NONE);
             while let Some(&(words, signal)) = PHRASES.get(usize::from(phrase)) {
-                if let Some(length) = match_length(rest, words.as_bytes()) {
+                if let Some(length) = match_length(rest, words.as_bytes())
+                    && !is_listed_symbol(bytes, at, length)
+                {
                     found.note(signal, at + length);
+                    if signal == NAME_NUMBER {
+                        named_until = at + length;
+                        break;
+                    }
                 }
                 phrase = INDEX.next.get(usize::from(phrase)).copied().unwrap_or(NONE);
             }
@@ -139,6 +149,21 @@ fn is_hangul(text: &[u8]) -> bool {
     }
 }
 
+/// Whether the word at `at` is a symbol that happens to be a word of trade, as PERP is in
+/// `(PERP)` or `FLM, PERP, VIB`: capitals between the signs or words of a list.
+fn is_listed_symbol(text: &[u8], at: usize, length: usize) -> bool {
+    let (before, rest) = text.split_at_checked(at).unwrap_or_default();
+    let (word, after) = rest.split_at_checked(length).unwrap_or_default();
+    if !word.iter().all(u8::is_ascii_uppercase) {
+        return false;
+    }
+    let opened = [b", ".as_slice(), b",", b"(", b"& ", b" and "].iter().any(|sign| before.ends_with(sign));
+    // "Delist PERP and VIB", "Lists PERP"; but not "ABCUSDT PERP and spot".
+    let follows_verb = matches!(before, [.., b'a'..=b'z', b' ']);
+    let alone = [b" and ".as_slice(), b" & ", b" on "].iter().any(|next| after.starts_with(next));
+    opened || matches!(after, [b',' | b'/', ..]) || (follows_verb && (alone || after.is_empty()))
+}
+
 /// Length of `phrase` at the start of `text`, ignoring ASCII case; `None` if it is not there or
 /// ends inside a word. A trailing `*` lets the word go on.
 fn match_length(text: &[u8], phrase: &[u8]) -> Option<usize> {
@@ -172,6 +197,17 @@ mod tests {
             ("ONEUSD X-Perp", PERP, true),
             ("postponed", POSTPONE, true),
             ("원화마켓 추가", KO_MARKET, true),
+            ("Lists Perpetual Protocol (PERP)", PERP, false),
+            ("Delist FLM, PERP on 2031-01-01", PERP, false),
+            ("Delist PERP, FLM and VIB", PERP, false),
+            ("Delist FLM and PERP", PERP, false),
+            ("Delist PERP and FLM", PERP, false),
+            ("Delist PERP on 2031-01-01", PERP, false),
+            ("Lists PERP", PERP, false),
+            ("ABCUSDT PERP and spot", PERP, true),
+            ("Adds PERP/USDT", PERP, false),
+            ("ABCUSDT PERP", PERP, true),
+            ("Perpetual Protocol Perpetual Contract", PERP, true),
         ];
         for (title, signal, expected) in rows {
             assert_eq!(Signals::read(title).has(signal), expected, "{title}");

@@ -19,23 +19,23 @@ impl Found {
     pub(super) fn keep(&mut self, symbol: Symbol<'_>) {
         let Some(base) = Ticker::new(symbol.base) else { return };
         if let Some(quote) = symbol.quote.and_then(Ticker::new) {
-            self.keep_market(&base, quote);
+            keep_market(&mut self.markets, &base, quote);
         }
         if !self.tickers.contains(&base) && self.tickers.len() < limits::TICKERS_PER_ANNOUNCEMENT {
             self.tickers.push(base);
         }
     }
 
-    /// Keeps the market `base`/`quote` unless it is known or one too many.
-    pub(super) fn keep_market(&mut self, base: &Ticker, quote: Ticker) {
-        let known = self.markets.iter().any(|m| m.base == *base && m.quote == quote);
-        if !known && self.markets.len() < limits::MARKETS_PER_ANNOUNCEMENT {
-            self.markets.push(Market { base: base.clone(), quote });
-        }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.tickers.is_empty()
+    }
+}
+
+/// Keeps the market `base`/`quote` unless it is known or one too many.
+pub(super) fn keep_market(markets: &mut Vec<Market>, base: &Ticker, quote: Ticker) {
+    let known = markets.iter().any(|m| m.base == *base && m.quote == quote);
+    if !known && markets.len() < limits::MARKETS_PER_ANNOUNCEMENT {
+        markets.push(Market { base: base.clone(), quote });
     }
 }
 
@@ -74,14 +74,21 @@ const FIAT: [&str; 20] = [
 ];
 
 /// Upper-case words of notices that are no symbols. In a contract name (`APRUSDT`) they are.
-const NOT_SYMBOLS: [&str; 38] = [
+const NOT_SYMBOLS: [&str; 41] = [
     "OKX", "MEXC", "HTX", "UTC", "KST", "AM", "PM", "API", "NFT", "BSC", "FTX", "BEP2", "BEP20", "ERC20",
     "TRC20", "APR", "APY", "ROI", "UM", "CM", "OTC", "VIP", "P2P", "IEO", "FAQ", "USA", "EEA", "EU", "UK",
-    "TWAP", "BLVT", "TGE", "LIST", "WILL", "ST", "CEO", "ETP", "GMT+8",
+    "TWAP", "BLVT", "TGE", "LIST", "WILL", "ST", "CEO", "ETP", "GMT+8", "V2", "V3", "DEX",
 ];
+
+/// Those of them that are assets too: in parentheses after a name they are meant as such.
+const SYMBOLS_IN_PARENTHESES: [&str; 7] = ["APR", "OTC", "NFT", "USA", "CEO", "HTX", "DEX"];
 
 /// Reads one word as a symbol: upper case and digits with at least one letter, or another script.
 pub(super) fn symbol(word: &str, naming: Naming) -> Option<Symbol<'_>> {
+    // Most words of a title end here: symbols and quotes end in a capital, a digit or another script.
+    if word.ends_with(|c: char| c.is_ascii_lowercase()) {
+        return None;
+    }
     let word = word.trim_start_matches('$');
     if let Some((base, quote)) = word.split_once('/') {
         return (is_upper(base) && is_upper(quote)).then_some(Symbol { base, quote: Some(quote) });
@@ -91,13 +98,20 @@ pub(super) fn symbol(word: &str, naming: Naming) -> Option<Symbol<'_>> {
             .then_some(Symbol { base, quote: Some(quote) });
     }
     let split = split_quote(word, naming);
+    if split.quote.is_some() && is_number(split.base) {
+        // "4USDT" is a contract where contracts are named, "500USDT" a sum of money anywhere.
+        return (naming != Naming::Spot && split.base.len() < 3).then_some(split);
+    }
     if split.quote.is_some() && is_symbol_text(split.base) {
         return Some(split);
     }
     // "USDT Margined": alone, a quote of contracts is what they are margined in.
+    if !is_upper(word) {
+        return None;
+    }
     let margin = naming != Naming::Spot && CONTRACT_QUOTES.contains(&word);
     let no_symbol = margin || NOT_SYMBOLS.contains(&word) || FIAT.contains(&word);
-    (is_upper(word) && !no_symbol).then_some(Symbol { base: word, quote: None })
+    (!no_symbol).then_some(Symbol { base: word, quote: None })
 }
 
 /// Takes the quote off a contract name.
@@ -110,6 +124,9 @@ fn split_quote(word: &str, naming: Naming) -> Symbol<'_> {
             _ => whole,
         };
     }
+    // "BNBUSD_PERP", "BTCUSD_0326": what follows the quote is the kind or the day of settlement.
+    let word = word.split_once('_').map_or(word, |(name, _)| name);
+    let fits = |quote: &str| word.strip_suffix(quote).filter(|base| !base.is_empty());
     if let Some(base) = fits("U").filter(|base| QUOTED_IN_U.contains(base)) {
         return Symbol { base, quote: Some("U") };
     }
@@ -144,9 +161,15 @@ fn is_symbol_text(word: &str) -> bool {
     letters > 0 && word.len() <= limits::TICKER_BYTES && !is_leverage(word)
 }
 
-/// `50X`, `12x`.
+/// Digits only.
+fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `50X`, `12x`, but not `1000X`, which is a multiplied symbol.
 fn is_leverage(word: &str) -> bool {
-    word.strip_suffix(['x', 'X']).is_some_and(|n| n.len() > 1 && n.bytes().all(|b| b.is_ascii_digit()))
+    word.strip_suffix(['x', 'X'])
+        .is_some_and(|n| matches!(n.len(), 2 | 3) && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A character that can stand inside a word.
@@ -200,18 +223,23 @@ pub(super) fn bare_list(text: &str, naming: Naming, scripts: bool, whole: bool) 
     let mut found = Found::default();
     let mut depth = 0_u32;
     let mut joined = true;
-    for piece in (Pieces { rest: text, scripts }) {
+    let mut pieces = Pieces { rest: text, scripts };
+    while let Some(piece) = pieces.next() {
         match piece {
             Piece::Sign('(' | '[') => depth += 1,
             Piece::Sign(')' | ']') => depth = depth.saturating_sub(1),
             _ if depth > 0 => {}
-            Piece::Sign(',' | '&') => joined = true,
-            Piece::Word("and" | "And" | "/" | "or" | "和" | "与" | "及") => joined = true,
+            Piece::Sign(',' | '&' | '+' | '/' | ';') => joined = true,
+            Piece::Word("and" | "And" | "or" | "和" | "与" | "及") => joined = true,
+            // In a title all in capitals it is no symbol.
+            Piece::Word("AND") if !joined => joined = true,
+            // "AAAUSDT and COIN-M BBBUSD": the list goes on in another margin.
+            Piece::Word(word) if joined && is_margin(word) => {}
             Piece::Sign(_) | Piece::Word(_) => {
                 let read = match piece {
                     // Cut by script, a word of another script is Chinese prose.
                     Piece::Word(word) if (joined || found.is_empty()) && (!scripts || word.is_ascii()) => {
-                        symbol(word, naming)
+                        symbol(word, naming).or_else(|| perp_itself(word, pieces.rest))
                     }
                     _ => None,
                 };
@@ -226,6 +254,27 @@ pub(super) fn bare_list(text: &str, naming: Naming, scripts: bool, whole: bool) 
         }
     }
     found
+}
+
+/// PERP where it is an asset ("PERP Perpetual Contract") and not the kind of contract.
+fn perp_itself<'t>(word: &'t str, after: &str) -> Option<Symbol<'t>> {
+    (word == "PERP" && after.trim_start().starts_with("Perpetual"))
+        .then_some(Symbol { base: word, quote: None })
+}
+
+/// A bare list at the very beginning of `text`, or after "for".
+pub(super) fn list_at_once(text: &str, naming: Naming) -> Found {
+    let text = text.trim_start();
+    let list = text.strip_prefix("for ").or_else(|| text.strip_prefix("For ")).unwrap_or(text);
+    match (Pieces { rest: list, scripts: false }).next() {
+        Some(Piece::Word(word)) if symbol(word, naming).is_some() => bare_list(list, naming, false, false),
+        _ => Found::default(),
+    }
+}
+
+/// `COIN-M`, `USDⓈ-Margined`, `BUSD-Margined`.
+fn is_margin(word: &str) -> bool {
+    word.ends_with("-M") || word.ends_with("-Margined") || word.ends_with("-margined")
 }
 
 /// Every pair written `A/B` or `A-B` in `text`.
@@ -276,6 +325,10 @@ pub(super) fn parenthesised(text: &str, naming: Naming, symbol_first: bool) -> F
             (Some(outer), Some(_)) if !upper => found.keep(outer),
             (_, Some(inner)) => found.keep(inner),
             (Some(outer), None) if is_name(group.inside) => found.keep(outer),
+            // "4 (4)": a number is a symbol where its name is the same.
+            (None, None) if last == group.inside && is_number(last) => {
+                found.keep(Symbol { base: last, quote: None });
+            }
             (_, None) => keep_all(&mut found, group.inside, naming),
         }
     }
@@ -306,7 +359,8 @@ fn inside_symbol(inside: &str, naming: Naming) -> Option<Symbol<'_>> {
     if split.is_some() {
         return split;
     }
-    let known_word = NOT_SYMBOLS.contains(&inside) || FIAT.contains(&inside) || inside.starts_with("ERC");
+    let word = NOT_SYMBOLS.contains(&inside) && !SYMBOLS_IN_PARENTHESES.contains(&inside);
+    let known_word = word || FIAT.contains(&inside) || inside.starts_with("ERC");
     (has_mark && is_symbol_text(inside) && !known_word).then_some(Symbol { base: inside, quote: None })
 }
 
@@ -355,6 +409,8 @@ mod tests {
             ("NEIROETH", Naming::Contract, "NEIROETH", None),
             ("1000SATS", Naming::Contract, "1000SATS", None),
             ("龙虾USDT", Naming::Contract, "龙虾", Some("USDT")),
+            ("BNBUSD_PERP", Naming::CoinMargined, "BNB", Some("USD")),
+            ("4USDT", Naming::Contract, "4", Some("USDT")),
             ("BFUSD", Naming::Spot, "BFUSD", None),
             ("USDT", Naming::Spot, "USDT", None),
             ("ALU/USDT", Naming::Spot, "ALU", Some("USDT")),
@@ -363,8 +419,20 @@ mod tests {
         for (word, naming, base, quote) in rows {
             assert_eq!(symbol(word, naming), Some(Symbol { base, quote }), "{word}");
         }
-        for word in ["50X", "125x", "2026", "USDⓈ-M", "X-Perp", "Spot/Convert", "UTC", "리플", "Sep", ""]
-        {
+        for word in [
+            "50X",
+            "125x",
+            "2026",
+            "500USDT",
+            "USDT",
+            "USDⓈ-M",
+            "X-Perp",
+            "Spot/Convert",
+            "UTC",
+            "리플",
+            "Sep",
+            "",
+        ] {
             assert_eq!(symbol(word, Naming::Contract), None, "{word}");
         }
     }
@@ -375,6 +443,10 @@ mod tests {
             (" A, B & C and D on 2026-01-01", "A,B,C,D"),
             (" USDⓈ-Margined AAAUSDT, BBBUSDT, and CCC Perpetual", "AAA,BBB,CCC"),
             (" U (Union), K (2026-01-01)", "U,K"),
+            (" USDⓈ-M 4USDT, 1000XUSDT and COIN-M CCCUSD Perpetual", "4,1000X,CCC"),
+            (" USDⓈ-M PERP Perpetual Contract", "PERP"),
+            (" USDC PERP", ""),
+            (" A + B / C AND D on 2026-01-01", "A,B,C,D"),
             (" the new thing", ""),
             (" BEP2 TrueThing", ""),
         ];
@@ -397,6 +469,8 @@ mod tests {
             (" Thing on the X network (ERC-20 token).", false, ""),
             (" AAA trading pairs(s) (UTC) (2026-01-01) (old)", false, ""),
             (" 币安人生 (币安人生)", false, "币安人生"),
+            (" aPriori (APR), APENFT (NFT) at 08:00 (UTC)", false, "APR,NFT"),
+            (" 4 (4) and Season (2)", false, "4"),
             (" new (AAA, BBB)", false, "AAA,BBB"),
         ];
         for (text, symbol_first, expected) in rows {

@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(
             output,
             "{\"exchange\":\"binance\",\"title\":\"Binance Will List Some Coin (SOME)\",\
-             \"listing_type\":\"spot_listing\",\"tickers\":[\"SOME\"],\"rule\":\"en.listing\",\"confidence\":0.99}\n"
+             \"listing_type\":\"spot_listing\",\"tickers\":[\"SOME\"],\"rule\":\"en.listing\",\"confidence\":0.96}\n"
         );
         assert_eq!((well, errors.as_str()), (true, ""));
     }
