@@ -128,7 +128,7 @@ pub fn unsupported_message(out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"error\",\"code\":\"unsupported_message\"}");
 }
 
-/// FEED.md, "Added for users", 2: announcements after `from` up to and including `to` are no longer
+/// FEED.md, "Added for users", 2: announcements from `from` to `to`, both included, are no longer
 /// in history. Both ends may lie in different epochs; `epoch` is that of `fromSeq`.
 pub fn gap(out: &mut Vec<u8>, from: FeedPosition, to: FeedPosition) {
     out.extend_from_slice(b"{\"type\":\"gap\",\"fromSeq\":");
