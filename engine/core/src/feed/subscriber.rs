@@ -6,7 +6,7 @@
 //!
 //! An end has two steps. [`Subscriber::begin_close`] decides and queues the close frame, without
 //! touching the socket, so that a fan-out can end a slow subscriber in passing;
-//! [`Subscriber::pump_close`] sends it. The connection is dropped when the peer has answered, or
+//! the next look at the subscriber sends it. The connection is dropped when the peer has answered, or
 //! after [`limits::CLOSE_TIMEOUT`].
 
 use core::ops::ControlFlow;
