@@ -173,8 +173,9 @@ impl<S: Socket> Writer<S> {
         match outlet.mode() {
             Mode::Live => {}
             Mode::History => {
-                // A delayed one that had nothing to wait for now has; a replaying one is busy.
-                if outlet.delay_ns() > 0 {
+                // A delayed one that had nothing to wait for now has; a replaying one is busy, and a
+                // blocked one is looked at soon, which this must not put off.
+                if outlet.delay_ns() > 0 && !outlet.is_blocked() {
                     self.wheel.schedule(slot, subscriber.due(now, &self.shared));
                 }
                 return false;

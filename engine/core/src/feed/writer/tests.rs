@@ -489,6 +489,20 @@ fn delayed_keys_see_the_same_feed_later() {
     assert_eq!(world.take_types(slow).last().unwrap(), "close 1008 too_slow");
 }
 
+/// Each announcement used to put off the look at a blocked one, so that a steady stream hid its lag.
+#[test]
+fn a_delayed_subscriber_is_too_slow_while_announcements_keep_coming() {
+    let mut world = World::new();
+    let delayed = Subscription { delay: Duration::from_millis(20), ..subscription(&key(1)) };
+    let client = world.join(delayed, 200, false);
+    for _ in 0..60 {
+        announce(&mut world, 1);
+        world.advance(Duration::from_millis(10));
+    }
+    world.give_room(client, usize::MAX);
+    assert_eq!(world.take_types(client).last().unwrap(), "close 1008 too_slow");
+}
+
 #[test]
 fn source_states_go_to_those_who_asked() {
     let mut world = World::new();
