@@ -191,6 +191,8 @@ pub struct ResponseParser {
     interim: u8,
     /// What the body may still grow by.
     room: u64,
+    /// Of a final response, from its status line on; 0 before.
+    status: u16,
     head: Head,
 }
 
@@ -206,6 +208,7 @@ impl ResponseParser {
             line_start: 0,
             interim: 0,
             room: limits.body_bytes,
+            status: 0,
             head: Head::default(),
         }
     }
@@ -218,6 +221,7 @@ impl ResponseParser {
         self.line_start = 0;
         self.interim = 0;
         self.room = self.limits.body_bytes;
+        self.status = 0;
         self.head = Head::default();
     }
 
@@ -251,6 +255,13 @@ impl ResponseParser {
         };
         self.state = State::Failed(error);
         Err(error)
+    }
+
+    /// The status of the final response, once its head is complete and each line of it well formed:
+    /// also where its framing headers are at fault, for that spoils the connection and not the answer.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        (self.status != 0).then_some(self.status)
     }
 
     /// The head of the final response, once it has been read.
@@ -410,6 +421,7 @@ impl ResponseParser {
         if status < 200 {
             return Ok(Framing::Interim);
         }
+        self.status = status;
         let old = response.version == Some(0);
         let mut fields = Fields::default();
         let mut head = Head { status, ..Head::default() };
@@ -526,8 +538,8 @@ fn etag_range(value: &[u8], kept: &[u8]) -> Option<(usize, usize)> {
 }
 
 fn retry_after(value: &[u8]) -> Option<RetryAfter> {
-    if let Some(seconds) = decimal(value) {
-        return Some(RetryAfter::Seconds(seconds));
+    if !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
+        return Some(RetryAfter::Seconds(decimal(value).unwrap_or(u64::MAX)));
     }
     date::parse(value).map(|secs| RetryAfter::At(WallUs::from_secs(secs)))
 }

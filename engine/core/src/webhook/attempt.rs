@@ -8,7 +8,7 @@
 use core::time::Duration;
 
 use super::schedule::Wait;
-use crate::http1::response::{ResponseError, RetryAfter};
+use crate::http1::response::{ResponseError, ResponseParser, RetryAfter};
 use crate::time::WallUs;
 
 /// Why an attempt failed. The names are stable: the delivery log, the API and metrics use them.
@@ -154,6 +154,20 @@ impl Report {
         Report::Answered { status, retry_after: None, date: None }
     }
 
+    /// What a response parser has come to: `None` while the head is still expected. A complete head
+    /// is an answer whatever is wrong with its framing or body.
+    #[must_use]
+    pub fn of(parser: &ResponseParser, error: Option<ResponseError>) -> Option<Report> {
+        match (parser.head(), parser.status(), error) {
+            (Some(head), ..) => {
+                Some(Report::Answered { status: head.status, retry_after: head.retry_after, date: head.date })
+            }
+            (None, Some(status), Some(_)) => Some(Report::status(status)),
+            (None, _, Some(error)) => Some(Report::failed(error.into())),
+            (None, _, None) => None,
+        }
+    }
+
     /// A failure that may not be blamed on a kept connection.
     #[must_use]
     pub const fn failed(class: FailureClass) -> Report {
@@ -241,7 +255,7 @@ fn asked(retry_after: Option<RetryAfter>, now: WallUs) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::response::{Discard, Method, ResponseLimits, ResponseParser};
+    use crate::http1::response::{Discard, Method, ResponseLimits};
     use crate::webhook::schedule::wait_after;
     use proptest::prelude::*;
 
@@ -255,13 +269,8 @@ mod tests {
     fn answer(response: &str) -> Verdict {
         let mut parser = ResponseParser::new(ResponseLimits::SOURCE);
         parser.start(Method::Post);
-        let end = parser.feed(response.as_bytes(), &mut Discard);
-        judge(match parser.head() {
-            Some(head) => {
-                Report::Answered { status: head.status, retry_after: head.retry_after, date: head.date }
-            }
-            None => Report::failed(end.expect_err("a head or an error").into()),
-        })
+        let end = parser.feed(response.as_bytes(), &mut Discard).and_then(|_| parser.end_of_stream());
+        judge(Report::of(&parser, end.err()).expect("a head or an error"))
     }
 
     fn retry(class: FailureClass) -> Verdict {
@@ -302,6 +311,13 @@ mod tests {
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
                 Verdict::Delivered,
             ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Verdict::Delivered,
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n", Verdict::Delivered),
+            ("HTTP/1.1 500 E\r\nContent-Length: x\r\n\r\n", retry(ServerError)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", retry(Reset)),
             ("HTTP/1.1 100 C\r\n\r\nHTTP/1.1 103 E\r\n\r\nHTTP/1.1 201 C\r\n\r\n", Verdict::Delivered),
             ("HTTP/1.1 302 F\r\nLocation: https://127.0.0.1/\r\n\r\n", retry(Redirect)),
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", retry(BadResponse)),
@@ -331,6 +347,7 @@ mod tests {
             ("7200", 7_200, 60),
             ("86400", 43_200, 60),
             ("18446744073709551615", 43_200, 60),
+            ("99999999999999999999999999", 43_200, 60),
             ("-1", 60, 30),
             ("1e309", 60, 30),
             ("1.5", 60, 30),

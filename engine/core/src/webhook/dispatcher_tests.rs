@@ -765,7 +765,7 @@ fn the_same_seed_makes_the_same_day() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
     /// Days with restarts at any moment: nothing acknowledged is repeated, nothing pending is lost.
     #[test]
     fn restarts_lose_and_repeat_nothing(seed in any::<u64>()) {
