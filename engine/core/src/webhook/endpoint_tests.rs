@@ -148,9 +148,19 @@ fn timeouts_suspend_and_a_quick_probe_resumes() {
         run(&mut endpoint, suspended + secs(1_411), |_| (OK, Duration::from_millis(4_999)));
     assert_eq!((pings.len(), changes), (1, vec![Change::Resumed]));
     assert_eq!(endpoint.state(), State::Active);
-    // It starts afresh: four timeouts do not suspend.
-    for _ in 0..4 {
-        assert_eq!(endpoint.on_attempt(now, &TIMEOUT, LIMIT, false)[0], None);
+}
+
+#[test]
+fn the_timeouts_that_suspended_it_do_not_count_again() {
+    let (mut endpoint, now) = active();
+    for _ in 0..5 {
+        endpoint.on_attempt(now, &TIMEOUT, LIMIT, false);
+    }
+    let (_, changes) = run(&mut endpoint, now + secs(31), |_| (OK, QUICK));
+    assert_eq!(changes, [Change::Resumed]);
+    // Half of ten attempts in ten minutes, were the old ones counted.
+    for _ in 0..10 {
+        assert_eq!(endpoint.on_attempt(now + secs(32), &OK, QUICK, false), [None, None]);
     }
 }
 
