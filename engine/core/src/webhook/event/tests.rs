@@ -1,3 +1,5 @@
+//! Events of announcements against the rules, and their identifiers.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The URL policy, rule by rule, and against the `url` crate.
+
 use core::net::IpAddr;
 
 use proptest::prelude::*;
