@@ -50,6 +50,12 @@ impl core::fmt::Display for HeadError {
 
 impl core::error::Error for HeadError {}
 
+/// A method is a token (RFC 9110 5.6.2), which may begin with more than a letter.
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+}
+
 /// Two empty lines may come before a request.
 const LEADING_LINE_END_BYTES: usize = 4;
 
@@ -79,7 +85,7 @@ impl HeadReader {
         match received.first() {
             None => return Ok(None),
             Some(b'\r' | b'\n') => {}
-            Some(first) if first.is_ascii_alphabetic() => {}
+            Some(first) if is_token_byte(*first) => {}
             Some(_) => return Err(HeadError::Malformed("not an HTTP request")),
         }
         // RFC 9112 2.2: a server "SHOULD ignore at least one empty line" before the request.
@@ -459,6 +465,17 @@ mod tests {
         let (most, more) = ("a=b&".repeat(QUERY_PAIRS), "a=b&".repeat(QUERY_PAIRS + 1));
         assert_eq!(all(&most).unwrap().len(), QUERY_PAIRS);
         assert_eq!(all(&more), Err(QueryError::TooManyPairs));
+    }
+
+    #[test]
+    fn a_method_may_begin_with_any_token_character() {
+        for first in u8::MIN..=u8::MAX {
+            let bytes = [&[first][..], HEAD.as_bytes().get(1..).unwrap()].concat();
+            let found = HeadReader::new().poll(&bytes);
+            let begins = is_token_byte(first) || matches!(first, b'\r' | b'\n');
+            assert_eq!(matches!(found, Ok(Some(_))), begins, "{first:#x}");
+            assert!(begins || RequestHead::parse(&bytes).is_err(), "{first:#x}: the parser takes it");
+        }
     }
 
     proptest! {
