@@ -29,6 +29,8 @@ use crate::supervise::{self, Signals, Systemd};
 
 /// How long the simulated exchanges may take to start.
 const SIM_PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than counters take to be seen.
+const COUNTERS_PUBLISHED: Duration = Duration::from_millis(300);
 /// Requests a second to each simulated exchange: there is no one to bother.
 const DEMO_RATE: &str = "20.0";
 
@@ -97,6 +99,8 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, CliError> {
     });
     let ended =
         engine.run(&signals, &mut Systemd::from_environment(), || {}, || watched.load(Ordering::Acquire));
+    // The threads publish their counters four times a second.
+    std::thread::sleep(COUNTERS_PUBLISHED);
     let status = engine.status();
     let proper = engine.stop();
     if !args.json {
