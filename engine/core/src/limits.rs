@@ -316,6 +316,31 @@ pub const WEBHOOK_RETRY_OVERDUE: Duration = Duration::from_secs(6 * 3_600);
 /// Retries overdue at the start leave over this long.
 pub const WEBHOOK_RECOVERY_SPREAD: Duration = Duration::from_secs(60);
 
+/// Accounts the store takes.
+pub const ACCOUNTS: usize = 100_000;
+/// Longest name of an account, in bytes.
+pub const ACCOUNT_NAME_BYTES: usize = 256;
+/// Longest e-mail address (RFC 5321 4.5.3.1.3, less the brackets).
+pub const EMAIL_BYTES: usize = 254;
+/// Longest name of a plan.
+pub const PLAN_NAME_BYTES: usize = 32;
+/// Longest note on an endpoint, in bytes.
+pub const ENDPOINT_LABEL_BYTES: usize = 256;
+/// Lines of an endpoint's delivery log; the oldest is written over.
+pub const WEBHOOK_LOG_LINES: u64 = 200;
+/// Longest reason in a line of the delivery log, in bytes.
+pub const WEBHOOK_LOG_DETAIL_BYTES: usize = 256;
+/// Events of which it is remembered that they were told, so that none is told again under another id.
+pub const WEBHOOK_IDENTITIES: usize = 16_384;
+/// Events kept to be caught up with and replayed; the oldest are forgotten once concluded.
+pub const WEBHOOK_EVENTS_STORED: usize = 100_000;
+/// Events one request lists or replays.
+pub const WEBHOOK_EVENTS_PER_REQUEST: usize = 1_000;
+/// Lines of the delivery log one request lists.
+pub const WEBHOOK_LINES_PER_REQUEST: usize = 200;
+/// Longest grace of a rotated secret: "0 to 7 d".
+pub const WEBHOOK_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
+
 const _: () = assert!(
     SEEN_ITEMS > LISTS_PER_SOURCE * ITEMS_PER_RESPONSE,
     "full pages of every list must never evict one another"

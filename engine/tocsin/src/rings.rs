@@ -9,6 +9,9 @@
 //! feed-N   ──Released──────────► accept      sized for every session a writer may hold: never full
 //! control  ──ToSource──────────► source-N    full: the request is answered 503
 //! control  ──ToAccept──────────► accept      full: the control thread waits (it may)
+//! source-N ──Arc<Encoded…>─────► webhook     full: dropped and counted; made good from history at the next start
+//! control  ──ToWebhook─────────► webhook     full: the request is answered 503
+//! webhook  ──WebhookToJournal──► journal     full: kept waiting in the webhook thread, log lines dropped first
 //! ```
 
 use std::net::IpAddr;
@@ -20,7 +23,19 @@ use tocsin_core::feed::subscription::Subscription;
 use tocsin_core::model::{Exchange, ListingType, Ticker};
 use tocsin_core::source::SourceStatus;
 use tocsin_core::time::{Mono, WallUs};
+use tocsin_core::webhook::board::EndpointId;
+use tocsin_core::webhook::dispatcher::Refusal;
+use tocsin_core::webhook::endpoint::{Mail, SavedHealth, State};
+use tocsin_core::webhook::event::EventKind;
+use tocsin_core::webhook::filter::EventFilter;
+use tocsin_core::webhook::lane::QueuedEvent;
+use tocsin_core::webhook::outgoing::{Outgoing, RecordedOutcome};
+use tocsin_core::webhook::signature::Secret;
+use tocsin_core::webhook::url::EndpointUrl;
 use tocsin_core::wire::EncodedAnnouncement;
+use tokio::sync::oneshot;
+
+use crate::store::webhook::deliveries::AttemptRecord;
 
 /// Source thread to feed writer.
 #[derive(Debug)]
@@ -117,7 +132,7 @@ pub struct Inject {
     /// When it was published; now when not given.
     pub published: Option<WallUs>,
     /// Where the announcement goes once it has been sent to the feed.
-    pub reply: tokio::sync::oneshot::Sender<Arc<EncodedAnnouncement>>,
+    pub reply: oneshot::Sender<Arc<EncodedAnnouncement>>,
 }
 
 /// Control thread to source thread.
@@ -125,4 +140,110 @@ pub struct Inject {
 pub enum ToSource {
     /// Send this through the whole path.
     Inject(Box<Inject>),
+}
+
+/// What the webhook thread keeps of an endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointSetup {
+    /// Its number in the store.
+    pub id: EndpointId,
+    /// Where it is.
+    pub url: EndpointUrl,
+    /// The secret that signs. Withheld in `Debug`.
+    pub secret: Secret,
+    /// The secret before, and the end of its grace.
+    pub previous: Option<(Secret, WallUs)>,
+    /// What it wants.
+    pub filter: EventFilter,
+}
+
+/// How a verification ping or a test event went, for the one who waits for it.
+#[derive(Clone, Debug)]
+pub struct AttemptReport {
+    /// As the delivery log has it.
+    pub attempt: AttemptRecord,
+    /// The endpoint's state after it.
+    pub state: State,
+}
+
+/// What is known of an endpoint only while the service runs.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointReport {
+    /// Which.
+    pub id: EndpointId,
+    /// Its state and counters now.
+    pub health: SavedHealth,
+    /// Deliveries that wait or are in flight.
+    pub pending: usize,
+    /// Warm connections.
+    pub connections: usize,
+    /// Of the last 100 attempts; `None` before there are 20.
+    pub p95: Option<std::time::Duration>,
+}
+
+/// Control thread to webhook thread. An answer that nobody waits for any more is dropped.
+#[derive(Debug)]
+pub enum ToWebhook {
+    /// Take an endpoint that has been stored, pending, and send its verification ping. Answered when
+    /// the ping has ended: at most the 10 s of an attempt later.
+    Add(Box<EndpointSetup>, oneshot::Sender<Result<AttemptReport, Refusal>>),
+    /// A filter or secret has changed: replace what is kept. An endpoint that is not known is ignored.
+    Change(Box<EndpointSetup>),
+    /// Forget an endpoint and what waits for it.
+    Remove(EndpointId),
+    /// Send a pending endpoint its verification ping again.
+    Verify(EndpointId, oneshot::Sender<Result<AttemptReport, Refusal>>),
+    /// Switch an endpoint on; its state then.
+    Enable(EndpointId, oneshot::Sender<Result<State, Refusal>>),
+    /// Switch it off; its state then.
+    Disable(EndpointId, oneshot::Sender<Result<State, Refusal>>),
+    /// Send a test event of a kind; answered when its one attempt has ended.
+    Test(EndpointId, EventKind, oneshot::Sender<Result<AttemptReport, Refusal>>),
+    /// Send past events again; how many are on their way.
+    Redeliver(EndpointId, Vec<Arc<QueuedEvent<Outgoing>>>, oneshot::Sender<Result<usize, Refusal>>),
+    /// What is known of these endpoints, of all when none is named. Unknown ones are left out.
+    Report(Vec<EndpointId>, oneshot::Sender<Vec<EndpointReport>>),
+}
+
+/// Webhook thread to journal thread.
+#[derive(Debug)]
+pub enum WebhookToJournal {
+    /// An event, and to whom it was offered, sorted.
+    Event {
+        /// As it is sent.
+        event: Arc<QueuedEvent<Outgoing>>,
+        /// To whom.
+        recipients: Box<[EndpointId]>,
+    },
+    /// What became of a delivery.
+    Outcome {
+        /// [`QueuedEvent::number`].
+        event: u64,
+        /// Whose, and what.
+        recorded: RecordedOutcome,
+        /// End of its record in the webhook thread's shared-memory journal, `None` if it did not fit.
+        shm_position: Option<u64>,
+    },
+    /// A delivery was asked for again.
+    Asked {
+        /// [`QueuedEvent::number`].
+        event: u64,
+        /// To whom.
+        endpoint: EndpointId,
+    },
+    /// A line of the delivery log.
+    Attempt(Box<AttemptRecord>),
+    /// An endpoint's health has changed. The mail that is due for it is committed with it.
+    Health {
+        /// Which.
+        endpoint: EndpointId,
+        /// Its state and counters.
+        health: SavedHealth,
+        /// It has just been verified.
+        verified: bool,
+        /// Which mail is due, and the details for its text.
+        mail: Option<(Mail, Box<str>)>,
+        /// When.
+        at: WallUs,
+    },
 }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tocsin_core::webhook::signature::Brand;
 
 /// The whole configuration, after defaults, file, environment and flags.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +28,37 @@ pub struct Config {
     pub detect: Detect,
     /// Keyed by source name: `binance`, `upbit`, `bithumb`.
     pub sources: BTreeMap<String, Source>,
+    pub webhooks: Webhooks,
+    pub egress: Egress,
+    pub smtp: Option<Smtp>,
     pub log: Log,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Webhooks {
+    pub plans: Vec<String>,
+    pub brand: Brand,
+    pub rotation_grace: Duration,
+    pub self_healing: bool,
+    pub max_in_flight: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Egress {
+    pub allow_nets: Vec<IpNet>,
+    pub ca_file: Option<PathBuf>,
+    pub resolvers: Vec<SocketAddr>,
+}
+
+/// Where mail goes; only when `smtp.url` is set.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Smtp {
+    pub url: String,
+    pub password_file: Option<PathBuf>,
+    pub from: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]

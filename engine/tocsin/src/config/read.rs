@@ -9,8 +9,12 @@ use std::time::Duration;
 
 use toml::Value;
 
+use tocsin_core::limits;
+use tocsin_core::webhook::signature::Brand;
+
 use super::{
-    Admin, Config, ConfigError, Detect, Feed, FeedLimits, Idle, Layers, Log, Source, Topology, TopologyMode,
+    Admin, Config, ConfigError, Detect, Egress, Feed, FeedLimits, Idle, Layers, Log, Smtp, Source, Topology,
+    TopologyMode, Webhooks,
 };
 
 impl Config {
@@ -29,6 +33,9 @@ impl Config {
             topology: topology(&read)?,
             detect: Detect { fresh_for: read.duration("detect.fresh_for")? },
             sources: sources.collect::<Result<BTreeMap<_, _>, ConfigError>>()?,
+            webhooks: webhooks(&read)?,
+            egress: egress(&read)?,
+            smtp: smtp(&read)?,
             log: Log { level: read.text("log.level")?.to_owned(), json: read.boolean("log.json")? },
             data_dir,
         })
@@ -135,6 +142,61 @@ fn source(read: &Reader<'_>, name: &str) -> Result<Source, ConfigError> {
         credentials_file: read.path(&key("credentials_file"))?,
         bind: read.list::<IpAddr>(&key("bind"), "a local IP address")?,
     })
+}
+
+fn webhooks(read: &Reader<'_>) -> Result<Webhooks, ConfigError> {
+    let names: Vec<String> = read.list("webhooks.brand", "a name")?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let rotation_grace = read.duration("webhooks.rotation_grace")?;
+    if rotation_grace > limits::WEBHOOK_GRACE {
+        return Err(read.error("webhooks.rotation_grace", "takes 0s to 7d"));
+    }
+    Ok(Webhooks {
+        plans: read.list("webhooks.plans", "a name")?,
+        brand: Brand::new(&names).map_err(|problem| read.error("webhooks.brand", problem))?,
+        rotation_grace,
+        self_healing: read.boolean("webhooks.self_healing")?,
+        max_in_flight: read.integer("webhooks.max_in_flight", 16, 100_000)?,
+    })
+}
+
+fn egress(read: &Reader<'_>) -> Result<Egress, ConfigError> {
+    Ok(Egress {
+        allow_nets: read.list("egress.allow_nets", "a CIDR such as 10.0.0.0/8")?,
+        ca_file: read.path("egress.ca_file")?,
+        resolvers: read
+            .list::<NameServer>("egress.resolvers", "an address such as 192.0.2.53 or 192.0.2.53:53")?
+            .into_iter()
+            .map(|NameServer(address)| address)
+            .collect(),
+    })
+}
+
+/// An address whose port is 53 where none is given.
+struct NameServer(SocketAddr);
+
+impl FromStr for NameServer {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<NameServer, Self::Err> {
+        let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+        alone.or_else(|_| text.parse()).map(NameServer)
+    }
+}
+
+fn smtp(read: &Reader<'_>) -> Result<Option<Smtp>, ConfigError> {
+    let (url, from) = (read.text("smtp.url")?, read.text("smtp.from")?);
+    if url.is_empty() {
+        return Ok(None);
+    }
+    if !url.starts_with("smtp://") && !url.starts_with("smtps://") {
+        return Err(read.error("smtp.url", "takes smtp://HOST[:PORT] or smtps://HOST[:PORT]"));
+    }
+    if from.is_empty() {
+        return Err(read.error("smtp.from", "is needed with smtp.url: \"Tocsin <alerts@example.com>\""));
+    }
+    let password_file = read.path("smtp.password_file")?;
+    Ok(Some(Smtp { url: url.to_owned(), password_file, from: from.to_owned() }))
 }
 
 /// Typed access to the layers.

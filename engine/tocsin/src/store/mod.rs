@@ -23,6 +23,7 @@ mod seen;
 pub mod shm;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod webhook;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
