@@ -20,7 +20,8 @@ use tocsin_core::source::backoff::Failure;
 use tocsin_core::time::Mono;
 
 use super::Stream;
-use super::dial::{Dial, DialError, Dialled};
+use super::dial::DialError;
+use super::link::{Link, LinkFailure};
 use super::tls::{ClientTls, TlsFailure};
 use super::url::BaseUrl;
 
@@ -66,20 +67,12 @@ pub enum Cause {
     TimedOut,
 }
 
-enum State {
-    Closed,
-    Dialling,
-    Handshaking(Stream),
-    Idle(Stream),
-    Busy(Stream),
-}
-
 /// A connection. Its place in the owner's table, and so its token, stays the same over reconnects.
 pub struct HttpConnection {
-    token: Token,
+    link: Link,
     bind: Option<IpAddr>,
-    state: State,
-    dial: Dial,
+    /// A request is outstanding; only on an open link.
+    busy: bool,
     parser: ResponseParser,
     body: Vec<u8>,
     request: Vec<u8>,
@@ -91,7 +84,6 @@ pub struct HttpConnection {
     /// Requests sent since it was opened.
     requests: u32,
     dials: usize,
-    peer_address: Option<SocketAddr>,
     server_idle_limit: Option<Duration>,
     server_requests_left: Option<u64>,
     bytes_read: u64,
@@ -103,10 +95,9 @@ impl HttpConnection {
     #[must_use]
     pub fn new(token: Token, bind: Option<IpAddr>) -> HttpConnection {
         HttpConnection {
-            token,
+            link: Link::new(token),
             bind,
-            state: State::Closed,
-            dial: Dial::new(),
+            busy: false,
             parser: ResponseParser::new(ResponseLimits::SOURCE),
             body: Vec::with_capacity(64 * 1_024),
             request: Vec::with_capacity(2 * 1_024),
@@ -117,7 +108,6 @@ impl HttpConnection {
             used_at: Mono(0),
             requests: 0,
             dials: token.0,
-            peer_address: None,
             server_idle_limit: None,
             server_requests_left: None,
             bytes_read: 0,
@@ -129,26 +119,14 @@ impl HttpConnection {
     /// Drive it at once.
     pub fn open(&mut self, addresses: &[IpAddr], port: u16, registry: &Registry, now: Mono) {
         self.close(registry);
-        self.dial.start(addresses, port, self.bind, self.dials, now);
+        self.link.open(addresses, port, self.bind, self.dials, registry, now);
         self.dials = self.dials.wrapping_add(1);
-        self.state = State::Dialling;
-        self.deadline = now;
     }
 
     /// Closes it without ceremony.
     pub fn close(&mut self, registry: &Registry) {
-        match std::mem::replace(&mut self.state, State::Closed) {
-            State::Closed => {}
-            State::Dialling => self.dial.cancel(registry),
-            State::Handshaking(mut stream) => {
-                let _ = mio::event::Source::deregister(&mut stream, registry);
-            }
-            State::Idle(mut stream) | State::Busy(mut stream) => {
-                // One try at a polite end; an exchange that sees resets may count them.
-                let _ = stream.shutdown();
-                let _ = mio::event::Source::deregister(&mut stream, registry);
-            }
-        }
+        self.link.close(registry);
+        self.busy = false;
         self.deadline = Mono::NEVER;
         self.requests = 0;
         self.server_idle_limit = None;
@@ -157,10 +135,10 @@ impl HttpConnection {
 
     /// Sends a request on an idle connection; false when it is not idle. Drive it at once.
     pub fn send(&mut self, template: &RequestTemplate, etag: Option<&[u8]>, now: Mono) -> bool {
-        let State::Idle(stream) = std::mem::replace(&mut self.state, State::Closed) else {
+        if !self.is_idle() {
             return false;
-        };
-        self.state = State::Busy(stream);
+        }
+        self.busy = true;
         self.request.clear();
         template.write(etag, &mut self.request);
         self.sent = 0;
@@ -177,8 +155,8 @@ impl HttpConnection {
     pub fn drive(&mut self, peer: &Peer, registry: &Registry, now: Mono, scratch: &mut [u8]) -> Event {
         match self.step(peer, registry, now, scratch) {
             Ok(event) => {
-                if self.is_closed() {
-                    self.deadline = Mono::NEVER;
+                if matches!(event, Event::Lapsed { .. }) {
+                    self.close(registry);
                 }
                 event
             }
@@ -193,30 +171,28 @@ impl HttpConnection {
     /// When it must be driven at the latest.
     #[must_use]
     pub fn deadline(&self) -> Mono {
-        match &self.state {
-            State::Busy(_) if self.parser.has_begun() => {
-                self.deadline.min(self.last_byte + limits::RESPONSE_STALL)
-            }
-            _ => self.deadline,
+        if self.busy && self.parser.has_begun() {
+            return self.deadline.min(self.last_byte + limits::RESPONSE_STALL);
         }
+        self.deadline.min(self.link.deadline())
     }
 
     /// Whether a request may be sent.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle(_))
+        self.link.is_open() && !self.busy
     }
 
     /// Whether there is no connection and none being made.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        self.link.is_closed()
     }
 
     /// Whether a request is outstanding.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
-        matches!(self.state, State::Busy(_))
+        self.busy
     }
 
     /// The head of the last answer.
@@ -245,16 +221,13 @@ impl HttpConnection {
     /// The server's address, while connected.
     #[must_use]
     pub const fn peer_address(&self) -> Option<SocketAddr> {
-        self.peer_address
+        self.link.peer()
     }
 
     /// Whether the TLS session was resumed; `None` without TLS or connection.
     #[must_use]
     pub fn resumed(&self) -> Option<bool> {
-        match &self.state {
-            State::Idle(stream) | State::Busy(stream) => stream.resumed(),
-            _ => None,
-        }
+        self.link.resumed()
     }
 
     /// Bytes of plaintext read since the last call.
@@ -275,55 +248,33 @@ impl HttpConnection {
         now: Mono,
         scratch: &mut [u8],
     ) -> Result<Event, (Failure, Cause)> {
-        if let State::Dialling = self.state {
-            match self.dial.poll(registry, self.token, now) {
-                Dialled::Pending(deadline) => {
-                    self.deadline = deadline;
-                    return Ok(Event::Quiet);
+        if !self.link.is_open() {
+            let secure = |tcp, _| {
+                if peer.url.tls {
+                    Stream::connect_tls(tcp, &peer.tls, &peer.url.host)
+                } else {
+                    Ok(Stream::plain(tcp))
                 }
-                Dialled::Failed(error) => return Err((Failure::Connect, Cause::Dial(error))),
-                Dialled::Connected(tcp, address) => {
-                    self.peer_address = Some(address);
-                    let stream = if peer.url.tls {
-                        Stream::connect_tls(tcp, &peer.tls, &peer.url.host).map_err(|e| tls_failure(&e))?
-                    } else {
-                        Stream::plain(tcp)
-                    };
-                    self.state = State::Handshaking(stream);
-                    self.deadline = now + limits::TLS_TIMEOUT;
-                }
+            };
+            let opened = self.link.drive(secure, limits::TLS_TIMEOUT, registry, now).map_err(link_failure)?;
+            if !opened {
+                return Ok(Event::Quiet);
             }
+            self.opened_at = now;
+            self.used_at = now;
+            self.deadline = Mono::NEVER;
+            return Ok(Event::Ready);
         }
-        match std::mem::replace(&mut self.state, State::Closed) {
-            State::Handshaking(mut stream) => {
-                if stream.handshake().map_err(|e| tls_failure(&e))? {
-                    self.opened_at = now;
-                    self.used_at = now;
-                    self.deadline = Mono::NEVER;
-                    self.state = State::Idle(stream);
-                    return Ok(Event::Ready);
-                }
-                if now >= self.deadline {
-                    return Err((Failure::Tls, Cause::TimedOut));
-                }
-                self.state = State::Handshaking(stream);
-                Ok(Event::Quiet)
-            }
-            State::Idle(stream) => self.listen(stream, scratch),
-            State::Busy(stream) => self.exchange(stream, now, scratch),
-            State::Closed | State::Dialling => Ok(Event::Quiet),
-        }
+        if self.busy { self.exchange(registry, now, scratch) } else { self.listen(scratch) }
     }
 
     /// An idle connection only hears that the server closes it (and takes TLS tickets).
-    fn listen(&mut self, mut stream: Stream, scratch: &mut [u8]) -> Result<Event, (Failure, Cause)> {
+    fn listen(&mut self, scratch: &mut [u8]) -> Result<Event, (Failure, Cause)> {
         self.deadline = Mono::NEVER;
+        let Some(stream) = self.link.stream() else { return Ok(Event::Quiet) };
         let _ = stream.flush();
         match stream.read(scratch) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.state = State::Idle(stream);
-                Ok(Event::Quiet)
-            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Event::Quiet),
             // A server that closes before it was asked anything does not want us.
             Ok(0) | Err(_) if self.requests == 0 => {
                 Err((Failure::Closed, Cause::Socket(io::ErrorKind::UnexpectedEof)))
@@ -335,17 +286,20 @@ impl HttpConnection {
 
     fn exchange(
         &mut self,
-        mut stream: Stream,
+        registry: &Registry,
         now: Mono,
         scratch: &mut [u8],
     ) -> Result<Event, (Failure, Cause)> {
-        if let Err(kind) = self.write_request(&mut stream) {
+        if let Err(kind) = self.write_request() {
             return self.broken(kind);
         }
-        loop {
+        while let Some(stream) = self.link.stream() {
             match stream.read(scratch) {
                 Ok(0) => match self.parser.end_of_stream() {
-                    Ok(()) => return Ok(Event::Answer),
+                    Ok(()) => {
+                        self.close(registry);
+                        return Ok(Event::Answer);
+                    }
                     Err(_) if !self.parser.has_begun() => return self.broken(io::ErrorKind::UnexpectedEof),
                     Err(error) => return Err((Failure::Closed, Cause::Response(error))),
                 },
@@ -356,7 +310,7 @@ impl HttpConnection {
                     match self.parser.feed(input, &mut self.body) {
                         Ok(Progress::NeedMore) => {}
                         Ok(Progress::Complete { consumed }) => {
-                            self.answered(stream, consumed == count, now);
+                            self.answered(consumed == count, registry, now);
                             return Ok(Event::Answer);
                         }
                         Err(error) => return Err((Failure::Protocol, Cause::Response(error))),
@@ -366,14 +320,14 @@ impl HttpConnection {
                 Err(e) => return self.broken(e.kind()),
             }
         }
-        self.state = State::Busy(stream);
         if now >= self.deadline() {
             return Err((Failure::Timeout, Cause::TimedOut));
         }
         Ok(Event::Quiet)
     }
 
-    fn write_request(&mut self, stream: &mut Stream) -> Result<(), io::ErrorKind> {
+    fn write_request(&mut self) -> Result<(), io::ErrorKind> {
+        let Some(stream) = self.link.stream() else { return Err(io::ErrorKind::NotConnected) };
         while let Some(rest) = self.request.get(self.sent..).filter(|r| !r.is_empty()) {
             match stream.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero),
@@ -394,17 +348,25 @@ impl HttpConnection {
         Err((Failure::Closed, Cause::Socket(kind)))
     }
 
-    fn answered(&mut self, stream: Stream, nothing_left: bool, now: Mono) {
+    fn answered(&mut self, nothing_left: bool, registry: &Registry, now: Mono) {
         self.used_at = now;
-        let Some(head) = self.parser.head() else { return };
-        if !head.keep_alive || !nothing_left || self.sent < self.request.len() {
-            return;
-        }
+        let kept = self.parser.head().filter(|head| head.keep_alive);
+        let Some(head) = kept.filter(|_| nothing_left && self.sent >= self.request.len()) else {
+            return self.close(registry);
+        };
         self.server_idle_limit = head.idle_timeout_secs.map(Duration::from_secs);
         self.server_requests_left = head.requests_left;
-        self.state = State::Idle(stream);
+        self.busy = false;
         // Its end may have come in the same flight; no further event would announce it.
         self.deadline = now;
+    }
+}
+
+fn link_failure(failure: LinkFailure) -> (Failure, Cause) {
+    match failure {
+        LinkFailure::Dial(error) => (Failure::Connect, Cause::Dial(error)),
+        LinkFailure::Tls(error) => tls_failure(&error),
+        LinkFailure::TlsTimedOut => (Failure::Tls, Cause::TimedOut),
     }
 }
 

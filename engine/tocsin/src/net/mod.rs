@@ -4,6 +4,7 @@ pub mod dial;
 pub mod dns;
 pub mod echo;
 pub mod http;
+pub mod link;
 pub mod stream;
 pub mod tls;
 pub mod url;

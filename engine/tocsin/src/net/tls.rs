@@ -34,6 +34,8 @@ use rustls::{
 pub const GENERATED_CERT: &str = "feed-cert.pem";
 /// File of its private key (mode 0600) within `data_dir`.
 pub const GENERATED_KEY: &str = "feed-key.pem";
+/// Servers a [`ClientTls::with_own_sessions`] remembers: the least the library takes.
+const OWN_SESSIONS: usize = 2;
 /// A generated certificate is valid this long.
 const GENERATED_YEARS: i16 = 10;
 
@@ -179,6 +181,15 @@ impl ClientTls {
         Ok(ClientTls { config: Arc::new(config) })
     }
 
+    /// The same trust, with a memory of sessions of its own, for one server: what one address has
+    /// issued is never shown to another.
+    #[must_use]
+    pub fn with_own_sessions(&self) -> ClientTls {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = rustls::client::Resumption::in_memory_sessions(OWN_SESSIONS);
+        ClientTls { config: Arc::new(config) }
+    }
+
     pub(super) fn session(&self, server_name: &str) -> io::Result<Session> {
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{server_name:?}: {e}")))?;
@@ -244,6 +255,33 @@ pub fn failure_of(error: &io::Error) -> TlsFailure {
         Some(rustls::Error::AlertReceived(_)) => TlsFailure::PeerAlert,
         Some(_) => TlsFailure::Protocol,
         None => TlsFailure::Gone,
+    }
+}
+
+/// What is wrong with a peer's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// Expired, or not valid yet.
+    Expired,
+    /// For another name.
+    Name,
+    /// It leads to no trusted authority, or is broken, revoked or meant for something else.
+    Untrusted,
+}
+
+/// What an error of [`super::Stream`] says of the peer's certificate, if that is what it is about.
+#[must_use]
+pub fn certificate_fault(error: &io::Error) -> Option<CertificateFault> {
+    use rustls::CertificateError as Fault;
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())? {
+        rustls::Error::InvalidCertificate(fault) => Some(match fault {
+            Fault::Expired | Fault::ExpiredContext { .. } => CertificateFault::Expired,
+            Fault::NotValidYet | Fault::NotValidYetContext { .. } => CertificateFault::Expired,
+            Fault::NotValidForName | Fault::NotValidForNameContext { .. } => CertificateFault::Name,
+            _ => CertificateFault::Untrusted,
+        }),
+        rustls::Error::NoCertificatesPresented => Some(CertificateFault::Untrusted),
+        _ => None,
     }
 }
 
