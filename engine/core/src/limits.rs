@@ -316,6 +316,24 @@ pub const WEBHOOK_RETRY_OVERDUE: Duration = Duration::from_secs(6 * 3_600);
 /// Retries overdue at the start leave over this long.
 pub const WEBHOOK_RECOVERY_SPREAD: Duration = Duration::from_secs(60);
 
+/// Between two looks at a receiver's warm connections and the addresses of its name, where these are
+/// fresh longer: "Re-resolve every 5 to 60 s".
+pub const WEBHOOK_RESOLVE_AGAIN: Duration = Duration::from_secs(60);
+/// At a start warm connections are made one endpoint after another, so far apart.
+pub const WEBHOOK_WARM_SPREAD: Duration = Duration::from_millis(5);
+/// Longest response head accepted from a receiver.
+pub const WEBHOOK_HEAD_BYTES: usize = 16 * 1_024;
+/// Most response headers accepted from a receiver.
+pub const WEBHOOK_HEADERS: usize = 64;
+/// "then drain <= 64 KiB or 1 s for reuse, else close."
+pub const WEBHOOK_DRAIN_BYTES: usize = 64 * 1_024;
+/// See [`WEBHOOK_DRAIN_BYTES`].
+pub const WEBHOOK_DRAIN_TIME: Duration = Duration::from_secs(1);
+/// Messages for the journal thread that the webhook thread keeps while its ring is full; beyond it log
+/// lines are dropped, then outcomes (which are in shared memory).
+pub const WEBHOOK_OUTBOX: usize = 65_536;
+/// Past events one request has sent again.
+pub const WEBHOOK_REDELIVERIES: usize = WEBHOOK_EVENTS_PER_REQUEST;
 /// Accounts the store takes.
 pub const ACCOUNTS: usize = 100_000;
 /// Longest name of an account, in bytes.

@@ -36,6 +36,13 @@ impl ResponseLimits {
         headers: limits::RESPONSE_HEADERS,
         body_bytes: limits::RESPONSE_BODY_BYTES as u64,
     };
+
+    /// For answers of webhook receivers: whatever their bodies say, nobody reads them.
+    pub const WEBHOOK: ResponseLimits = ResponseLimits {
+        head_bytes: limits::WEBHOOK_HEAD_BYTES,
+        headers: limits::WEBHOOK_HEADERS,
+        body_bytes: limits::WEBHOOK_DRAIN_BYTES as u64,
+    };
 }
 
 /// Where a body goes. The parser has already bounded it.

@@ -160,6 +160,8 @@ pub enum Refusal {
     TooManyEndpoints,
     /// The endpoint has not been verified.
     NotVerified,
+    /// It has been verified already.
+    AlreadyVerified,
     /// Too many test events wait.
     TooManyTests,
     /// No attempt has such a number.
@@ -419,6 +421,22 @@ impl<E, P> Dispatcher<E, P> {
         self.poll_first(now)
             .or_else(|| self.notes.pop_front().map(Action::Note))
             .or_else(|| self.poll_other(now))
+    }
+
+    /// The next first attempt that may start, and nothing else: for the one pass in which an event goes to
+    /// everyone. What expires on the way is told by [`Dispatcher::poll`] later.
+    pub fn poll_first_attempt(&mut self, now: Now) -> Option<Start<E>> {
+        loop {
+            match self.poll_first(now)? {
+                Action::Start(start) => return Some(start),
+                Action::Note(note) => self.notes.push_back(note),
+            }
+        }
+    }
+
+    /// The next note, and nothing else: nothing is started.
+    pub fn poll_note(&mut self) -> Option<Note<E>> {
+        self.notes.pop_front()
     }
 
     /// When [`Dispatcher::poll`] has something again if nothing else happens.

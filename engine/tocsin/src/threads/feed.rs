@@ -11,7 +11,7 @@
 //! followed to `WouldBlock`; a socket that has more to read than its slice waits in `unread`.
 
 mod connection;
-mod stats;
+pub(in crate::threads) mod stats;
 
 use std::collections::VecDeque;
 use std::io;

@@ -7,6 +7,7 @@
 pub mod feed;
 pub mod journal;
 pub mod source;
+pub mod webhook;
 
 pub mod accept;
 

@@ -22,7 +22,7 @@ impl Default for SharedDistribution {
 }
 
 impl SharedDistribution {
-    fn publish(&self, from: &Distribution) {
+    pub(in crate::threads) fn publish(&self, from: &Distribution) {
         for (to, from) in self.buckets.iter().zip(&from.buckets) {
             to.store(*from, Ordering::Relaxed);
         }
