@@ -359,6 +359,20 @@ pub const WEBHOOK_LINES_PER_REQUEST: usize = 200;
 /// Longest grace of a rotated secret: "0 to 7 d".
 pub const WEBHOOK_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+/// A receiver's name is looked up within this, from asking to the answer.
+pub const WEBHOOK_DNS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Lookups of receivers' names at once; further questions wait.
+pub const WEBHOOK_DNS_IN_FLIGHT: usize = 256;
+/// Questions about receivers' names without an answer yet; beyond it a question is refused and asked
+/// again later.
+pub const WEBHOOK_DNS_QUESTIONS: usize = 1_024;
+/// Addresses of one receiver's name; more fail the lookup, for one left out could be a private one.
+pub const WEBHOOK_DNS_ADDRESSES: usize = 64;
+/// "Re-resolve every 5 to 60 s": shortest time an answer is used, whatever its records say.
+pub const WEBHOOK_DNS_FRESH_AT_LEAST: Duration = Duration::from_secs(5);
+/// The longest.
+pub const WEBHOOK_DNS_FRESH_AT_MOST: Duration = Duration::from_secs(60);
+
 const _: () = assert!(
     SEEN_ITEMS > LISTS_PER_SOURCE * ITEMS_PER_RESPONSE,
     "full pages of every list must never evict one another"
@@ -379,3 +393,5 @@ const _: () = assert!(PING_PERIOD.as_secs() < PONG_TIMEOUT.as_secs() + 1);
 const _: () = assert!(WEBHOOK_RETRIES_IN_FLIGHT + WEBHOOK_IN_FLIGHT_ASSURED <= WEBHOOK_IN_FLIGHT);
 const _: () = assert!(WEBHOOK_PENDING_PER_ENDPOINT < WEBHOOK_PENDING);
 const _: () = assert!(WEBHOOK_LATENCY_ATTEMPTS_LEAST <= WEBHOOK_LATENCY_ATTEMPTS);
+const _: () = assert!(WEBHOOK_DNS_IN_FLIGHT <= WEBHOOK_DNS_QUESTIONS);
+const _: () = assert!(WEBHOOK_DNS_TIMEOUT.as_secs() < WEBHOOK_TIMEOUT.as_secs());

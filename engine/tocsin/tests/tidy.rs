@@ -129,8 +129,9 @@ const HOMES: &[(&str, &[&str], &str)] = &[
             "engine/tocsin/src/topology",
             "engine/tocsin/src/control/bridge",
             "engine/tocsin/src/net/dns",
+            "engine/tocsin/src/net/egress",
         ],
-        "rings end in threads, in the topology that wires them, in the bridge and in the resolver",
+        "rings end in threads, in the topology that wires them, in the bridge and in the resolvers",
     ),
 ];
 

@@ -3,6 +3,7 @@
 pub mod dial;
 pub mod dns;
 pub mod echo;
+pub mod egress;
 pub mod http;
 pub mod link;
 pub mod stream;

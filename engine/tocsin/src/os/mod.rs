@@ -3,6 +3,7 @@
 //! Everything here is called at start or in housekeeping, except [`clock`] and [`idle`], which hot
 //! loops call every turn.
 
+pub mod addresses;
 pub mod clock;
 pub mod cores;
 pub mod idle;
