@@ -195,6 +195,7 @@ fn live(data_dir: &Path, point: Point, page: &str) {
         feeds: vec![to_feed],
         journal: to_journal,
         history: to_history,
+        webhook: None,
         losses: Arc::default(),
     });
     let (_requests, received) = crossbeam::channel::bounded(1);

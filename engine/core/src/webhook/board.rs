@@ -5,7 +5,8 @@
 //! first attempts it is assured of ([`limits::WEBHOOK_IN_FLIGHT_ASSURED`]): everything else leaves
 //! room for the unused assurances of all active endpoints, up to three quarters of the cap, and
 //! retries, pings and tests leave another eighth. The assurance is strict while it fits there for
-//! every active endpoint. Owner: the webhook thread, inside the dispatcher. Fails never.
+//! every active endpoint. An endpoint whose last attempt timed out is assured of nothing until one
+//! does not: its first attempts go when those of all others are out. Owner: the webhook thread, inside the dispatcher. Fails never.
 
 use std::collections::{BTreeSet, VecDeque};
 

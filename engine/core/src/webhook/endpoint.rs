@@ -257,6 +257,12 @@ impl Endpoint {
         (self.slow, self.latencies.p95())
     }
 
+    /// Whether its last attempt timed out: then others go first.
+    #[must_use]
+    pub const fn is_ailing(&self) -> bool {
+        self.timeouts.is_timing_out()
+    }
+
     // ---- What users ask for --------------------------------------------------------------------
 
     /// A verification ping is wanted now. Only a pending endpoint takes one.

@@ -183,15 +183,16 @@ impl<E, P> Lane<E, P> {
         self.is_active() && self.has_room() && !self.waiting.is_empty()
     }
 
-    /// Whether the next first attempt is one the endpoint is assured of.
+    /// Whether the next first attempt is one the endpoint is assured of. One whose last attempt timed
+    /// out is assured of none: it goes behind those that answer.
     pub(super) fn is_assured(&self) -> bool {
-        self.first_in_flight < limits::WEBHOOK_IN_FLIGHT_ASSURED
+        self.first_in_flight < limits::WEBHOOK_IN_FLIGHT_ASSURED && !self.endpoint.is_ailing()
     }
 
     /// Assured first attempts not in flight.
     pub(super) fn unused_assurance(&self) -> usize {
         let unused = limits::WEBHOOK_IN_FLIGHT_ASSURED.saturating_sub(self.first_in_flight);
-        if self.is_active() { usize::from(unused) } else { 0 }
+        if self.is_active() && !self.endpoint.is_ailing() { usize::from(unused) } else { 0 }
     }
 
     /// When a ping, test event or retry may start, as far as this lane is concerned. `NEVER` while

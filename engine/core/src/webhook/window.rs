@@ -86,6 +86,12 @@ impl TimeoutShare {
         share || self.in_a_row >= limits::WEBHOOK_TIMEOUTS_IN_A_ROW
     }
 
+    /// Whether the last attempt timed out.
+    #[must_use]
+    pub const fn is_timing_out(&self) -> bool {
+        self.in_a_row > 0
+    }
+
     fn totals(&self) -> (u64, u64) {
         self.buckets.iter().fold((0, 0), |(attempts, timeouts), bucket| {
             (attempts + u64::from(bucket.0), timeouts + u64::from(bucket.1))

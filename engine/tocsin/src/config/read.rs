@@ -290,8 +290,8 @@ mod tests {
         assert_eq!(config.data_dir, PathBuf::from("/var/lib/tocsin"));
         assert_eq!(config.feed.listen.to_string(), "0.0.0.0:9201");
         assert!(config.feed.tls);
-        assert_eq!(config.feed.limits.ip_connections, tocsin_core::limits::IP_CONNECTIONS);
-        assert_eq!(config.feed.limits.ip_connects_per_minute, tocsin_core::limits::IP_CONNECTS_PER_MINUTE);
+        assert_eq!(config.feed.limits.ip_connections, limits::IP_CONNECTIONS);
+        assert_eq!(config.feed.limits.ip_connects_per_minute, limits::IP_CONNECTS_PER_MINUTE);
         assert_eq!(config.admin.socket, PathBuf::from("/var/lib/tocsin/admin.sock"));
         assert_eq!(config.admin.listen.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:9202"));
         assert_eq!(config.topology.mode, TopologyMode::Compact);

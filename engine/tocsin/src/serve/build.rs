@@ -297,6 +297,7 @@ fn build_sources(
             feeds,
             journal,
             history,
+            webhook: None,
             losses,
         };
         let parts = SourceParts { lanes, publisher, commands, resolver, clock: clock::now, seed: seed() };

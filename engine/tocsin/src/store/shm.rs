@@ -199,6 +199,12 @@ impl Writer {
     }
 }
 
+/// Where outcomes of deliveries are made durable against the death of the process.
+pub trait OutcomeLog: Send {
+    /// Returns the position to release once the outcome is on disk; `None` when it did not fit.
+    fn append(&mut self, outcome: &tocsin_core::webhook::outgoing::RecordedOutcome) -> Option<u64>;
+}
+
 fn join(length: u32, crc: u32) -> [u8; 8] {
     (u64::from(crc) << 32 | u64::from(length)).to_le_bytes()
 }

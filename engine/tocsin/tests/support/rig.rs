@@ -93,6 +93,7 @@ impl Rig {
                 feeds: vec![feed_in],
                 journal: journal_in,
                 history: history_in,
+                webhook: None,
                 losses: Arc::clone(&losses),
             },
             commands: commands_out,

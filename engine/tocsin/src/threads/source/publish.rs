@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tocsin_core::detect::SeenRecord;
 use tocsin_core::limits;
-use tocsin_core::model::{Announcement, FeedPosition};
+use tocsin_core::model::{Announcement, FeedPosition, ListingType};
 use tocsin_core::source::SourceStatus;
 use tocsin_core::wire::{self, EncodedAnnouncement};
 
@@ -46,8 +46,18 @@ pub struct PublisherParts {
     pub journal: rtrb::Producer<SourceToJournal>,
     /// To the accept thread, for `GET /v1/announcements`.
     pub history: rtrb::Producer<Arc<EncodedAnnouncement>>,
+    /// To the webhook thread, where there is one.
+    pub webhook: Option<WebhookOutlet>,
     /// What went wrong, for metrics.
     pub losses: Arc<Losses>,
+}
+
+/// The webhook thread's end of things: a ring, and what wakes the thread.
+pub struct WebhookOutlet {
+    /// Announcements of listings and delistings.
+    pub ring: rtrb::Producer<Arc<EncodedAnnouncement>>,
+    /// Rung after the feed has everything: it costs a system call.
+    pub bell: Arc<mio::Waker>,
 }
 
 /// What a full ring or journal has cost so far. Anybody may read it.
@@ -63,6 +73,8 @@ pub struct Losses {
     pub journal_dropped: AtomicU64,
     /// Announcements the history ring did not take.
     pub history_dropped: AtomicU64,
+    /// Announcements the webhook thread gets from history at the next start only.
+    pub webhook_dropped: AtomicU64,
     /// Announcements that did not fit into the shared-memory journal.
     pub log_full: AtomicU64,
 }
@@ -119,6 +131,7 @@ pub struct Publisher {
     feeds: Vec<Outlet<SourceToFeed>>,
     journal: Outlet<SourceToJournal>,
     history: rtrb::Producer<Arc<EncodedAnnouncement>>,
+    webhook: Option<WebhookOutlet>,
     losses: Arc<Losses>,
     /// Announced but not yet given to the journal ring.
     unsettled: Vec<(Arc<EncodedAnnouncement>, Option<u64>)>,
@@ -135,6 +148,7 @@ impl Publisher {
             feeds: parts.feeds.into_iter().map(Outlet::new).collect(),
             journal: Outlet::new(parts.journal),
             history: parts.history,
+            webhook: parts.webhook,
             losses: parts.losses,
             unsettled: Vec::with_capacity(limits::ITEMS_PER_RESPONSE),
         }
@@ -165,14 +179,37 @@ impl Publisher {
         encoded
     }
 
-    /// Gives what was announced to the journal thread and to history.
+    /// Gives what was announced to the webhook thread, the journal thread and history.
     pub fn settle(&mut self) {
+        self.tell_webhooks();
         for (announcement, shm_position) in self.unsettled.drain(..) {
             if self.history.push(Arc::clone(&announcement)).is_err() {
                 count(&self.losses.history_dropped);
             }
             let message = SourceToJournal::Announcement { announcement, shm_position };
             self.journal.push(message, &self.losses.journal_waited, &self.losses.journal_dropped);
+        }
+    }
+
+    /// The webhook thread first: it is woken once for all of them.
+    fn tell_webhooks(&mut self) {
+        let Some(WebhookOutlet { ring, bell }) = &mut self.webhook else { return };
+        let mut told = false;
+        for (encoded, _) in &self.unsettled {
+            let announcement = &encoded.announcement;
+            let tells = announcement.classification.listing_type != ListingType::NotListing
+                && announcement.action.is_news();
+            if !tells {
+                continue;
+            }
+            told = true;
+            if ring.push(Arc::clone(encoded)).is_err() {
+                count(&self.losses.webhook_dropped);
+            }
+        }
+        if told {
+            // If it cannot be woken it looks by itself within half a second.
+            let _ = bell.wake();
         }
     }
 
@@ -206,7 +243,7 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
-    use tocsin_core::model::{Action, Classification, Exchange, Lang, ListingType};
+    use tocsin_core::model::{Action, Classification, Exchange, Lang};
     use tocsin_core::source::SourceState;
     use tocsin_core::time::WallUs;
 
@@ -267,6 +304,7 @@ mod tests {
             feeds: near,
             journal: journal_in,
             history: history_in,
+            webhook: None,
             losses: Arc::clone(&losses),
         });
         (publisher, Far { feeds, journal, history, losses })

@@ -243,7 +243,9 @@ impl WebhookThread {
             housekeeping_at: Mono(0),
         };
         for (setup, saved) in &parts.endpoints {
-            thread.take_in_endpoint(now, setup, Some(saved));
+            if let Err(refusal) = thread.take_in_endpoint(now, setup, Some(saved)) {
+                tracing::error!(endpoint = setup.id.0, ?refusal, "a stored webhook endpoint is not taken");
+            }
         }
         thread.take_in_pending(now, parts.start);
         thread
