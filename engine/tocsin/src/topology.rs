@@ -15,6 +15,12 @@ pub const SOURCE_TO_JOURNAL: usize = tocsin_core::limits::SEEN_ITEMS;
 pub const SOURCE_TO_ACCEPT: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
 /// Sessions between handshake and writer; at the bound the accept thread keeps them.
 pub const ACCEPT_TO_FEED: usize = 1_024;
+/// Announcements for the webhook thread.
+pub const SOURCE_TO_WEBHOOK: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
+/// Requests of the control plane waiting for the webhook thread.
+pub const CONTROL_TO_WEBHOOK: usize = 256;
+/// Outcomes and log lines of one event to everyone, several times.
+pub const WEBHOOK_TO_JOURNAL: usize = 32_768;
 /// Manual alerts waiting for a source thread.
 pub const CONTROL_TO_SOURCE: usize = 64;
 /// Key changes waiting for the accept thread.
@@ -49,7 +55,7 @@ pub struct Plan {
     pub sources: Vec<SourceThreadPlan>,
     /// Feed writers.
     pub feeds: Vec<ThreadPlan>,
-    /// Housekeeping threads: accept, journal, resolver, control.
+    /// Housekeeping threads: accept, journal, resolvers, webhook, mail, control.
     pub housekeeping: Vec<ThreadPlan>,
 }
 
@@ -77,13 +83,16 @@ impl Plan {
             core: core(&topology.feed_cores, i),
             idle: Some(topology.idle),
         });
-        let housekeeping = ["accept", "journal", "resolver", "control"];
+        let mail = config.smtp.is_some().then_some("mail");
+        let housekeeping = ["accept", "journal", "resolver", "egress", "webhook", "control"];
         Plan {
             sources: sources.collect(),
             feeds: feeds.collect(),
             housekeeping: housekeeping
+                .into_iter()
+                .chain(mail)
                 .map(|name| ThreadPlan { name: name.to_owned(), core: None, idle: None })
-                .to_vec(),
+                .collect(),
         }
     }
 

@@ -13,6 +13,7 @@ use tocsin_core::feed::close::CloseReason;
 use tocsin_core::feed::counters::Distribution;
 use tocsin_core::source::SourceState;
 use tocsin_core::source::backoff::Failure;
+use tocsin_core::webhook::attempt::FailureClass;
 
 use crate::control::EngineView;
 use crate::net::tls::TlsFailure;
@@ -24,6 +25,7 @@ use crate::threads::feed::{FeedStats, SharedDistribution};
 use crate::threads::journal::JournalCounters;
 use crate::threads::source::publish::Losses;
 use crate::threads::source::stats::{Count, SourceStats};
+use crate::threads::webhook::WebhookStats;
 
 /// A thread's name, its pulse and the longest gap between two of its turns so far.
 struct ThreadView {
@@ -40,6 +42,7 @@ pub(super) struct View {
     feeds: Vec<Arc<FeedStats>>,
     accept: Arc<AcceptStats>,
     journal: Arc<JournalCounters>,
+    webhooks: Arc<WebhookStats>,
     threads: Mutex<Vec<ThreadView>>,
     /// What was last logged of each source.
     told: Mutex<Vec<Option<SourceState>>>,
@@ -79,10 +82,11 @@ impl View {
         feeds: Vec<Arc<FeedStats>>,
         accept: Arc<AcceptStats>,
         journal: Arc<JournalCounters>,
+        webhooks: Arc<WebhookStats>,
     ) -> View {
         let (threads, draining) = (Mutex::new(Vec::new()), AtomicBool::new(false));
         let told = Mutex::new(vec![None; sources.len()]);
-        View { epoch, sources, losses, feeds, accept, journal, threads, told, draining }
+        View { epoch, sources, losses, feeds, accept, journal, webhooks, threads, told, draining }
     }
 
     pub(super) fn note_thread(&self, name: &str, pulse: Option<&Arc<Pulse>>) {
@@ -199,6 +203,36 @@ impl View {
         })
     }
 
+    fn webhooks(&self) -> Value {
+        let w = &self.webhooks;
+        let failed: Map<String, Value> = FailureClass::ALL
+            .iter()
+            .zip(&w.failed)
+            .map(|(class, count)| (class.name().to_owned(), load(count).into()))
+            .collect();
+        let losses = |of: fn(&Losses) -> &AtomicU64| self.losses.iter().map(|l| load(of(l))).sum::<u64>();
+        json!({
+            "endpoints": load(&w.endpoints),
+            "connections": load(&w.connections),
+            "pending": load(&w.pending),
+            "in_flight": load(&w.in_flight),
+            "events": load(&w.events),
+            "delivered": load(&w.delivered),
+            "failed": failed,
+            "given_up": load(&w.given_up),
+            "expired": load(&w.expired),
+            "resent": load(&w.resent),
+            "opened": load(&w.opened),
+            "resumed": load(&w.resumed),
+            "lookups": load(&w.lookups),
+            "first_write_ns": summary(std::iter::once(&w.first_write_ns)),
+            "first_byte_us": summary(std::iter::once(&w.first_byte_us)),
+            "ring_dropped": losses(|l| &l.webhook_dropped),
+            "shared_memory_full": load(&w.log_full),
+            "journal_dropped": load(&w.journal_dropped),
+        })
+    }
+
     fn journal(&self) -> Value {
         let j = &self.journal;
         let losses = |of: fn(&Losses) -> &AtomicU64| self.losses.iter().map(|l| load(of(l))).sum::<u64>();
@@ -230,6 +264,7 @@ impl EngineView for View {
             "feed": self.feed(),
             "accept": self.accept(),
             "journal": self.journal(),
+            "webhooks": self.webhooks(),
             "threads": self.threads.lock().iter().map(thread).collect::<Value>(),
         })
     }
