@@ -17,7 +17,8 @@ use crate::exchange::SimExchange;
 use crate::http::{Request, Response};
 use crate::options::Kind;
 use crate::script::Event;
-use crate::server::{Answer, Server, Site};
+use crate::server::{Handler, Limits, Server};
+use crate::site::{Answer, Site};
 
 /// Most requests `GET /requests` shows.
 const SHOWN: usize = 100;
@@ -115,8 +116,8 @@ impl AdminServer {
         listen: Option<SocketAddr>,
     ) -> Result<AdminServer, SimError> {
         let desk = Arc::new(Desk { exchanges, last: Mutex::default() });
-        let site: Arc<dyn Site> = Arc::<Desk>::clone(&desk);
-        let server = listen.map(|addr| Server::start(addr, "admin", site)).transpose()?;
+        let site: Arc<dyn Handler> = Arc::<Desk>::clone(&desk);
+        let server = listen.map(|addr| Server::start(addr, "admin", Limits::EXCHANGE, site)).transpose()?;
         Ok(AdminServer { desk, server })
     }
 

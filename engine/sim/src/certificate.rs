@@ -10,7 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
-use rustls::ServerConfig;
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 
@@ -31,7 +31,12 @@ pub enum CertChange {
     OtherCa,
     /// Good, but for another host.
     WrongName,
+    /// From nobody but itself.
+    SelfSigned,
 }
+
+/// The names a simulated exchange is called by.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// A certificate authority for tests.
 pub struct TestCa {
@@ -77,34 +82,45 @@ impl TestCa {
     /// A server configuration with a new certificate for `localhost`, `127.0.0.1` and `::1`,
     /// faulty as `change` says. Offers HTTP/1.1 only.
     pub(crate) fn server_config(&self, change: CertChange) -> Result<Arc<ServerConfig>, SimError> {
-        let names: &[&str] = match change {
-            CertChange::WrongName => &["elsewhere.invalid"],
-            _ => &["localhost", "127.0.0.1", "::1"],
+        let names = LOOPBACK.map(str::to_owned);
+        self.server_config_for("Tocsin simulated exchange", &names, change, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same for a server of another kind: `common` is its common name, `hosts` its names and
+    /// addresses, `versions` what it speaks.
+    pub(crate) fn server_config_for(
+        &self,
+        common: &str,
+        hosts: &[String],
+        change: CertChange,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Result<Arc<ServerConfig>, SimError> {
+        let hosts = match change {
+            CertChange::WrongName => vec!["elsewhere.invalid".to_owned()],
+            _ => hosts.to_vec(),
         };
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut params = CertificateParams::new(names).map_err(failed)?;
-        params.distinguished_name = name("Tocsin simulated exchange");
-        params.use_authority_key_identifier_extension = true;
+        let mut params = CertificateParams::new(hosts).map_err(failed)?;
+        params.distinguished_name = name(common);
+        params.use_authority_key_identifier_extension = change != CertChange::SelfSigned;
         match change {
             CertChange::Expired => {
                 params.not_before = date_time_ymd(2020, 1, 1);
                 params.not_after = date_time_ymd(2021, 1, 1);
             }
             CertChange::NotYetValid => params.not_before = date_time_ymd(4000, 1, 1),
-            CertChange::Renewed | CertChange::OtherCa | CertChange::WrongName => {}
+            CertChange::Renewed | CertChange::OtherCa | CertChange::WrongName | CertChange::SelfSigned => {}
         }
         let key = KeyPair::generate().map_err(failed)?;
-        let certificate = if change == CertChange::OtherCa {
-            let other = TestCa::new()?;
-            params.signed_by(&key, &other.issuer)
-        } else {
-            params.signed_by(&key, &self.issuer)
+        let certificate = match change {
+            CertChange::SelfSigned => params.self_signed(&key),
+            CertChange::OtherCa => params.signed_by(&key, &TestCa::new()?.issuer),
+            _ => params.signed_by(&key, &self.issuer),
         }
         .map_err(failed)?;
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .map_err(failed)?
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], private)

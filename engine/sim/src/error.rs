@@ -1,4 +1,5 @@
-//! What can go wrong when a simulated exchange is started, scripted or announced. Plain data.
+//! What can go wrong when a simulated exchange or receiver is started, scripted or announced. Plain
+//! data.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +19,10 @@ pub enum SimError {
     File(PathBuf, io::Error),
     /// A script or an event does not parse; the text says where.
     Script(String),
+    /// A receiver's behaviour is unknown; the text says which.
+    Behaviour(String),
+    /// A webhook secret is none. Does not repeat it.
+    Secret,
 }
 
 impl std::fmt::Display for SimError {
@@ -29,6 +34,8 @@ impl std::fmt::Display for SimError {
             SimError::NoSuchNotice(id) => write!(f, "no notice {id:?}"),
             SimError::File(path, e) => write!(f, "{}: {e}", path.display()),
             SimError::Script(e) => write!(f, "script: {e}"),
+            SimError::Behaviour(e) => write!(f, "{e}"),
+            SimError::Secret => f.write_str("a webhook secret is whsec_ followed by base64"),
         }
     }
 }

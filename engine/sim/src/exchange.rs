@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::http::{Framing, RecordedRequest};
 use crate::invent::Invented;
 use crate::options::{CachePolicy, Kind, Options, RateLimit};
-use crate::server::{Counters, Server, Site};
+use crate::server::{Counters, Handler, Limits, Server};
 use crate::state::{Shared, State};
 
 /// A running simulated exchange.
@@ -49,8 +49,8 @@ impl SimExchange {
         let tls = if options.plain { None } else { Some(ca.server_config(CertChange::Renewed)?) };
         let (listen, plain) = (options.listen, options.plain);
         let shared = Arc::new(Shared::new(kind, options, tls));
-        let site: Arc<dyn Site> = Arc::<Shared>::clone(&shared);
-        let server = Server::start(listen, kind.name(), site)?;
+        let site: Arc<dyn Handler> = Arc::<Shared>::clone(&shared);
+        let server = Server::start(listen, kind.name(), Limits::EXCHANGE, site)?;
         Ok(SimExchange { shared, ca, plain, server })
     }
 

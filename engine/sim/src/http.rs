@@ -3,6 +3,7 @@
 //! Contract: a head is at most [`MAX_HEAD_BYTES`] and [`MAX_HEADERS`] fields, a request body at most
 //! [`MAX_BODY_BYTES`]; more ends the connection. Blocks on the stream it is given.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -62,6 +63,10 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
+    /// When its first byte was read.
+    pub(crate) began: WallUs,
+    /// The head as it came, up to and including the empty line.
+    pub(crate) head: Vec<u8>,
     pub(crate) body: Vec<u8>,
     pub(crate) keep_alive: bool,
 }
@@ -91,6 +96,8 @@ impl Request {
 #[derive(Debug, Default)]
 pub(crate) struct RequestReader {
     buffer: Vec<u8>,
+    /// When the first byte of what is in the buffer was read.
+    began: WallUs,
 }
 
 impl RequestReader {
@@ -126,13 +133,23 @@ impl RequestReader {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        request.body = self.buffer.drain(..head + length).skip(head).collect();
+        request.head = self.buffer.drain(..head).collect();
+        request.body = self.buffer.drain(..length).collect();
+        request.began = self.began;
         Ok(Some(request))
+    }
+
+    /// Whether bytes after the last request have been read.
+    pub(crate) const fn has_more(&self) -> bool {
+        !self.buffer.is_empty()
     }
 
     fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
         let mut block = [0; 4096];
         let read = stream.read(&mut block)?;
+        if self.buffer.is_empty() {
+            self.began = clock::wall_now();
+        }
         self.buffer.extend(block.iter().take(read));
         Ok(read)
     }
@@ -156,6 +173,8 @@ impl RequestReader {
             target: head.path.unwrap_or("").to_owned(),
             keep_alive: head.version == Some(1) && !close,
             headers,
+            began: WallUs(0),
+            head: Vec::new(),
             body: Vec::new(),
         };
         Ok(Some((request, length)))
@@ -170,7 +189,7 @@ fn invalid(what: &str) -> io::Error {
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     pub(crate) body: Arc<[u8]>,
 }
 
@@ -179,14 +198,14 @@ impl Response {
     pub(crate) fn json(status: u16, body: impl Into<Arc<[u8]>>) -> Response {
         Response {
             status,
-            headers: vec![("Content-Type", "application/json;charset=UTF-8".to_owned())],
+            headers: vec![("Content-Type".into(), "application/json;charset=UTF-8".to_owned())],
             body: body.into(),
         }
     }
 
     /// The same with one more header field.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
-        self.headers.push((name, value.into()));
+    pub(crate) fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Response {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -194,12 +213,13 @@ impl Response {
     pub(crate) fn head(&self, framing: Framing, declared: u64, close: bool) -> Vec<u8> {
         let version = if framing == Framing::CloseDelimited { "1.0" } else { "1.1" };
         let mut head = format!("HTTP/{version} {} {}\r\n", self.status, reason(self.status));
-        head.push_str(&format!("Date: {}\r\n", clock::http_date(clock::wall_now())));
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
+            head.push_str(&format!("Date: {}\r\n", clock::http_date(clock::wall_now())));
+        }
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        // 304 has no body, and one that said how long it would be confuses no client here.
-        if self.status != 304 {
+        if !self.is_bodiless() {
             match framing {
                 Framing::ContentLength => head.push_str(&format!("Content-Length: {declared}\r\n")),
                 Framing::Chunked(_) => head.push_str("Transfer-Encoding: chunked\r\n"),
@@ -210,12 +230,17 @@ impl Response {
         head.into_bytes()
     }
 
+    /// 204 and 304 end with their head, and do not say how long they are.
+    const fn is_bodiless(&self) -> bool {
+        matches!(self.status, 204 | 304)
+    }
+
     /// The body as it goes on the wire.
     pub(crate) fn framed_body(&self, framing: Framing) -> Vec<u8> {
-        let Framing::Chunked(size) = framing else { return self.body.to_vec() };
-        if self.status == 304 {
+        if self.is_bodiless() {
             return Vec::new();
         }
+        let Framing::Chunked(size) = framing else { return self.body.to_vec() };
         let mut out = Vec::with_capacity(self.body.len() + 64);
         for chunk in self.body.chunks(size.max(1)) {
             out.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
@@ -229,15 +254,29 @@ impl Response {
 
 const fn reason(status: u16) -> &'static str {
     match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        103 => "Early Hints",
         200 => "OK",
+        201 => "Created",
         202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
         302 => "Found",
         304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
         418 => "I'm a teapot",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        425 => "Too Early",
         429 => "Too Many Requests",
         451 => "Unavailable For Legal Reasons",
         500 => "Internal Server Error",

@@ -1,10 +1,11 @@
-//! Simulated exchanges over real loopback sockets and TLS: the peers of the demo, the tests and
-//! the benchmarks.
+//! Simulated exchanges and webhook receivers over real loopback sockets and TLS: the peers of the
+//! demo, the tests and the benchmarks.
 //!
 //! Contract: [`SimExchange::start`] opens one listener on a free loopback port and answers as the
 //! named exchange does, in its real response shapes, with its real quirks, and with whatever
 //! [`Fault`] it is told to show. Everything a script can do is a method of the handle, an
-//! [`Action`] of a script file and a request to the admin listener of `tocsin-sim exchange`.
+//! [`Action`] of a script file and a request to the admin listener of `tocsin-sim exchange`. What is
+//! true of [`SimReceiver`] is said in [`receiver`].
 //!
 //! Threads: one per listener and one per connection, at most [`MAX_CONNECTIONS`]; all of them end
 //! when the handle is dropped. This is a test peer: it allocates, locks and blocks as it likes, and
@@ -26,9 +27,11 @@ mod fault;
 mod http;
 mod invent;
 mod options;
+pub mod receiver;
 mod script;
 mod server;
 mod shape;
+mod site;
 mod state;
 
 pub use admin::AdminServer;
@@ -41,5 +44,6 @@ pub use fault::Fault;
 pub use http::{Framing, RecordedRequest};
 pub use invent::{Invented, Inventor};
 pub use options::{CachePolicy, Kind, OddPageSize, Options, RateAnswer, RateLimit};
+pub use receiver::{Behaviour, Greeting, Received, ReceiverOptions, Reply, SignatureVerdict, SimReceiver};
 pub use script::{Action, Event, Script};
 pub use server::{Counters, MAX_CONNECTIONS};

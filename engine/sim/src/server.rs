@@ -1,8 +1,8 @@
 //! The listener and its connections: one thread each, over plain sockets or TLS.
 //!
-//! Contract: a [`Site`] says what to answer and how to misdeliver it; this file moves the bytes.
-//! At most [`MAX_CONNECTIONS`] connections; one more is closed at once and counted. Dropping the
-//! [`Server`] closes every connection and waits for its threads.
+//! Contract: a [`Handler`] serves each connection through its [`Link`]; this file accepts, counts,
+//! shakes hands and closes. At most [`Limits::connections`] connections; one more is closed at once
+//! and counted. Dropping the [`Server`] closes every connection and waits for its threads.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -12,17 +12,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
 
 use crate::error::SimError;
-use crate::http::{Framing, Request, RequestReader, Response};
 
 /// Most connections one simulated exchange serves at a time.
 pub const MAX_CONNECTIONS: usize = 256;
 
-/// A connection that says nothing for this long is closed.
-const IDLE: Duration = Duration::from_secs(120);
 /// How long a closing connection waits for its peer to close too.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long dropping a server waits for its threads.
@@ -47,50 +44,40 @@ pub struct Counters {
     pub bytes_out: u64,
 }
 
-/// What a listener serves.
-pub(crate) trait Site: Send + Sync + 'static {
-    /// Whether the connection just accepted is to be reset.
-    fn resets_on_accept(&self) -> bool;
-    /// The TLS configuration for a new connection; `None` for plain HTTP.
-    fn tls(&self) -> Option<Arc<ServerConfig>>;
-    /// The answer to the `nth` request (from 1) of a connection.
-    fn answer(&self, peer: IpAddr, connection: u64, nth: u32, request: &Request) -> Answer;
+/// Serves connections.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Serves one connection to its end, and says how it is to end.
+    fn serve(&self, link: &Link) -> After;
 }
 
-/// A response and how it travels.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) response: Response,
-    pub(crate) framing: Framing,
-    pub(crate) close: bool,
-    pub(crate) delivery: Delivery,
-}
-
-impl Answer {
-    /// `response` in good order.
-    pub(crate) const fn whole(response: Response) -> Answer {
-        Answer { response, framing: Framing::ContentLength, close: false, delivery: Delivery::Whole }
-    }
-}
-
-/// How much of a response arrives, and how.
+/// How a connection ends, or that it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Delivery {
-    Whole,
-    ResetInHead,
-    ResetInBody(usize),
-    Slow(u32),
-    Garbage,
-    Short,
-    Huge { bytes: u64, chunked: bool },
-    Never,
+pub(crate) enum After {
+    /// It does not.
+    KeepAlive,
+    /// In good order: our end is said, the peer's awaited.
+    Close,
+    /// At once, which is a reset if the peer has sent what nobody read.
+    Abandon,
+    /// By a reset.
+    Reset,
 }
 
-/// What follows an answer.
-enum After {
-    KeepAlive,
-    Close,
-    Reset,
+/// What a listener may take of this machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Most connections at a time.
+    pub(crate) connections: usize,
+    /// Stack of a connection's thread.
+    pub(crate) stack_bytes: usize,
+    /// A connection that says nothing for this long is closed.
+    pub(crate) idle: Duration,
+}
+
+impl Limits {
+    /// Those of a simulated exchange.
+    pub(crate) const EXCHANGE: Limits =
+        Limits { connections: MAX_CONNECTIONS, stack_bytes: 2 * 1024 * 1024, idle: Duration::from_secs(120) };
 }
 
 #[derive(Default)]
@@ -108,10 +95,6 @@ struct Shared {
 }
 
 impl Shared {
-    fn count(&self, change: impl FnOnce(&mut Counters)) {
-        change(&mut self.live.lock().counters);
-    }
-
     /// Waits so long, or until the server stops; true when it stops.
     fn pause(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
@@ -134,8 +117,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Opens `listen` and serves `site` on it.
-    pub(crate) fn start(listen: SocketAddr, name: &str, site: Arc<dyn Site>) -> Result<Server, SimError> {
+    /// Opens `listen` and has `handler` serve it.
+    pub(crate) fn start(
+        listen: SocketAddr,
+        name: &str,
+        limits: Limits,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Server, SimError> {
         let listener = Arc::new(TcpListener::bind(listen).map_err(SimError::Listen)?);
         let addr = listener.local_addr().map_err(SimError::Listen)?;
         let shared = Arc::new(Shared::default());
@@ -143,7 +131,7 @@ impl Server {
             .name(format!("sim-{name}"))
             .spawn({
                 let (listener, shared) = (Arc::clone(&listener), Arc::clone(&shared));
-                move || accept_loop(&listener, &shared, &site)
+                move || accept_loop(&listener, &shared, limits, &handler)
             })
             .map_err(SimError::Thread)?;
         Ok(Server { addr, listener, shared, acceptor: Some(acceptor) })
@@ -183,7 +171,7 @@ impl Drop for Server {
     }
 }
 
-fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, site: &Arc<dyn Site>) {
+fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, limits: Limits, handler: &Arc<dyn Handler>) {
     loop {
         let accepted = listener.accept();
         let mut live = shared.live.lock();
@@ -198,7 +186,7 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, site: &Arc<dyn Site
             }
             continue;
         };
-        if live.sockets.len() >= MAX_CONNECTIONS {
+        if live.sockets.len() >= limits.connections {
             live.counters.refused += 1;
             continue;
         }
@@ -208,11 +196,12 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, site: &Arc<dyn Site
         live.sockets.insert(number, Arc::clone(&socket));
         live.threads += 1;
         drop(live);
-        let connection = Connection { number, peer: peer.ip(), socket, shared: Arc::clone(shared) };
-        let site = Arc::clone(site);
-        let spawned = thread::Builder::new().name(format!("sim-conn-{number}")).spawn(move || {
-            let shared = Arc::clone(&connection.shared);
-            connection.run(&*site);
+        let link = Link { number, peer: peer.ip(), socket, shared: Arc::clone(shared) };
+        let handler = Arc::clone(handler);
+        let thread = thread::Builder::new().name(format!("sim-conn-{number}")).stack_size(limits.stack_bytes);
+        let spawned = thread.spawn(move || {
+            let shared = Arc::clone(&link.shared);
+            link.run(&*handler, limits.idle);
             shared.live.lock().threads -= 1;
             shared.changed.notify_all();
         });
@@ -226,7 +215,7 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, site: &Arc<dyn Site
 }
 
 /// A socket shared with the registry that can close it.
-struct Sock(Arc<TcpStream>);
+pub(crate) struct Sock(Arc<TcpStream>);
 
 impl Read for Sock {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -244,9 +233,29 @@ impl Write for Sock {
     }
 }
 
-enum Transport {
+/// The bytes of a connection, with or without TLS.
+pub(crate) enum Transport {
     Plain(Sock),
     Tls(Box<StreamOwned<ServerConnection, Sock>>),
+}
+
+impl Transport {
+    /// Whether TLS took up an earlier session.
+    pub(crate) fn resumed(&self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            Transport::Tls(stream) => stream.conn.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
+
+    /// Says the end of TLS, if a connection ends in good order.
+    pub(crate) fn finish(&mut self, after: After) {
+        if let (After::Close, Transport::Tls(stream)) = (after, self) {
+            stream.conn.send_close_notify();
+            // A peer that is gone need not hear it.
+            let _ = stream.flush();
+        }
+    }
 }
 
 impl Read for Transport {
@@ -274,24 +283,27 @@ impl Write for Transport {
     }
 }
 
-struct Connection {
-    number: u64,
-    peer: IpAddr,
+/// One accepted connection.
+pub(crate) struct Link {
+    /// Counts connections of this listener from 1.
+    pub(crate) number: u64,
+    /// Who connected.
+    pub(crate) peer: IpAddr,
     socket: Arc<TcpStream>,
     shared: Arc<Shared>,
 }
 
-impl Connection {
-    fn run(self, site: &dyn Site) {
+impl Link {
+    fn run(self, handler: &dyn Handler, idle: Duration) {
         // A socket that refuses its options still serves.
         let _ = self.socket.set_nodelay(true);
-        let _ = self.socket.set_read_timeout(Some(IDLE));
-        let after = if site.resets_on_accept() { After::Reset } else { self.serve(site) };
-        match after {
+        let _ = self.socket.set_read_timeout(Some(idle));
+        match handler.serve(&self) {
             After::Reset => {
                 // With nothing else holding the socket, its close is a reset.
                 let _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
             }
+            After::Abandon => {}
             After::KeepAlive | After::Close => self.close(),
         }
         self.shared.live.lock().sockets.remove(&self.number);
@@ -306,141 +318,61 @@ impl Connection {
         while Instant::now() < end && matches!((&*self.socket).read(&mut sink), Ok(1..)) {}
     }
 
-    fn serve(&self, site: &dyn Site) -> After {
-        let sock = Sock(Arc::clone(&self.socket));
-        let mut transport = match site.tls() {
-            None => Transport::Plain(sock),
-            Some(config) => match self.handshake(config, sock) {
-                Ok(stream) => Transport::Tls(Box::new(stream)),
-                Err(_) => {
-                    self.shared.count(|c| c.tls_failures += 1);
-                    return After::Close;
-                }
-            },
-        };
-        let mut reader = RequestReader::default();
-        let mut nth = 0;
-        let after = loop {
-            let Ok(Some(request)) = reader.next(&mut transport) else { break After::Close };
-            nth += 1;
-            let answer = site.answer(self.peer, self.number, nth, &request);
-            self.shared.count(|c| {
-                c.requests += 1;
-                c.not_modified += u64::from(answer.response.status == 304);
-            });
-            match self.deliver(&mut transport, &answer, request.keep_alive) {
-                Ok(After::KeepAlive) => {}
-                Ok(after) => break after,
-                Err(_) => break After::Close,
-            }
-        };
-        if let (After::Close, Transport::Tls(stream)) = (&after, &mut transport) {
-            stream.conn.send_close_notify();
-            let _ = stream.flush();
-        }
-        after
+    /// The bytes as they come and go on the socket.
+    pub(crate) fn plain(&self) -> Transport {
+        Transport::Plain(Sock(Arc::clone(&self.socket)))
     }
 
-    fn handshake(
-        &self,
-        config: Arc<ServerConfig>,
-        mut sock: Sock,
-    ) -> io::Result<StreamOwned<ServerConnection, Sock>> {
+    /// Shakes hands, or not, as `tls` says. A handshake that fails is counted.
+    pub(crate) fn transport(&self, tls: Option<Arc<ServerConfig>>) -> io::Result<Transport> {
+        let Some(config) = tls else { return Ok(self.plain()) };
+        let mut sock = Sock(Arc::clone(&self.socket));
         let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
         while tls.is_handshaking() {
             if let Err(e) = tls.complete_io(&mut sock) {
                 // An alert may be waiting to tell the client why.
                 let _ = tls.write_tls(&mut sock);
+                self.count(|c| c.tls_failures += 1);
                 return Err(e);
             }
         }
-        Ok(StreamOwned::new(tls, sock))
+        Ok(Transport::Tls(Box::new(StreamOwned::new(tls, sock))))
     }
 
-    fn deliver(&self, out: &mut Transport, answer: &Answer, keep_alive: bool) -> io::Result<After> {
-        let Answer { response, framing, .. } = answer;
-        let close = answer.close || !keep_alive || *framing == Framing::CloseDelimited;
-        let head = response.head(*framing, response.body.len() as u64, close);
-        let body = response.framed_body(*framing);
-        match answer.delivery {
-            Delivery::Whole => {
-                self.send(out, &[head, body].concat())?;
-                return Ok(if close { After::Close } else { After::KeepAlive });
-            }
-            Delivery::ResetInHead => {
-                self.send(out, head.get(..head.len() / 2).unwrap_or(&head))?;
-                return Ok(After::Reset);
-            }
-            Delivery::ResetInBody(after) => {
-                let part = body.get(..after).unwrap_or(&body);
-                self.send(out, &[&head, part].concat())?;
-                return Ok(After::Reset);
-            }
-            Delivery::Slow(bytes_per_second) => {
-                self.send(out, &head)?;
-                self.send_slowly(out, &body, bytes_per_second)?;
-                return Ok(if close { After::Close } else { After::KeepAlive });
-            }
-            Delivery::Garbage => self.send(out, &garbage())?,
-            Delivery::Short => {
-                let half = body.get(..body.len() / 2).unwrap_or(&body);
-                self.send(out, &[&head, half].concat())?;
-            }
-            Delivery::Huge { bytes, chunked } => self.send_huge(out, response, bytes, chunked)?,
-            Delivery::Never => {
-                // Reading notices when the peer gives up, or when the server stops.
-                let mut sink = [0; 256];
-                while matches!(out.read(&mut sink), Ok(1..)) {}
-            }
-        }
-        Ok(After::Close)
+    /// Changes the counters.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Counters)) {
+        change(&mut self.shared.live.lock().counters);
     }
 
-    fn send(&self, out: &mut Transport, bytes: &[u8]) -> io::Result<()> {
-        self.shared.count(|c| c.bytes_out += bytes.len() as u64);
+    /// Waits so long, or until the server stops; true when it stops.
+    pub(crate) fn pause(&self, time: Duration) -> bool {
+        self.shared.pause(time)
+    }
+
+    /// Sends all of `bytes`.
+    pub(crate) fn send(&self, out: &mut Transport, bytes: &[u8]) -> io::Result<()> {
+        self.count(|c| c.bytes_out += bytes.len() as u64);
         out.write_all(bytes)?;
         out.flush()
     }
 
-    fn send_slowly(&self, out: &mut Transport, body: &[u8], bytes_per_second: u32) -> io::Result<()> {
-        let rate = bytes_per_second.max(1);
-        // Twenty slices a second, or one byte at a time below that.
-        let (slice, wait) = if rate >= 20 {
-            (rate as usize / 20, Duration::from_millis(50))
-        } else {
-            (1, Duration::from_secs(1) / rate)
+    /// Waits until the peer sends something or closes, at most so long if that is said, and leaves
+    /// what came unread; false when nothing did.
+    pub(crate) fn stirs(&self, within: Option<Duration>) -> bool {
+        let before = self.socket.read_timeout().unwrap_or_default();
+        // No time at all would be an error and mean for ever.
+        let _ = self.socket.set_read_timeout(within.map(|time| time.max(Duration::from_millis(1))));
+        let stirred = match self.socket.peek(&mut [0]) {
+            Ok(_) => true,
+            Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
         };
-        for part in body.chunks(slice) {
-            if self.shared.pause(wait) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            self.send(out, part)?;
-        }
-        Ok(())
-    }
-
-    fn send_huge(&self, out: &mut Transport, like: &Response, bytes: u64, chunked: bool) -> io::Result<()> {
-        let framing = if chunked { Framing::Chunked(0) } else { Framing::ContentLength };
-        self.send(out, &like.head(framing, bytes, true))?;
-        // White space is JSON until the very end, so no parser can stop early.
-        let block = vec![b' '; 64 * 1024];
-        let mut left = bytes;
-        while left > 0 {
-            let part = block.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(&block);
-            if chunked {
-                self.send(out, format!("{:x}\r\n", part.len()).as_bytes())?;
-                self.send(out, part)?;
-                self.send(out, b"\r\n")?;
-            } else {
-                self.send(out, part)?;
-            }
-            left -= part.len() as u64;
-        }
-        if chunked { self.send(out, b"0\r\n\r\n") } else { Ok(()) }
+        let _ = self.socket.set_read_timeout(before);
+        stirred
     }
 }
 
-fn garbage() -> Vec<u8> {
+/// Bytes that are neither HTTP nor TLS, the same each time.
+pub(crate) fn garbage() -> Vec<u8> {
     let mut rng = crate::invent::Rng::new(0xbad);
     (0..512).map(|_| rng.below(256) as u8 | 0x80).collect()
 }

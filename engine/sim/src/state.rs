@@ -20,8 +20,8 @@ use crate::fault::Fault;
 use crate::http::{Framing, RecordedRequest, Request, Response, gzip_stored};
 use crate::invent::Inventor;
 use crate::options::{Kind, Options, RateAnswer};
-use crate::server::{Answer, Delivery, Site};
 use crate::shape::{self, View};
+use crate::site::{Answer, Delivery, Site};
 
 const MAX_LOG: usize = 4_096;
 const MAX_PENDING: usize = 4_096;
@@ -253,7 +253,7 @@ fn misbehave(answer: &mut Answer, fault: &Fault, kind: Kind, request: &Request) 
         Fault::Gzip => {
             let packed = gzip_stored(&answer.response.body);
             answer.response.body = packed.into();
-            answer.response.headers.push(("Content-Encoding", "gzip".to_owned()));
+            answer.response.headers.push(("Content-Encoding".into(), "gzip".to_owned()));
         }
         Fault::HttpOneZero => answer.framing = Framing::CloseDelimited,
         Fault::NeverAnswer => answer.delivery = Delivery::Never,
@@ -282,7 +282,7 @@ fn challenge() -> Response {
     let page = "<!DOCTYPE html><html><head><title>One moment</title></head><body><script>check()</script></body></html>";
     Response {
         status: 202,
-        headers: vec![("Content-Type", "text/html; charset=UTF-8".to_owned())],
+        headers: vec![("Content-Type".into(), "text/html; charset=UTF-8".to_owned())],
         body: Arc::from(page.as_bytes()),
     }
 }
