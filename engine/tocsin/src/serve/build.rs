@@ -82,7 +82,7 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let journal = Journal::new(store, built.inlets, requests);
     let bridge = Bridge::new(rings.control_to_accept.0, accept.waker(), rings.control_to_source, ask_journal);
     let view =
-        Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters()));
+        Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters(), Arc::default()));
     let control = Control::new(Arc::clone(&bridge), reader, Arc::clone(&view) as _, token);
 
     let spawn = Spawn { view: &view };
