@@ -19,6 +19,8 @@ pub const ACCEPT_TO_FEED: usize = 1_024;
 pub const CONTROL_TO_SOURCE: usize = 64;
 /// Key changes waiting for the accept thread.
 pub const CONTROL_TO_ACCEPT: usize = 1_024;
+/// Requests of the control thread waiting for the webhook thread.
+pub const CONTROL_TO_WEBHOOK: usize = 256;
 /// Requests of the control thread waiting for the journal thread.
 pub const CONTROL_TO_JOURNAL: usize = 256;
 

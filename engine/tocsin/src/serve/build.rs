@@ -13,19 +13,21 @@ use tocsin_core::limits;
 use tocsin_core::model::CategoryHint;
 use tocsin_core::source::pacing::Mode;
 use tocsin_core::source::{SourceSpec, exchange};
+use tocsin_core::webhook::address::AddressPolicy;
 use tocsin_core::wire::{self, EncodedAnnouncement};
 
 use super::view::View;
 use super::{Engine, StartError, Stops, doing};
 use crate::config::{Config, Idle, Source as SourceConfig, TopologyMode};
-use crate::control::bridge::Bridge;
+use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::token::AdminToken;
-use crate::control::{self, Control};
+use crate::control::{self, Control, ControlParts, WebhookRules};
 use crate::net::dns::{Resolver, ResolverClient};
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
 use crate::net::url::BaseUrl;
 use crate::os::{clock, cores, memory};
 use crate::rings::{AcceptToFeed, Released, SourceToFeed, ToAccept, ToSource};
+use crate::store::webhook::secrets::MasterKey;
 use crate::store::{Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
@@ -80,10 +82,32 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     .map_err(doing("starting the accept thread"))?;
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let journal = Journal::new(store, built.inlets, requests);
-    let bridge = Bridge::new(rings.control_to_accept.0, accept.waker(), rings.control_to_source, ask_journal);
+    // Nobody reads the ring yet: the webhook thread will, and wake by a waker of its own.
+    let (to_webhook, _webhook_from_control) = RingBuffer::new(topology::CONTROL_TO_WEBHOOK);
+    let policy = Arc::new(AddressPolicy::new(config.egress.allow_nets.clone(), Vec::new()));
+    let bridge = Bridge::new(BridgeParts {
+        accept: rings.control_to_accept.0,
+        accept_waker: accept.waker(),
+        source: rings.control_to_source,
+        journal: ask_journal,
+        webhook: to_webhook,
+        webhook_waker: accept.waker(),
+        secrets: Arc::new(MasterKey::from_file_or_new(&config.data_dir.join(MasterKey::FILE_NAME))?),
+        policy: Arc::clone(&policy),
+    });
     let view =
         Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters()));
-    let control = Control::new(Arc::clone(&bridge), reader, Arc::clone(&view) as _, token);
+    let control = Control::new(ControlParts {
+        bridge: Arc::clone(&bridge),
+        reader,
+        view: Arc::clone(&view) as _,
+        token,
+        webhooks: WebhookRules {
+            plans: config.webhooks.plans.clone(),
+            rotation_grace: config.webhooks.rotation_grace,
+            policy,
+        },
+    });
 
     let spawn = Spawn { view: &view };
     let mut engine = Engine {
