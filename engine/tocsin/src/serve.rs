@@ -2,11 +2,12 @@
 //!
 //! Owner: main thread. Everything that can fail at start (files, ports, certificates, the store) fails
 //! here, before the first thread runs, with what is wrong and what to do. Stopping goes against the
-//! flow: no new subscribers, the ones there are told and closed, then sources, writers, control plane,
-//! and the journal last, so that everything announced is on disk.
+//! flow: no new subscribers, the ones there are told and closed, then sources, writers, webhooks, control
+//! plane, and the journal last, so that everything announced and answered is on disk.
 
 mod build;
 mod view;
+mod webhooks;
 
 use std::io;
 use std::net::SocketAddr;
@@ -83,6 +84,7 @@ fn doing(what: &str) -> impl FnOnce(io::Error) -> StartError {
 struct Stops {
     sources: Arc<AtomicBool>,
     feed_side: Arc<AtomicBool>,
+    webhooks: Arc<AtomicBool>,
     control: Arc<AtomicBool>,
     journal: Arc<AtomicBool>,
 }
@@ -104,11 +106,12 @@ pub struct Engine {
     stops: Stops,
     sources: Vec<Watched>,
     feed_side: Vec<Watched>,
+    webhooks: Vec<Watched>,
     control: Vec<Watched>,
     journal: Vec<Watched>,
     drain: Duration,
-    /// Ends its thread when dropped.
-    _resolver: crate::net::dns::Resolver,
+    /// Of the sources and of webhook receivers; each ends its thread when dropped.
+    _resolvers: (crate::net::dns::Resolver, crate::net::egress::EgressResolver),
 }
 
 /// Why [`Engine::run`] came back.
@@ -142,7 +145,7 @@ impl Engine {
             if signals.terminate() || enough() {
                 return Ended::Asked;
             }
-            let groups = [&self.sources, &self.feed_side, &self.control, &self.journal];
+            let groups = [&self.sources, &self.feed_side, &self.webhooks, &self.control, &self.journal];
             if let Some(name) = groups.iter().find_map(|group| supervise::ended_thread(group)) {
                 return Ended::Died(name.to_owned());
             }
@@ -178,6 +181,7 @@ impl Engine {
         let stages = [
             (&self.stops.sources, self.sources),
             (&self.stops.feed_side, self.feed_side),
+            (&self.stops.webhooks, self.webhooks),
             (&self.stops.control, self.control),
             (&self.stops.journal, self.journal),
         ];

@@ -118,6 +118,9 @@ fn read_answer(answer: &[u8]) -> Option<(u16, Value)> {
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head_bytes) = response.parse(answer).ok()? else { return None };
     let status = response.code?;
+    if status == 204 {
+        return Some((status, Value::Null));
+    }
     let length = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("content-length"))?;
     let length: usize = core::str::from_utf8(length.value).ok()?.parse().ok()?;
     let body = answer.get(head_bytes..)?.get(..length)?;

@@ -1,4 +1,4 @@
-//! `tocsin config show|default`.
+//! `tocsin config show|default|openapi`.
 
 use std::process::ExitCode;
 
@@ -18,6 +18,8 @@ pub enum ConfigVerb {
     },
     /// Print the compiled-in defaults: every key, explained.
     Default,
+    /// Print the OpenAPI document of the HTTP API, as the service serves it at /openapi.json.
+    Openapi,
 }
 
 /// Runs it. `show` also checks the values, so that what it prints is what would run.
@@ -27,6 +29,7 @@ pub enum ConfigVerb {
 pub fn run(verb: &ConfigVerb, layers: &Layers) -> Result<ExitCode, CliError> {
     match verb {
         ConfigVerb::Default => print!("{DEFAULT_TOML}"),
+        ConfigVerb::Openapi => print!("{}", crate::control::openapi::text()),
         ConfigVerb::Show { json } => {
             Config::from_layers(layers)?;
             if *json {

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use tocsin_core::feed::key::{AllowedExchanges, KeyId, Tier};
 use tocsin_core::time::WallUs;
 
-use super::CliError;
 use super::client::Reach;
+use super::{CliError, refused};
 use crate::config::Config;
 use crate::control::reply::{key_json, rfc3339};
 use crate::os::clock;
-use crate::store::{NewKey, StoreError};
+use crate::store::NewKey;
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -214,13 +214,6 @@ fn revoke(id: i64, config: &Config, now: WallUs) -> Result<Value, CliError> {
     match Reach::find(config)? {
         Reach::Service(client) => client.request("POST", &format!("/admin/v1/keys/{id}/revoke"), None),
         Reach::Store(mut store) => Ok(key_json(&store.revoke_key(KeyId(id), now).map_err(refused)?, now)),
-    }
-}
-
-fn refused(error: StoreError) -> CliError {
-    match error {
-        StoreError::Invalid { .. } => CliError::usage(error),
-        error => CliError::failed(error),
     }
 }
 

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Layers};
+use crate::store::StoreError;
 
+pub mod accounts;
 pub mod classify;
 pub mod client;
 pub mod config;
@@ -22,7 +24,9 @@ pub mod inject;
 pub mod keys;
 pub mod serve;
 pub mod status;
+mod table;
 pub mod watch;
+pub mod webhooks;
 
 /// Hears an exchange announce a listing and rings the bell for everyone connected.
 #[derive(Debug, Parser)]
@@ -54,6 +58,12 @@ enum Verb {
     /// Make, list, limit and revoke API keys.
     #[command(subcommand)]
     Keys(keys::KeysVerb),
+    /// Make and list accounts, change their plan, renew their token.
+    #[command(subcommand)]
+    Accounts(accounts::AccountsVerb),
+    /// Register, list, test and repair webhook endpoints.
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksVerb),
     /// Show announcements as they are on disk.
     History(history::HistoryArgs),
     /// Send a manual alert through the running service.
@@ -106,6 +116,14 @@ impl From<ConfigError> for CliError {
     }
 }
 
+/// What the store refuses: wrong usage where a value is out of bounds.
+fn refused(error: StoreError) -> CliError {
+    match error {
+        StoreError::Invalid { .. } => CliError::usage(error),
+        error => CliError::failed(error),
+    }
+}
+
 /// Parses the arguments and runs the verb.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -127,6 +145,8 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Verb::Config(verb) => config::run(verb, &cli.layers()?),
         Verb::Status(args) => status::run(args, &cli.read_config()?),
         Verb::Keys(verb) => keys::run(verb, &cli.read_config()?),
+        Verb::Accounts(verb) => accounts::run(verb, &cli.read_config()?),
+        Verb::Webhooks(verb) => webhooks::run(verb, &cli.read_config()?),
         Verb::History(args) => history::run(args, &cli.read_config()?),
         Verb::Inject(args) => inject::run(args, &cli.read_config()?),
         Verb::Classify(args) => Ok(classify::run(args)),

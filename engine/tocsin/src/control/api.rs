@@ -1,28 +1,30 @@
-//! The admin API's routes: keys, manual alerts, status, health.
+//! The routes of both doors, and the handlers of keys, manual alerts, status and health.
 //!
-//! Contract: every answer but the health texts is JSON; every refusal is an [`ApiError`]. Over TCP
-//! the admin routes take `Authorization: Bearer <token>`; over the socket its file permissions are
-//! the authentication. Bodies are at most [`limits::ADMIN_BODY_BYTES`].
+//! Contract: every answer is JSON; every refusal is an [`ApiError`]. Over TCP the admin routes take
+//! `Authorization: Bearer <token>`; over the socket its file permissions are the authentication. The
+//! customer's routes take the account's token at either door. Bodies are at most
+//! [`limits::ADMIN_BODY_BYTES`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::{Value, json};
 use tocsin_core::feed::key::{AllowedExchanges, KeyId, Tier};
 use tocsin_core::limits;
 use tocsin_core::model::{Exchange, ListingType, Ticker};
 use tocsin_core::time::WallUs;
 
-use super::fields::Fields;
-use super::reply::{ApiError, announcement_json, json_text, key_json};
-use super::{Control, history};
+use super::fields::{Body, read_body};
+use super::reply::{Answer, ApiError, announcement_json, json_text, key_shown, shown_once};
+use super::shapes::{
+    Alive, AnnouncementCreate, KeyChange, KeyCreate, KeyCreated, KeyShown, Keys, Ready, Refusal,
+};
+use super::{Control, accounts, caller, deliveries, history, webhooks};
 use crate::os::clock;
 use crate::rings::Inject;
 use crate::store::NewKey;
@@ -41,21 +43,14 @@ pub(super) enum Door {
 
 /// All routes, as served at one door.
 pub(super) fn router(control: Arc<Control>, door: Door) -> Router {
-    let mut admin = Router::new()
-        .route("/admin/v1/announcements", post(inject))
-        .route("/admin/v1/keys", get(list_keys).post(create_key))
-        .route("/admin/v1/keys/{id}", get(show_key).patch(change_key))
-        .route("/admin/v1/keys/{id}/revoke", post(revoke_key))
-        .route("/admin/v1/status", get(status));
-    if door == Door::Tcp {
-        admin = admin.route_layer(from_fn_with_state(Arc::clone(&control), require_token));
-    }
     let announcements = get(move |state, request| history::answer(state, door, request));
-    admin
+    administrators(&control, door)
+        .merge(customers(&control))
         .route("/v1/announcements", announcements)
         .route("/healthz", get(alive))
-        .route("/livez", get(alive))
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
+        .route("/openapi.json", get(openapi))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such path"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
@@ -67,6 +62,35 @@ pub(super) fn router(control: Arc<Control>, door: Door) -> Router {
         .layer(DefaultBodyLimit::max(limits::ADMIN_BODY_BYTES))
         .layer(from_fn(in_time))
         .with_state(control)
+}
+
+fn administrators(control: &Arc<Control>, door: Door) -> Router<Arc<Control>> {
+    let with = || Arc::clone(control);
+    let on_behalf = webhooks::of_account().route_layer(from_fn_with_state(with(), caller::on_behalf));
+    let over_all = webhooks::of_all().route_layer(from_fn(caller::administrator));
+    let admin = Router::new()
+        .route("/admin/v1/announcements", post(inject))
+        .route("/admin/v1/keys", get(list_keys).post(create_key))
+        .route("/admin/v1/keys/{id}", get(show_key).patch(change_key))
+        .route("/admin/v1/keys/{id}/revoke", post(revoke_key))
+        .route("/admin/v1/status", get(status))
+        .merge(accounts::routes())
+        .nest("/admin/v1/accounts/{account}/webhooks", on_behalf)
+        .nest("/admin/v1/webhooks", over_all);
+    match door {
+        Door::Socket => admin,
+        Door::Tcp => admin.route_layer(from_fn_with_state(with(), require_token)),
+    }
+}
+
+fn customers(control: &Arc<Control>) -> Router<Arc<Control>> {
+    let with = || Arc::clone(control);
+    Router::new()
+        .nest("/v1/webhooks", webhooks::of_account())
+        .route("/v1/events", get(deliveries::list_events))
+        .route_layer(from_fn_with_state(with(), caller::with_webhooks))
+        .route("/v1/account", get(accounts::own_account))
+        .route_layer(from_fn_with_state(with(), caller::customer))
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
@@ -82,34 +106,21 @@ async fn require_token(State(control): State<Arc<Control>>, request: Request, ne
     if has_token(&control, request.headers()) {
         return next.run(request).await;
     }
-    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "send `Authorization: Bearer <admin token>`")
-        .into_response()
+    ApiError::unauthorized("send `Authorization: Bearer <admin token>`").into_response()
 }
 
 /// Whether the request carries the admin token.
 pub(super) fn has_token(control: &Control, headers: &HeaderMap) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    given.and_then(|text| text.split_once(' ')).is_some_and(|(scheme, token)| {
-        scheme.eq_ignore_ascii_case("bearer") && control.token.matches(token.trim())
-    })
+    caller::bearer(headers).is_some_and(|token| control.token.matches(token))
 }
 
-type Answer = Result<Response, ApiError>;
-type Body = Result<Bytes, axum::extract::rejection::BytesRejection>;
-
-/// The body, or why it was not read.
-fn read_body(body: Body) -> Result<Bytes, ApiError> {
-    body.map_err(|rejection| {
-        let detail = match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => format!("a body has at most {} bytes", limits::ADMIN_BODY_BYTES),
-            _ => rejection.body_text(),
-        };
-        ApiError::new(rejection.status(), "bad_request", detail)
-    })
-}
-
-async fn inject(State(control): State<Arc<Control>>, body: Body) -> Answer {
-    let request = read_inject(&read_body(body)?)?;
+/// Send a manual alert through the whole path. 202: it has not gone out yet.
+#[utoipa::path(post, path = "/admin/v1/announcements", tag = "announcements",
+    security(("admin_token" = [])), request_body = AnnouncementCreate,
+    responses((status = 200, body = Object, description = "The announcement as it went out, all fields"),
+        (status = 202, body = Object), (status = 400, body = Refusal)))]
+pub(super) async fn inject(State(control): State<Arc<Control>>, body: Body) -> Answer {
+    let request = read_inject(read_body(body)?)?;
     let announced = control.bridge.inject(|reply| request.into_message(reply)).await?;
     let went_out = announced.dispatched().is_some() || announced.announcement.late;
     let status = if went_out { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -134,39 +145,37 @@ impl InjectRequest {
     }
 }
 
-fn read_inject(body: &[u8]) -> Result<InjectRequest, ApiError> {
-    let known = ["exchange", "title", "listing_type", "tickers", "published_us"];
-    let fields = Fields::read(body, &known)?;
-    let exchange = fields.required_text("exchange")?;
-    let exchange = Exchange::parse(exchange).ok_or_else(|| {
+fn read_inject(asked: AnnouncementCreate) -> Result<InjectRequest, ApiError> {
+    let AnnouncementCreate { exchange, title, listing_type, tickers, published_us } = asked;
+    let exchange = Exchange::parse(&exchange).ok_or_else(|| {
         ApiError::field("exchange", format!("takes one of {}", Exchange::ALL.map(Exchange::name).join(", ")))
     })?;
-    let title = fields.required_text("title")?.trim();
+    let title = title.trim();
     if title.is_empty() || title.len() > limits::TITLE_BYTES || title.chars().any(char::is_control) {
         let most = limits::TITLE_BYTES;
         return Err(ApiError::field("title", format!("takes 1 to {most} bytes without control characters")));
     }
-    let listing_type = match fields.text("listing_type")? {
+    let listing_type = match listing_type {
         None => None,
-        Some(name) => Some(ListingType::parse(name).ok_or_else(|| {
+        Some(name) => Some(ListingType::parse(&name).ok_or_else(|| {
             let names = ListingType::ALL.map(ListingType::name).join(", ");
             ApiError::field("listing_type", format!("takes one of {names}"))
         })?),
     };
-    let tickers = fields.texts("tickers")?.map(|symbols| read_tickers(&symbols)).transpose()?;
-    let published = fields.integer("published_us")?.map(WallUs);
+    let tickers = tickers.map(|symbols| read_tickers(&symbols)).transpose()?;
+    let published = published_us.map(WallUs);
     if published.is_some_and(|at| !(0..10_000_000_000_000_000).contains(&at.0)) {
         return Err(ApiError::field("published_us", "takes microseconds since 1970, at most 16 digits"));
     }
     Ok(InjectRequest { exchange, title: title.to_owned(), listing_type, tickers, published })
 }
 
-fn read_tickers(symbols: &[&str]) -> Result<Vec<Ticker>, ApiError> {
+fn read_tickers(symbols: &[String]) -> Result<Vec<Ticker>, ApiError> {
     let most = limits::TICKERS_PER_ANNOUNCEMENT;
     if symbols.len() > most {
         return Err(ApiError::field("tickers", format!("takes at most {most} symbols")));
     }
-    let one = |symbol: &&str| {
+    let one = |symbol: &String| {
         Ticker::new(symbol).ok_or_else(|| {
             let most = limits::TICKER_BYTES;
             ApiError::field("tickers", format!("a symbol has 1 to {most} bytes and no comma or white space"))
@@ -175,56 +184,44 @@ fn read_tickers(symbols: &[&str]) -> Result<Vec<Ticker>, ApiError> {
     symbols.iter().map(one).collect()
 }
 
-async fn create_key(State(control): State<Arc<Control>>, body: Body) -> Answer {
+/// Make a key. The answer alone has its text.
+#[utoipa::path(post, path = "/admin/v1/keys", tag = "keys", security(("admin_token" = [])),
+    request_body = KeyCreate,
+    responses((status = 201, body = KeyCreated), (status = 400, body = Refusal), (status = 507, body = Refusal)))]
+pub(super) async fn create_key(State(control): State<Arc<Control>>, body: Body) -> Answer {
     let now = clock::wall();
-    let new = read_new_key(&read_body(body)?, now)?;
+    let new = read_new_key(read_body(body)?, now)?;
     let (record, secret) = control.bridge.create_key(new).await?;
-    let mut shown = key_json(&record, now);
-    if let Value::Object(fields) = &mut shown {
-        fields.insert("key".to_owned(), Value::from(secret.reveal()));
-    }
-    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(shown)).into_response())
+    let created = KeyCreated { shown: key_shown(&record, now), key: secret.reveal().to_owned() };
+    Ok(shown_once(StatusCode::CREATED, created))
 }
 
-fn read_new_key(body: &[u8], now: WallUs) -> Result<NewKey, ApiError> {
-    let known = [
-        "label",
-        "tier",
-        "max_connections",
-        "allowed_cex",
-        "expires_in_secs",
-        "expires_at",
-        "delay_ms",
-        "redact",
-    ];
-    let fields = Fields::read(body, &known)?;
-    let tier = fields.required_text("tier")?;
-    let tier = Tier::parse(tier)
+fn read_new_key(asked: KeyCreate, now: WallUs) -> Result<NewKey, ApiError> {
+    let tier = Tier::parse(&asked.tier)
         .ok_or_else(|| ApiError::field("tier", "takes one of basic, premium, enterprise"))?;
-    let connections = fields.integer("max_connections")?.unwrap_or(1);
-    let max_connections = u32::try_from(connections).map_err(|_| {
+    let max_connections = u32::try_from(asked.max_connections.unwrap_or(1)).map_err(|_| {
         ApiError::field("max_connections", format!("between 1 and {}", limits::KEY_CONNECTIONS))
     })?;
-    let allowed = AllowedExchanges::parse(fields.text("allowed_cex")?.unwrap_or("*")).map_err(|name| {
+    let allowed = AllowedExchanges::parse(asked.allowed_cex.as_deref().unwrap_or("*")).map_err(|name| {
         let names = Exchange::ALL.map(Exchange::name).join(", ");
         ApiError::field("allowed_cex", format!("{name:?} is no exchange; there are *, {names}"))
     })?;
-    let delay_ms = u64::try_from(fields.integer("delay_ms")?.unwrap_or(0))
+    let delay_ms = u64::try_from(asked.delay_ms.unwrap_or(0))
         .map_err(|_| ApiError::field("delay_ms", "not negative"))?;
     Ok(NewKey {
-        label: fields.text("label")?.unwrap_or_default().to_owned(),
+        label: asked.label.unwrap_or_default(),
         tier,
         max_connections,
         allowed,
-        expires_at: read_expiry(&fields, now)?,
+        expires_at: read_expiry(asked.expires_in_secs, asked.expires_at.as_deref(), now)?,
         delay: Duration::from_millis(delay_ms),
-        redact: fields.boolean("redact")?.unwrap_or(false),
+        redact: asked.redact.unwrap_or(false),
     })
 }
 
 /// `expires_in_secs` or `expires_at` (RFC 3339); `None` = never.
-fn read_expiry(fields: &Fields, now: WallUs) -> Result<Option<WallUs>, ApiError> {
-    match (fields.integer("expires_in_secs")?, fields.text("expires_at")?) {
+fn read_expiry(secs: Option<i64>, at: Option<&str>, now: WallUs) -> Result<Option<WallUs>, ApiError> {
+    match (secs, at) {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(ApiError::field("expires_at", "give it or expires_in_secs, not both")),
         (Some(secs), None) if secs <= 0 => Err(ApiError::field("expires_in_secs", "must be positive")),
@@ -236,34 +233,53 @@ fn read_expiry(fields: &Fields, now: WallUs) -> Result<Option<WallUs>, ApiError>
     }
 }
 
-async fn list_keys(State(control): State<Arc<Control>>) -> Answer {
+/// All keys.
+#[utoipa::path(get, path = "/admin/v1/keys", tag = "keys", security(("admin_token" = [])),
+    responses((status = 200, body = Keys)))]
+pub(super) async fn list_keys(State(control): State<Arc<Control>>) -> Answer {
     let now = clock::wall();
     let keys = control.read(crate::store::Reader::keys).await?;
-    let shown: Vec<Value> = keys.iter().map(|key| key_json(key, now)).collect();
-    Ok(Json(json!({"keys": shown})).into_response())
+    Ok(Json(Keys { keys: keys.iter().map(|key| key_shown(key, now)).collect() }).into_response())
 }
 
-async fn show_key(State(control): State<Arc<Control>>, Path(id): Path<String>) -> Answer {
+/// One key.
+#[utoipa::path(get, path = "/admin/v1/keys/{id}", tag = "keys", security(("admin_token" = [])),
+    params(("id" = i64, Path, description = "Number of the key")),
+    responses((status = 200, body = KeyShown), (status = 404, body = Refusal)))]
+pub(super) async fn show_key(State(control): State<Arc<Control>>, Path(id): Path<String>) -> Answer {
     let id = read_id(&id)?;
     let key = control.read(move |reader| reader.key(id)).await?;
-    Ok(Json(key_json(&key, clock::wall())).into_response())
+    Ok(Json(key_shown(&key, clock::wall())).into_response())
 }
 
-async fn change_key(State(control): State<Arc<Control>>, Path(id): Path<String>, body: Body) -> Answer {
+/// Move a key's end; live connections follow it at once.
+#[utoipa::path(patch, path = "/admin/v1/keys/{id}", tag = "keys", security(("admin_token" = [])),
+    params(("id" = i64, Path, description = "Number of the key")), request_body = KeyChange,
+    responses((status = 200, body = KeyShown), (status = 404, body = Refusal), (status = 409, body = Refusal)))]
+pub(super) async fn change_key(
+    State(control): State<Arc<Control>>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Answer {
     let id = read_id(&id)?;
     let now = clock::wall();
-    let fields = Fields::read(&read_body(body)?, &["expires_in_secs", "expires_at"])?;
-    if !fields.has("expires_in_secs") && !fields.has("expires_at") {
+    let KeyChange { expires_in_secs, expires_at } = read_body(body)?;
+    if expires_in_secs.is_none() && expires_at.is_none() {
         let detail = "give it (null = never) or expires_in_secs";
         return Err(ApiError::field("expires_at", detail));
     }
-    let key = control.bridge.set_key_expiry(id, read_expiry(&fields, now)?).await?;
-    Ok(Json(key_json(&key, now)).into_response())
+    let end = read_expiry(expires_in_secs.flatten(), expires_at.flatten().as_deref(), now)?;
+    let key = control.bridge.set_key_expiry(id, end).await?;
+    Ok(Json(key_shown(&key, now)).into_response())
 }
 
-async fn revoke_key(State(control): State<Arc<Control>>, Path(id): Path<String>) -> Answer {
+/// Revoke a key for ever; its connections close.
+#[utoipa::path(post, path = "/admin/v1/keys/{id}/revoke", tag = "keys", security(("admin_token" = [])),
+    params(("id" = i64, Path, description = "Number of the key")),
+    responses((status = 200, body = KeyShown), (status = 404, body = Refusal)))]
+pub(super) async fn revoke_key(State(control): State<Arc<Control>>, Path(id): Path<String>) -> Answer {
     let key = control.bridge.revoke_key(read_id(&id)?).await?;
-    Ok(Json(key_json(&key, clock::wall())).into_response())
+    Ok(Json(key_shown(&key, clock::wall())).into_response())
 }
 
 fn read_id(text: &str) -> Result<KeyId, ApiError> {
@@ -271,18 +287,40 @@ fn read_id(text: &str) -> Result<KeyId, ApiError> {
     number.map(KeyId).ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "no_such_key", "a key has a number"))
 }
 
-async fn status(State(control): State<Arc<Control>>) -> Response {
+/// Sources, feed, accept and journal counters.
+#[utoipa::path(get, path = "/admin/v1/status", tag = "service", security(("admin_token" = [])),
+    responses((status = 200, body = Object)))]
+pub(super) async fn status(State(control): State<Arc<Control>>) -> Response {
     Json(control.view.status()).into_response()
 }
 
-async fn alive(State(control): State<Arc<Control>>) -> Response {
+/// Whether every thread moves: 503 when one does not.
+#[utoipa::path(get, path = "/healthz", tag = "service",
+    responses((status = 200, body = Alive), (status = 503, body = Alive)))]
+pub(super) async fn alive(State(control): State<Arc<Control>>) -> Response {
     let alive = control.view.is_alive();
     let status = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"alive": alive}))).into_response()
+    (status, Json(Alive { alive })).into_response()
 }
 
-async fn ready(State(control): State<Arc<Control>>) -> Response {
+/// The same as /healthz.
+#[utoipa::path(get, path = "/livez", tag = "service",
+    responses((status = 200, body = Alive), (status = 503, body = Alive)))]
+pub(super) async fn live(state: State<Arc<Control>>) -> Response {
+    alive(state).await
+}
+
+/// Whether subscribers are taken: 503 when not.
+#[utoipa::path(get, path = "/readyz", tag = "service",
+    responses((status = 200, body = Ready), (status = 503, body = Ready)))]
+pub(super) async fn ready(State(control): State<Arc<Control>>) -> Response {
     let ready = control.view.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"ready": ready}))).into_response()
+    (status, Json(Ready { ready })).into_response()
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, body = Object)))]
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], super::openapi::text()).into_response()
 }

@@ -3,11 +3,14 @@
 //! Contract: [`Bridge`] turns requests into messages and waits for their answers without blocking
 //! the runtime. A key change is committed by the journal thread first and handed to the accept
 //! thread second; only then is it answered, so what was answered holds: at once, and after a crash.
-//! Key changes go one after another, and a change that was begun is carried through even if the one
-//! who asked has gone: otherwise a late hand-over could undo a revocation.
+//! Changes go one after another, and a change that was begun is carried through even if the one
+//! who asked has gone: otherwise a late hand-over could undo a revocation. What concerns accounts
+//! and endpoints is in `bridge/webhooks.rs`, under the same rule.
 //!
 //! Owner: control thread; [`Bridge::drain`] may be called by any. Bounds: every wait ends; a ring
 //! that is full for too long is [`BridgeError::Busy`].
+
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +19,17 @@ use crossbeam::channel::{Sender, TrySendError};
 use parking_lot::Mutex;
 use tocsin_core::feed::key::{KeyId, KeyRecord};
 use tocsin_core::time::{Mono, WallUs};
+use tocsin_core::webhook::address::AddressPolicy;
+use tocsin_core::webhook::dispatcher::Refusal;
 use tocsin_core::wire::EncodedAnnouncement;
 use tokio::sync::oneshot;
 
-use crate::rings::{Inject, ToAccept, ToSource};
+use crate::rings::{Inject, ToAccept, ToSource, ToWebhook};
+use crate::store::webhook::secrets::MasterKey;
 use crate::store::{KeySecret, NewKey, StoreError};
 use crate::threads::journal::JournalRequest;
+
+pub use webhooks::Registered;
 
 /// How long a full ring or a thread's answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +47,10 @@ pub enum BridgeError {
     Busy(&'static str),
     /// A key change is on disk, but the accept thread has not taken it in time.
     NotApplied,
+    /// An endpoint's change is on disk, but the webhook thread has not taken it in time.
+    NotSent,
+    /// The webhook thread's.
+    Refused(Refusal),
     /// The engine is stopping.
     Stopping,
 }
@@ -51,6 +63,20 @@ impl core::fmt::Display for BridgeError {
             BridgeError::NotApplied => {
                 f.write_str("stored, but the accept thread has not taken it yet; try again to be sure")
             }
+            BridgeError::NotSent => {
+                f.write_str("stored, but the webhook thread has not taken it yet; try again to be sure")
+            }
+            BridgeError::Refused(refusal) => f.write_str(match refusal {
+                Refusal::UnknownEndpoint => {
+                    "nothing is sent to this endpoint: its secret does not open or its URL is no longer \
+                     allowed (the log says which); remove it and add it again"
+                }
+                Refusal::EndpointExists => "the endpoint is there already",
+                Refusal::TooManyEndpoints => "the service takes no more endpoints",
+                Refusal::NotVerified => "the endpoint has not been verified; verify it first",
+                Refusal::TooManyTests => "test events of this endpoint are still under way; try again soon",
+                Refusal::BadAttempt => "there is no such attempt",
+            }),
             BridgeError::Stopping => f.write_str("the engine is stopping"),
         }
     }
@@ -58,31 +84,57 @@ impl core::fmt::Display for BridgeError {
 
 impl std::error::Error for BridgeError {}
 
+/// What a [`Bridge`] is made of.
+pub struct BridgeParts {
+    /// To the accept thread.
+    pub accept: rtrb::Producer<ToAccept>,
+    /// Wakes it.
+    pub accept_waker: Arc<mio::Waker>,
+    /// To the source thread that carries manual alerts.
+    pub source: rtrb::Producer<ToSource>,
+    /// To the journal thread.
+    pub journal: Sender<JournalRequest>,
+    /// To the webhook thread.
+    pub webhook: rtrb::Producer<ToWebhook>,
+    /// Wakes it.
+    pub webhook_waker: Arc<mio::Waker>,
+    /// Opens the secrets of endpoints, for the webhook thread.
+    pub secrets: Arc<MasterKey>,
+    /// Which addresses endpoints may have.
+    pub policy: Arc<AddressPolicy>,
+}
+
 /// What the control plane holds of the other threads.
 pub struct Bridge {
     accept: Mutex<rtrb::Producer<ToAccept>>,
     accept_waker: Arc<mio::Waker>,
     source: Mutex<rtrb::Producer<ToSource>>,
     journal: Sender<JournalRequest>,
+    webhook: Mutex<rtrb::Producer<ToWebhook>>,
+    webhook_waker: Arc<mio::Waker>,
+    secrets: Arc<MasterKey>,
+    policy: Arc<AddressPolicy>,
     key_changes: tokio::sync::Mutex<()>,
+    endpoint_changes: tokio::sync::Mutex<()>,
 }
 
 impl Bridge {
-    /// Over the rings to the accept thread (and what wakes it), to the source thread that carries
-    /// manual alerts, and to the journal thread.
+    /// Puts it together.
     #[must_use]
-    pub fn new(
-        accept: rtrb::Producer<ToAccept>,
-        accept_waker: Arc<mio::Waker>,
-        source: rtrb::Producer<ToSource>,
-        journal: Sender<JournalRequest>,
-    ) -> Arc<Bridge> {
+    pub fn new(parts: BridgeParts) -> Arc<Bridge> {
+        let BridgeParts { accept, accept_waker, source, journal, webhook, webhook_waker, secrets, policy } =
+            parts;
         Arc::new(Bridge {
             accept: Mutex::new(accept),
             accept_waker,
             source: Mutex::new(source),
             journal,
+            webhook: Mutex::new(webhook),
+            webhook_waker,
+            secrets,
+            policy,
             key_changes: tokio::sync::Mutex::new(()),
+            endpoint_changes: tokio::sync::Mutex::new(()),
         })
     }
 
@@ -239,12 +291,22 @@ mod tests {
     }
 
     fn bridge() -> (Arc<Bridge>, Ends) {
+        let dir = tempfile::tempdir().unwrap();
         let (to_accept, accept) = rtrb::RingBuffer::new(1);
-        let (to_source, _) = rtrb::RingBuffer::new(1);
         let (to_journal, journal) = crossbeam::channel::bounded(1);
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
-        (Bridge::new(to_accept, waker, to_source, to_journal), Ends { accept, journal, _poll: poll })
+        let parts = BridgeParts {
+            accept: to_accept,
+            accept_waker: Arc::clone(&waker),
+            source: rtrb::RingBuffer::new(1).0,
+            journal: to_journal,
+            webhook: rtrb::RingBuffer::new(1).0,
+            webhook_waker: waker,
+            secrets: Arc::new(MasterKey::from_file_or_new(&dir.path().join(MasterKey::FILE_NAME)).unwrap()),
+            policy: Arc::default(),
+        };
+        (Bridge::new(parts), Ends { accept, journal, _poll: poll })
     }
 
     fn runtime() -> tokio::runtime::Runtime {

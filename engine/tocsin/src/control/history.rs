@@ -15,6 +15,7 @@ use tocsin_core::time::WallUs;
 use super::Control;
 use super::api::{Door, has_token};
 use super::reply::{ApiError, history_json, json_text};
+use super::shapes::{Announcements, Refusal};
 use crate::os::clock;
 use crate::store::HistoryQuery;
 
@@ -42,6 +43,20 @@ pub(super) async fn answer(
     let page = control.read(move |reader| reader.history_page(&query)).await?;
     Ok(json_text(StatusCode::OK, history_json(page, redact)))
 }
+
+/// Past announcements, all of history, oldest first: under the rights of an API key, or all for the
+/// administrator.
+#[utoipa::path(get, path = "/v1/announcements", tag = "announcements",
+    security(("api_key" = []), ("admin_token" = [])),
+    params(("after" = Option<String>, Query, description = "EPOCH:SEQ; the newest when not given"),
+        ("cex" = Option<String>, Query, description = "Exchanges, comma separated"),
+        ("type" = Option<String>, Query, description = "Listing types, comma separated"),
+        ("limit" = Option<u32>, Query, description = "1 to 500; 100 when not given"),
+        ("api_key" = Option<String>, Query, description = "For clients that cannot set a header")),
+    responses((status = 200, body = Announcements), (status = 400, body = Refusal),
+        (status = 401, body = Refusal), (status = 403, body = Refusal)))]
+#[allow(dead_code, reason = "[`answer`], which also takes the door, as the document has it")]
+pub(super) fn list_announcements() {}
 
 fn given_key(headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
     let header = headers.get("x-api-key").and_then(|value| value.to_str().ok());

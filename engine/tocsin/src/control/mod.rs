@@ -1,4 +1,4 @@
-//! The control plane: admin API over a Unix socket and TCP, history, health.
+//! The control plane: admin API and customer API over a Unix socket and TCP, history, health.
 //!
 //! Contract: [`Listeners::bind`] opens both doors at start, so that a port in use is an error then;
 //! [`run`] serves them until told to stop. Everything it knows of the engine comes through
@@ -9,17 +9,26 @@
 //! connections per door, head size and time, body size, time per request and per connection. It
 //! may allocate and wait; nothing waits for it.
 
+mod accounts;
 mod api;
 pub mod bridge;
+mod caller;
+mod deliveries;
 mod door;
 mod fields;
 mod history;
+pub mod openapi;
+pub mod replay;
 pub mod reply;
+mod shapes;
 pub mod token;
+mod webhooks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tocsin_core::webhook::address::AddressPolicy;
 
 pub use door::{Listeners, run};
 
@@ -38,24 +47,46 @@ pub trait EngineView: Send + Sync + 'static {
     fn is_ready(&self) -> bool;
 }
 
+/// What the control plane is made of.
+pub struct ControlParts {
+    /// To the other threads.
+    pub bridge: Arc<Bridge>,
+    /// Committed rows.
+    pub reader: Reader,
+    /// Counters.
+    pub view: Arc<dyn EngineView>,
+    /// Opens the admin routes over TCP.
+    pub token: AdminToken,
+    /// What accounts may do.
+    pub webhooks: WebhookRules,
+}
+
+/// What the configuration says of webhooks, for the routes.
+#[derive(Clone, Debug)]
+pub struct WebhookRules {
+    /// Plans that have them (`webhooks.plans`).
+    pub plans: Vec<String>,
+    /// Grace of a rotated secret when the request names none (`webhooks.rotation_grace`).
+    pub rotation_grace: Duration,
+    /// Which addresses endpoints may have (`egress.allow_nets`).
+    pub policy: Arc<AddressPolicy>,
+}
+
 /// Everything the routes need.
 pub struct Control {
     bridge: Arc<Bridge>,
     reader: Arc<Mutex<Reader>>,
     view: Arc<dyn EngineView>,
     token: AdminToken,
+    webhooks: WebhookRules,
 }
 
 impl Control {
     /// Puts it together.
     #[must_use]
-    pub fn new(
-        bridge: Arc<Bridge>,
-        reader: Reader,
-        view: Arc<dyn EngineView>,
-        token: AdminToken,
-    ) -> Arc<Control> {
-        Arc::new(Control { bridge, reader: Arc::new(Mutex::new(reader)), view, token })
+    pub fn new(parts: ControlParts) -> Arc<Control> {
+        let ControlParts { bridge, reader, view, token, webhooks } = parts;
+        Arc::new(Control { bridge, reader: Arc::new(Mutex::new(reader)), view, token, webhooks })
     }
 
     /// Reads from disk without holding up the runtime.

@@ -1,30 +1,43 @@
 //! What the control plane answers: JSON bodies, errors with a code, a detail and the field at fault.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tocsin_core::feed::key::KeyRecord;
+use tocsin_core::limits;
 use tocsin_core::model::ExchangeSet;
 use tocsin_core::time::WallUs;
+use tocsin_core::webhook::dispatcher::Refusal;
 use tocsin_core::wire::{EncodedAnnouncement, STAMP_DIGITS};
 
 use super::bridge::BridgeError;
+use super::shapes::{self, AccountShown, DeliveryShown, EndpointShown, KeyShown};
+use crate::store::webhook::accounts::AccountRecord;
+use crate::store::webhook::deliveries::AttemptRecord;
+use crate::store::webhook::endpoints::EndpointRecord;
 use crate::store::{HistoryPage, StoreError, StoredAnnouncement};
 
-/// A refusal: `{"error":CODE,"detail":..}` and, where one is at fault, `"field"`.
+/// A refusal: `{"error":CODE,"detail":..}` and, where one is at fault, `"field"`, and `"retry_after"`
+/// in seconds where that is known.
 #[derive(Debug)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) detail: String,
     pub(super) field: Option<String>,
+    pub(super) retry_after: Option<Duration>,
 }
+
+/// What a handler answers.
+pub(super) type Answer = Result<Response, ApiError>;
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
-        ApiError { status, code, detail: detail.into(), field: None }
+        ApiError { status, code, detail: detail.into(), field: None, retry_after: None }
     }
 
     /// 400 for one field of the request.
@@ -33,21 +46,38 @@ impl ApiError {
         ApiError { field, ..ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", detail) }
     }
 
-    fn body(&self) -> Value {
-        match &self.field {
-            Some(field) => json!({"error": self.code, "detail": self.detail, "field": field}),
-            None => json!({"error": self.code, "detail": self.detail}),
-        }
+    /// 401, with what to send.
+    pub(super) fn unauthorized(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// 429, and when to come again.
+    pub(super) fn too_often(code: &'static str, detail: impl Into<String>, after: Duration) -> ApiError {
+        let retry_after = Some(after);
+        ApiError { retry_after, ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, code, detail) }
+    }
+
+    /// 404 for an endpoint that is not there, or is another account's.
+    pub(super) fn no_such_endpoint(id: impl core::fmt::Display) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "no_such_endpoint", format!("there is no endpoint {id}"))
+    }
+
+    /// Whole seconds, rounded up, at least one.
+    fn retry_secs(&self) -> Option<u64> {
+        let busy = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        self.retry_after.map(|after| after.as_millis().div_ceil(1_000).max(1) as u64).or(busy)
     }
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
-        let status = match &error {
-            StoreError::NoSuchKey(_) => StatusCode::NOT_FOUND,
-            StoreError::KeyRevoked(_) => StatusCode::CONFLICT,
-            StoreError::TooManyKeys => StatusCode::INSUFFICIENT_STORAGE,
-            StoreError::Invalid { field, detail } => return ApiError::field(*field, detail),
+        if let StoreError::Invalid { field, detail } = &error {
+            return ApiError::field(*field, detail);
+        }
+        let status = match error.code() {
+            "no_such_key" | "no_such_account" | "no_such_endpoint" => StatusCode::NOT_FOUND,
+            "key_revoked" | "too_many_endpoints" => StatusCode::CONFLICT,
+            "too_many_keys" | "too_many_accounts" | "endpoints_exhausted" => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         ApiError::new(status, error.code(), error.to_string())
@@ -56,27 +86,46 @@ impl From<StoreError> for ApiError {
 
 impl From<BridgeError> for ApiError {
     fn from(error: BridgeError) -> ApiError {
-        let code = match error {
+        let (status, code) = match error {
             BridgeError::Store(error) => return error.into(),
-            BridgeError::Busy(_) => "busy",
-            BridgeError::NotApplied => "not_applied",
-            BridgeError::Stopping => "stopping",
+            BridgeError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            BridgeError::NotApplied | BridgeError::NotSent => {
+                (StatusCode::SERVICE_UNAVAILABLE, "not_applied")
+            }
+            BridgeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            BridgeError::Refused(refusal) => match refusal {
+                Refusal::UnknownEndpoint => (StatusCode::CONFLICT, "endpoint_not_in_use"),
+                Refusal::NotVerified => (StatusCode::CONFLICT, "not_verified"),
+                Refusal::EndpointExists | Refusal::BadAttempt => (StatusCode::CONFLICT, "conflict"),
+                Refusal::TooManyEndpoints => (StatusCode::INSUFFICIENT_STORAGE, "endpoints_exhausted"),
+                Refusal::TooManyTests => (StatusCode::TOO_MANY_REQUESTS, "too_many_tests"),
+            },
         };
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
+        let retry_after = (status == StatusCode::TOO_MANY_REQUESTS).then_some(limits::WEBHOOK_TIMEOUT);
+        ApiError { retry_after, ..ApiError::new(status, code, error.to_string()) }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body())).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let retry_after = self.retry_secs();
+        let shown = retry_after.filter(|_| self.retry_after.is_some());
+        let body =
+            shapes::Refusal { error: self.code, detail: self.detail, field: self.field, retry_after: shown };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(secs) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
+}
+
+/// A body that holds something shown once: no cache may keep it.
+pub(super) fn shown_once(status: StatusCode, body: impl serde::Serialize) -> Response {
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
 /// A JSON text that is ready as it is.
@@ -86,21 +135,49 @@ pub(super) fn json_text(status: StatusCode, body: Vec<u8>) -> Response {
 }
 
 /// A key as it is shown: never its hash, never its text.
+pub(super) fn key_shown(key: &KeyRecord, now: WallUs) -> KeyShown {
+    KeyShown {
+        id: key.id.0,
+        label: key.label.clone(),
+        tier: key.tier.name(),
+        max_connections: key.max_connections,
+        allowed_cex: key.allowed.effective(ExchangeSet::ALL),
+        state: key_state(key, now),
+        created_at: rfc3339(key.created_at),
+        expires_at: key.expires_at.map(rfc3339),
+        revoked_at: key.revoked_at.map(rfc3339),
+        delay_ms: u64::try_from(key.delay.as_millis()).unwrap_or(u64::MAX),
+        redact: key.redact,
+    }
+}
+
+/// [`key_shown`] as JSON, for a command without a service.
 #[must_use]
 pub fn key_json(key: &KeyRecord, now: WallUs) -> Value {
-    json!({
-        "id": key.id.0,
-        "label": key.label,
-        "tier": key.tier.name(),
-        "max_connections": key.max_connections,
-        "allowed_cex": key.allowed.effective(ExchangeSet::ALL),
-        "state": key_state(key, now),
-        "created_at": rfc3339(key.created_at),
-        "expires_at": key.expires_at.map(rfc3339),
-        "revoked_at": key.revoked_at.map(rfc3339),
-        "delay_ms": u64::try_from(key.delay.as_millis()).unwrap_or(u64::MAX),
-        "redact": key.redact,
-    })
+    json(key_shown(key, now))
+}
+
+/// An account as it is shown where `plans` have webhooks: never its token.
+#[must_use]
+pub fn account_json(account: &AccountRecord, plans: &[String], now: WallUs) -> Value {
+    json(AccountShown::of(account, plans, now))
+}
+
+/// An endpoint as it is stored: never its secret.
+#[must_use]
+pub fn endpoint_json(endpoint: &EndpointRecord, now: WallUs) -> Value {
+    json(EndpointShown::of(endpoint, None, now))
+}
+
+/// A line of the delivery log.
+#[must_use]
+pub fn delivery_json(attempt: &AttemptRecord) -> Value {
+    json(DeliveryShown::of(attempt))
+}
+
+/// These types are plain and always have a JSON form.
+fn json(shown: impl serde::Serialize) -> Value {
+    serde_json::to_value(shown).unwrap_or_default()
 }
 
 /// Whether a key can be used: `active`, `expired` or `revoked`.

@@ -16,11 +16,11 @@ use tocsin_core::source::{SourceSpec, exchange};
 use tocsin_core::wire::{self, EncodedAnnouncement};
 
 use super::view::View;
-use super::{Engine, StartError, Stops, doing};
+use super::{Engine, StartError, Stops, doing, webhooks};
 use crate::config::{Config, Idle, Source as SourceConfig, TopologyMode};
-use crate::control::bridge::Bridge;
+use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::token::AdminToken;
-use crate::control::{self, Control};
+use crate::control::{self, Control, ControlParts, WebhookRules};
 use crate::net::dns::{Resolver, ResolverClient};
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
 use crate::net::url::BaseUrl;
@@ -31,9 +31,10 @@ use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
 use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
 use crate::threads::journal::{Inlet, Journal};
-use crate::threads::source::publish::{Losses, PublisherParts};
+use crate::threads::source::publish::{Losses, PublisherParts, WebhookOutlet};
 use crate::threads::source::stats::SourceStats;
 use crate::threads::source::{LaneParts, SourceParts, SourceThread};
+use crate::threads::webhook::WebhookThread;
 use crate::threads::{Pulse, Step, run_loop};
 use crate::topology::{self, Plan, ThreadPlan};
 
@@ -62,7 +63,9 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let mut rings = Rings::new(config, &plan);
     let (resolver, resolver_clients) =
         Resolver::start(plan.sources.len()).map_err(doing("starting the resolver thread"))?;
-    let built = build_sources(config, &plan, &mut store, epoch, &mut rings, resolver_clients)?;
+    let webhooks = webhooks::build(config, &mut store, plan.sources.len(), seed())?;
+    let built =
+        build_sources(config, &plan, &mut store, epoch, &mut rings, resolver_clients, webhooks.outlets)?;
     let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
     let feeds = build_feeds(&mut rings, &feed_stats, &history, epoch)?;
     let accept_stats = Arc::new(AcceptStats::default());
@@ -79,11 +82,32 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     })
     .map_err(doing("starting the accept thread"))?;
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
-    let journal = Journal::new(store, built.inlets, requests);
-    let bridge = Bridge::new(rings.control_to_accept.0, accept.waker(), rings.control_to_source, ask_journal);
+    let journal = Journal::new(store, built.inlets, requests)
+        .with_webhook(webhooks.inlet)
+        .with_master_key(Arc::clone(&webhooks.master));
+    let bridge = Bridge::new(BridgeParts {
+        accept: rings.control_to_accept.0,
+        accept_waker: accept.waker(),
+        source: rings.control_to_source,
+        journal: ask_journal,
+        webhook: webhooks.commands,
+        webhook_waker: webhooks.waker,
+        secrets: webhooks.master,
+        policy: Arc::clone(&webhooks.policy),
+    });
     let view =
-        Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters(), Arc::default()));
-    let control = Control::new(Arc::clone(&bridge), reader, Arc::clone(&view) as _, token);
+        Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters(), webhooks.stats));
+    let control = Control::new(ControlParts {
+        bridge: Arc::clone(&bridge),
+        reader,
+        view: Arc::clone(&view) as _,
+        token,
+        webhooks: WebhookRules {
+            plans: config.webhooks.plans.clone(),
+            rotation_grace: config.webhooks.rotation_grace,
+            policy: webhooks.policy,
+        },
+    });
 
     let spawn = Spawn { view: &view };
     let mut engine = Engine {
@@ -97,14 +121,16 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
         stops,
         sources: Vec::new(),
         feed_side: Vec::new(),
+        webhooks: Vec::new(),
         control: Vec::new(),
         journal: Vec::new(),
         drain: config.feed.drain,
-        _resolver: resolver,
+        _resolvers: (resolver, webhooks.resolver),
     };
     // Against the flow: whoever receives runs before whoever sends.
     let journal_plan = ThreadPlan { name: "journal".into(), core: None, idle: Some(Idle::Block) };
     engine.journal.push(spawn.looped(&journal_plan, &engine.stops.journal, journal)?);
+    engine.webhooks.push(spawn.webhook(webhooks.thread, &engine.stops.webhooks)?);
     for (plan, feed) in plan.feeds.iter().zip(feeds) {
         engine.feed_side.push(spawn.looped(plan, &engine.stops.feed_side, feed)?);
     }
@@ -263,6 +289,7 @@ fn build_sources(
     epoch: u64,
     rings: &mut Rings,
     resolvers: Vec<ResolverClient>,
+    webhooks: Vec<WebhookOutlet>,
 ) -> Result<BuiltSources, StartError> {
     let mut built =
         BuiltSources { threads: Vec::new(), inlets: Vec::new(), stats: Vec::new(), losses: Vec::new() };
@@ -272,8 +299,10 @@ fn build_sources(
         .drain(..)
         .zip(rings.accept_to_source_history.drain(..))
         .zip(rings.source_from_control.drain(..))
-        .zip(resolvers);
-    for ((index, source_plan), (((feeds, history), commands), resolver)) in (0..).zip(&plan.sources).zip(ends)
+        .zip(resolvers)
+        .zip(webhooks);
+    for ((index, source_plan), ((((feeds, history), commands), resolver), webhook)) in
+        (0..).zip(&plan.sources).zip(ends)
     {
         let (log, shm) = store.place().create(index).map_err(doing("making a shared-memory journal"))?;
         let (journal, ring) = RingBuffer::new(topology::SOURCE_TO_JOURNAL);
@@ -297,7 +326,7 @@ fn build_sources(
             feeds,
             journal,
             history,
-            webhook: None,
+            webhook: Some(webhook),
             losses,
         };
         let parts = SourceParts { lanes, publisher, commands, resolver, clock: clock::now, seed: seed() };
@@ -407,6 +436,13 @@ impl Spawn<'_> {
         let (stop, pulse) = (Arc::clone(stop), Arc::new(Pulse::default()));
         let beat = Arc::clone(&pulse);
         self.start("accept", Some(pulse), move || thread.run(&stop, &beat))
+    }
+
+    /// The webhook thread blocks in its own poll too.
+    fn webhook(&self, mut thread: WebhookThread, stop: &Arc<AtomicBool>) -> Result<Watched, StartError> {
+        let (stop, pulse) = (Arc::clone(stop), Arc::new(Pulse::default()));
+        let beat = Arc::clone(&pulse);
+        self.start("webhook", Some(pulse), move || thread.run(&stop, &beat))
     }
 
     fn control(

@@ -24,6 +24,9 @@ use tocsin_core::feed::key::{KeyId, KeyRecord};
 use tocsin_core::limits;
 use tocsin_core::model::Announcement;
 use tocsin_core::time::{Mono, Now, WallUs};
+use tocsin_core::webhook::board::EndpointId;
+use tocsin_core::webhook::signature::Secret;
+use tocsin_core::webhook::test_budget::{RegistrationRefusal, TestsExhausted};
 use tocsin_core::wire::EncodedAnnouncement;
 use tokio::sync::oneshot;
 
@@ -31,6 +34,8 @@ use super::{Step, Turn};
 use crate::os::clock;
 use crate::rings::SourceToJournal;
 use crate::store::shm::Committer;
+use crate::store::webhook::accounts::{AccountId, AccountRecord, AccountToken, NewAccount};
+use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint};
 use crate::store::{KeySecret, NewKey, Row, Store, StoreError};
 
 /// First and longest pause after the disk refused a commit.
@@ -77,7 +82,84 @@ pub enum JournalRequest {
         /// The changed record.
         reply: oneshot::Sender<Result<KeyRecord, StoreError>>,
     },
+    /// Make an account.
+    CreateAccount {
+        /// Its properties.
+        new: Box<NewAccount>,
+        /// The record, and the token to be shown once.
+        reply: oneshot::Sender<Result<(AccountRecord, AccountToken), StoreError>>,
+    },
+    /// Change an account's plan.
+    SetPlan {
+        /// Which account.
+        id: AccountId,
+        /// The plan's name.
+        plan: String,
+        /// The changed record.
+        reply: oneshot::Sender<Result<AccountRecord, StoreError>>,
+    },
+    /// Draw an account a new token.
+    RotateAccountToken {
+        /// Which account.
+        id: AccountId,
+        /// The record, and the token to be shown once.
+        reply: oneshot::Sender<Result<(AccountRecord, AccountToken), StoreError>>,
+    },
+    /// Take one of an account's test events of the day.
+    TakeTest {
+        /// Which account.
+        id: AccountId,
+        /// How many are left.
+        reply: oneshot::Sender<Result<Result<u8, TestsExhausted>, StoreError>>,
+    },
+    /// Take one of an account's registrations of the hour.
+    TakeRegistration {
+        /// Which account.
+        id: AccountId,
+        /// Whether there was one.
+        reply: oneshot::Sender<Result<Result<(), RegistrationRefusal>, StoreError>>,
+    },
+    /// Store an endpoint, pending, with a new secret.
+    CreateEndpoint {
+        /// Its properties.
+        new: Box<NewEndpoint>,
+        /// The record, and the secret to be shown once.
+        reply: oneshot::Sender<Result<(EndpointRecord, Secret), StoreError>>,
+    },
+    /// Change an endpoint's label or filter.
+    ChangeEndpoint {
+        /// Which endpoint.
+        id: EndpointId,
+        /// What changes.
+        change: Box<EndpointChange>,
+        /// The changed record.
+        reply: oneshot::Sender<Result<EndpointRecord, StoreError>>,
+    },
+    /// Draw an endpoint a new secret.
+    RotateSecret {
+        /// Which endpoint.
+        id: EndpointId,
+        /// How long the one before goes on signing.
+        grace: Duration,
+        /// The changed record, the new secret, and the one before with the end of its grace.
+        reply: oneshot::Sender<Result<RotatedSecret, StoreError>>,
+    },
+    /// Forget an endpoint.
+    DeleteEndpoint {
+        /// Which endpoint.
+        id: EndpointId,
+        /// It is gone.
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// Answered when all that the webhook thread had sent before is on disk.
+    Barrier {
+        /// It is.
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
 }
+
+/// The changed record, the new secret, and the one before with the end of its grace.
+pub type RotatedSecret = (EndpointRecord, Secret, Option<(Secret, WallUs)>);
 
 /// Counters of the journal thread, for status and metrics. Only ever grow, but `backlog_rows`.
 #[derive(Debug, Default)]
@@ -217,6 +299,34 @@ impl Journal {
                 JournalRequest::RevokeKey { id, reply } => {
                     reply.send(self.store.revoke_key(id, now.wall)).is_ok()
                 }
+                JournalRequest::CreateAccount { new, reply } => {
+                    reply.send(self.store.create_account(&new, now.wall)).is_ok()
+                }
+                JournalRequest::SetPlan { id, plan, reply } => {
+                    reply.send(self.store.set_plan(id, &plan)).is_ok()
+                }
+                JournalRequest::RotateAccountToken { id, reply } => {
+                    reply.send(self.store.rotate_account_token(id)).is_ok()
+                }
+                JournalRequest::TakeTest { id, reply } => {
+                    reply.send(self.store.take_test(id, now.wall)).is_ok()
+                }
+                JournalRequest::TakeRegistration { id, reply } => {
+                    reply.send(self.store.take_registration(id, now.wall)).is_ok()
+                }
+                JournalRequest::ChangeEndpoint { id, change, reply } => {
+                    reply.send(self.store.change_endpoint(id, &change)).is_ok()
+                }
+                JournalRequest::DeleteEndpoint { id, reply } => {
+                    reply.send(self.store.delete_endpoint(id)).is_ok()
+                }
+                JournalRequest::CreateEndpoint { reply, .. } => {
+                    reply.send(Err(StoreError::NoRandomness)).is_ok()
+                }
+                JournalRequest::RotateSecret { reply, .. } => {
+                    reply.send(Err(StoreError::NoRandomness)).is_ok()
+                }
+                JournalRequest::Barrier { reply } => reply.send(Ok(())).is_ok(),
             };
         }
         answered

@@ -1,0 +1,128 @@
+//! Accounts: made, listed and changed by the administrator; shown to their owners.
+//!
+//! Contract: a token is in the answer that draws it and nowhere else. A plan without webhooks
+//! switches the account's endpoints off before the change is answered.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use axum::{Json, Router};
+use tocsin_core::time::WallUs;
+
+use super::Control;
+use super::caller::{AccountPath, Caller};
+use super::fields::{Body, read_body};
+use super::reply::{Answer, ApiError, shown_once};
+use super::shapes::{
+    AccountChange, AccountChanged, AccountCreate, AccountShown, AccountWithToken, Accounts, Refusal,
+};
+use crate::os::clock;
+use crate::store::Reader;
+use crate::store::webhook::accounts::{AccountRecord, NewAccount};
+
+/// The administrator's routes.
+pub(super) fn routes() -> Router<Arc<Control>> {
+    Router::new()
+        .route("/admin/v1/accounts", get(list_accounts).post(create_account))
+        .route("/admin/v1/accounts/{account}", get(show_account).patch(change_account))
+        .route("/admin/v1/accounts/{account}/token", axum::routing::post(rotate_account_token))
+}
+
+impl Control {
+    fn account_shown(&self, account: &AccountRecord, now: WallUs) -> AccountShown {
+        AccountShown::of(account, &self.webhooks.plans, now)
+    }
+}
+
+/// Your account.
+#[utoipa::path(get, path = "/v1/account", tag = "account", security(("account_token" = [])),
+    responses((status = 200, body = AccountShown)))]
+pub(super) async fn own_account(
+    State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
+) -> Answer {
+    match caller {
+        Caller::Account(account) => Ok(Json(control.account_shown(&account, clock::wall())).into_response()),
+        Caller::Admin => Err(ApiError::new(StatusCode::NOT_FOUND, "no_such_account", "name an account")),
+    }
+}
+
+/// All accounts.
+#[utoipa::path(get, path = "/admin/v1/accounts", tag = "accounts", security(("admin_token" = [])),
+    responses((status = 200, body = Accounts)))]
+pub(super) async fn list_accounts(State(control): State<Arc<Control>>) -> Answer {
+    let now = clock::wall();
+    let accounts = control.read(Reader::accounts).await?;
+    let accounts = accounts.iter().map(|account| control.account_shown(account, now)).collect();
+    Ok(Json(Accounts { accounts }).into_response())
+}
+
+/// Make an account. The answer alone has its token.
+#[utoipa::path(post, path = "/admin/v1/accounts", tag = "accounts", security(("admin_token" = [])),
+    request_body = AccountCreate,
+    responses((status = 201, body = AccountWithToken), (status = 507, body = Refusal)))]
+pub(super) async fn create_account(State(control): State<Arc<Control>>, body: Body) -> Answer {
+    let AccountCreate { name, email, plan } = read_body(body)?;
+    let new = NewAccount { name, email: email.unwrap_or_default(), plan };
+    let (account, token) = control.bridge.create_account(new).await?;
+    let shown = control.account_shown(&account, clock::wall());
+    let token = token.reveal().to_owned();
+    Ok(shown_once(StatusCode::CREATED, AccountWithToken { shown, token }))
+}
+
+/// One account.
+#[utoipa::path(get, path = "/admin/v1/accounts/{account}", tag = "accounts", security(("admin_token" = [])),
+    params(("account" = i64, Path, description = "Number of the account")),
+    responses((status = 200, body = AccountShown), (status = 404, body = Refusal)))]
+pub(super) async fn show_account(
+    State(control): State<Arc<Control>>,
+    Path(path): Path<AccountPath>,
+) -> Answer {
+    let id = path.id()?;
+    let account = control.read(move |reader| reader.account(id)).await?;
+    Ok(Json(control.account_shown(&account, clock::wall())).into_response())
+}
+
+/// Change an account's plan. One without webhooks switches its endpoints off.
+#[utoipa::path(patch, path = "/admin/v1/accounts/{account}", tag = "accounts",
+    security(("admin_token" = [])), request_body = AccountChange,
+    params(("account" = i64, Path, description = "Number of the account")),
+    responses((status = 200, body = AccountChanged), (status = 404, body = Refusal)))]
+pub(super) async fn change_account(
+    State(control): State<Arc<Control>>,
+    Path(path): Path<AccountPath>,
+    body: Body,
+) -> Answer {
+    let AccountChange { plan } = read_body(body)?;
+    let account = control.bridge.set_plan(path.id()?, plan).await?;
+    let shown = control.account_shown(&account, clock::wall());
+    let mut endpoints_disabled = 0;
+    if !shown.webhooks {
+        let id = account.id;
+        for endpoint in control.read(move |reader| reader.endpoints(Some(id))).await? {
+            if endpoint.health.state.takes_events() {
+                control.bridge.disable(endpoint.id).await?;
+                endpoints_disabled += 1;
+            }
+        }
+    }
+    Ok(Json(AccountChanged { shown, endpoints_disabled }).into_response())
+}
+
+/// Draw an account a new token; the old one is refused from now on.
+#[utoipa::path(post, path = "/admin/v1/accounts/{account}/token", tag = "accounts",
+    security(("admin_token" = [])),
+    params(("account" = i64, Path, description = "Number of the account")),
+    responses((status = 200, body = AccountWithToken), (status = 404, body = Refusal)))]
+pub(super) async fn rotate_account_token(
+    State(control): State<Arc<Control>>,
+    Path(path): Path<AccountPath>,
+) -> Answer {
+    let (account, token) = control.bridge.rotate_account_token(path.id()?).await?;
+    let shown = control.account_shown(&account, clock::wall());
+    let token = token.reveal().to_owned();
+    Ok(shown_once(StatusCode::OK, AccountWithToken { shown, token }))
+}

@@ -1,0 +1,227 @@
+//! The OpenAPI document, made from the handlers and types that serve it.
+//!
+//! Contract: [`document`] is the same text for the same code. `docs/openapi.json` is a copy of it, and
+//! a test fails when they differ. The routes of webhooks are written down once, for the customer; the
+//! administrator's are made of them. Allocates; fails never.
+
+use utoipa::OpenApi;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Components, Content, Ref, RefOr, Required, ResponseBuilder, SecurityRequirement};
+
+use super::{accounts, api, deliveries, history, webhooks};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tocsin",
+        description = "Accounts, webhooks, events, API keys and manual alerts. Customers send the token of their account; \
+            the administrator's token, or the Unix socket, opens the routes under /admin. Every refusal is JSON with \
+            a stable code in `error`, a text in `detail`, and the field at fault in `field` where one is."
+    ),
+    paths(
+        accounts::own_account,
+        accounts::list_accounts,
+        accounts::create_account,
+        accounts::show_account,
+        accounts::change_account,
+        accounts::rotate_account_token,
+        webhooks::list_webhooks,
+        webhooks::add_webhook,
+        webhooks::show_webhook,
+        webhooks::change_webhook,
+        webhooks::remove_webhook,
+        webhooks::verify_webhook,
+        webhooks::enable_webhook,
+        webhooks::disable_webhook,
+        webhooks::rotate_webhook,
+        webhooks::test_webhook,
+        deliveries::list_deliveries,
+        deliveries::resend_delivery,
+        deliveries::replay_webhook,
+        deliveries::list_events,
+        history::list_announcements,
+        api::inject,
+        api::list_keys,
+        api::create_key,
+        api::show_key,
+        api::change_key,
+        api::revoke_key,
+        api::status,
+        api::alive,
+        api::live,
+        api::ready,
+        api::openapi,
+    ),
+    tags(
+        (name = "account", description = "Your account"),
+        (name = "webhooks", description = "Your endpoints"),
+        (name = "deliveries", description = "What was sent, and sending it again"),
+        (name = "announcements", description = "The feed's history"),
+        (name = "accounts", description = "Accounts, for the administrator"),
+        (name = "keys", description = "API keys of the feed, for the administrator"),
+        (name = "service", description = "The service itself")
+    )
+)]
+struct Document;
+
+/// The document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    let mut components = document.components.take().unwrap_or_default();
+    add_security(&mut components);
+    answers_have_all_fields(&mut components);
+    document.components = Some(components);
+    for (path, item) in &document.paths.paths.clone() {
+        let Some(rest) = path.strip_prefix("/v1/webhooks") else { continue };
+        let on_behalf = administrators(item, "admin_account_", true);
+        document.paths.paths.insert(format!("/admin/v1/accounts/{{account}}/webhooks{rest}"), on_behalf);
+        let mut over_all = administrators(item, "admin_", false);
+        // An endpoint belongs to an account: it is added there.
+        over_all.post = over_all.post.filter(|_| !rest.is_empty());
+        document.paths.paths.insert(format!("/admin/v1/webhooks{rest}"), over_all);
+    }
+    for item in document.paths.paths.values_mut() {
+        operations(item).for_each(refuse_in_json);
+    }
+    document
+}
+
+/// The document as it is served and kept in docs/.
+#[must_use]
+pub fn text() -> String {
+    // Cannot fail: the document is plain data.
+    document().to_pretty_json().unwrap_or_default() + "\n"
+}
+
+fn add_security(components: &mut Components) {
+    let bearer = |description: &str| {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
+        SecurityScheme::Http(scheme.build())
+    };
+    components.add_security_scheme("account_token", bearer("The token of an account: act_..."));
+    components.add_security_scheme(
+        "admin_token",
+        bearer("The administrator's token; not needed at the Unix socket."),
+    );
+    components.add_security_scheme(
+        "api_key",
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))),
+    );
+}
+
+/// Requests may leave fields out, answers do not, but for what a refusal has nothing to say on. A
+/// request refuses fields it does not have: that tells the two apart.
+fn answers_have_all_fields(components: &mut Components) {
+    for (name, schema) in &mut components.schemas {
+        let RefOr::T(schema) = schema else { continue };
+        let parts: Vec<&mut Schema> = match schema {
+            Schema::AllOf(all) => all
+                .items
+                .iter_mut()
+                .filter_map(|item| match item {
+                    RefOr::T(part) => Some(part),
+                    RefOr::Ref(_) => None,
+                })
+                .collect(),
+            other => vec![other],
+        };
+        for part in parts {
+            if let Schema::Object(object) = part
+                && object.additional_properties.is_none()
+                && name != "Refusal"
+                && name != "EventShown"
+            {
+                object.required = object.properties.keys().cloned().collect();
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+/// A customer's routes as the administrator has them.
+fn administrators(item: &PathItem, prefix: &str, of_account: bool) -> PathItem {
+    let mut item = item.clone();
+    for operation in operations(&mut item) {
+        operation.operation_id = operation.operation_id.take().map(|id| format!("{prefix}{id}"));
+        operation.tags = Some(vec!["accounts".to_owned()]);
+        operation.security = Some(vec![SecurityRequirement::new("admin_token", Vec::<String>::new())]);
+        if of_account {
+            let account = ParameterBuilder::new()
+                .name("account")
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .description(Some("Number of the account"))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
+                .build();
+            operation.parameters.get_or_insert_default().insert(0, RefOr::T(account));
+        }
+    }
+    item
+}
+
+/// Any other answer is a refusal.
+fn refuse_in_json(operation: &mut Operation) {
+    if operation.security.is_none() {
+        return;
+    }
+    let body = Content::new(Some(Ref::from_schema_name("Refusal")));
+    let refusal = ResponseBuilder::new().description("Refused").content("application/json", body).build();
+    operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_in_docs_is_the_document() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let copy = std::fs::read_to_string(root.join("docs/openapi.json")).unwrap_or_default();
+        assert!(copy == text(), "make it anew: cargo run -p tocsin -- config openapi > docs/openapi.json");
+    }
+
+    #[test]
+    fn it_is_openapi_3_1_and_its_references_lead_somewhere() {
+        let json: serde_json::Value = serde_json::from_str(&text()).unwrap();
+        assert_eq!(json["openapi"], "3.1.0");
+        let text = text();
+        let references: Vec<&str> =
+            text.split("\"$ref\": \"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(references.len() > 50, "{}", references.len());
+        for reference in references {
+            assert!(json.pointer(reference).is_some(), "{reference}");
+        }
+        let ids: Vec<&str> =
+            text.split("\"operationId\": \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let unique: std::collections::BTreeSet<&&str> = ids.iter().collect();
+        assert_eq!(unique.len(), ids.len());
+    }
+
+    #[test]
+    fn what_is_written_down_says_what_is_required() {
+        let json = serde_json::to_value(document()).unwrap();
+        let required = |schema: &str| {
+            let mut names: Vec<String> = serde_json::from_value(
+                json.pointer(&format!("/components/schemas/{schema}/required")).cloned().unwrap(),
+            )
+            .unwrap();
+            names.sort();
+            names
+        };
+        assert_eq!(required("EndpointCreate"), ["url"]);
+        assert_eq!(required("Refusal"), ["detail", "error"]);
+        assert!(required("EndpointShown").contains(&"p95_ms".to_owned()));
+        let add = &json["paths"]["/v1/webhooks"]["post"];
+        assert_eq!(add["security"], serde_json::json!([{"account_token": []}]));
+        assert!(json["paths"]["/admin/v1/webhooks"]["post"].is_null());
+        let admin = &json["paths"]["/admin/v1/accounts/{account}/webhooks/{id}/test"]["post"];
+        assert_eq!(admin["security"], serde_json::json!([{"admin_token": []}]));
+        assert_eq!(admin["parameters"][0]["name"], "account");
+    }
+}
