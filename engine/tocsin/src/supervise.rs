@@ -112,7 +112,7 @@ impl Systemd {
     }
 
     /// Feeds the watchdog when it is due, and only if every thread moved.
-    pub fn feed_watchdog(&mut self, groups: [&Vec<Watched>; 4]) {
+    pub fn feed_watchdog(&mut self, groups: [&Vec<Watched>; 5]) {
         let Some(every) = self.watchdog_every else { return };
         let now = clock::mono();
         if now.since(self.fed_at) < every {

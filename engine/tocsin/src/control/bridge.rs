@@ -73,6 +73,7 @@ impl core::fmt::Display for BridgeError {
                 }
                 Refusal::EndpointExists => "the endpoint is there already",
                 Refusal::TooManyEndpoints => "the service takes no more endpoints",
+                Refusal::AlreadyVerified => "the endpoint has been verified already",
                 Refusal::NotVerified => "the endpoint has not been verified; verify it first",
                 Refusal::TooManyTests => "test events of this endpoint are still under way; try again soon",
                 Refusal::BadAttempt => "there is no such attempt",

@@ -96,6 +96,7 @@ impl From<BridgeError> for ApiError {
             BridgeError::Refused(refusal) => match refusal {
                 Refusal::UnknownEndpoint => (StatusCode::CONFLICT, "endpoint_not_in_use"),
                 Refusal::NotVerified => (StatusCode::CONFLICT, "not_verified"),
+                Refusal::AlreadyVerified => (StatusCode::CONFLICT, "already_verified"),
                 Refusal::EndpointExists | Refusal::BadAttempt => (StatusCode::CONFLICT, "conflict"),
                 Refusal::TooManyEndpoints => (StatusCode::INSUFFICIENT_STORAGE, "endpoints_exhausted"),
                 Refusal::TooManyTests => (StatusCode::TOO_MANY_REQUESTS, "too_many_tests"),

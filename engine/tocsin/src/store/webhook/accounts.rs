@@ -216,16 +216,12 @@ impl Store {
         })?;
         let (remembered, endpoints) = found.ok_or(StoreError::NoSuchAccount(id))?;
         let (times, _) = remembered.as_chunks::<8>();
-        let mut budget =
-            RegistrationBudget::restored(times.iter().map(|at| WallUs(i64::from_le_bytes(*at))));
+        let mut budget = RegistrationBudget::restored(times.iter().map(|at| WallUs(i64::from_le_bytes(*at))));
         let answer = budget.take(now, endpoints);
         if answer.is_ok() {
             let remembered: Vec<u8> = budget.remembered().flat_map(|at| at.0.to_le_bytes()).collect();
             self.ask(|c| {
-                c.execute(
-                    "UPDATE accounts SET registrations = ?2 WHERE id = ?1",
-                    params![id.0, remembered],
-                )
+                c.execute("UPDATE accounts SET registrations = ?2 WHERE id = ?1", params![id.0, remembered])
             })?;
         }
         Ok(answer)
@@ -355,7 +351,7 @@ mod tests {
         let (dir, mut store) = store();
         let (account, _token) = store.create_account(&new_account(), NOW).unwrap();
         // 2024-03-09, 23:59:00 UTC.
-        let at = |secs| WallUs::from_secs(1_710_028_740 + secs);
+        let at = |secs: i64| WallUs::from_secs(1_710_028_740 + secs);
         for left in (0..50).rev() {
             if left % 17 == 0 {
                 store = reopen(&dir, store);
