@@ -65,7 +65,8 @@ fn every_test_named_in_the_tables_exists() {
         .filter(|name| {
             let (module, test) = name.split_once("::").unwrap();
             // Tests beside the code stand in its file or in one of these two.
-            let places = ["{}.rs", "{}/main.rs", "{}/tests.rs", "{}_tests.rs"].map(|p| p.replace("{}", module));
+            let places =
+                ["{}.rs", "{}/main.rs", "{}/tests.rs", "{}_tests.rs"].map(|p| p.replace("{}", module));
             let holds = |text: &str| text.contains(&format!("fn {test}("));
             !texts.iter().any(|(path, text)| places.iter().any(|p| path.ends_with(p)) && holds(text))
         })

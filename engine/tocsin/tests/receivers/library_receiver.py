@@ -10,6 +10,7 @@ import svix.webhooks
 
 LIBRARIES = {"standardwebhooks": standardwebhooks.Webhook, "svix": svix.webhooks.Webhook}
 LIBRARY = LIBRARIES[sys.argv[1]]
+TLS = common.tls()
 # Both raise this; a header that is no signature at all makes the base64 and the split of theirs raise theirs.
 REFUSALS = (svix.webhooks.WebhookVerificationError, ValueError)
 
@@ -37,7 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     def finish_request(self, request, client_address):
         # In the connection's own thread: a peer that says nothing keeps nobody waiting.
-        with common.tls().wrap_socket(request, server_side=True) as secured:
+        with TLS.wrap_socket(request, server_side=True) as secured:
             super().finish_request(secured, client_address)
 
     def handle_error(self, request, client_address):

@@ -104,10 +104,12 @@ impl Kind {
     }
 }
 
-/// An authority of the test's own and a certificate of it for 127.0.0.1, as files.
+/// An authority of the test's own and a certificate of it for 127.0.0.1.
 pub struct Certificates {
     dir: TempDir,
     pub ca_pem: String,
+    certificate_pem: String,
+    key_pem: String,
 }
 
 impl Certificates {
@@ -124,9 +126,7 @@ impl Certificates {
         let certificate = params.signed_by(&key, &issuer).unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), &ca_pem).unwrap();
-        std::fs::write(dir.path().join("cert.pem"), certificate.pem()).unwrap();
-        std::fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
-        Certificates { dir, ca_pem }
+        Certificates { dir, ca_pem, certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }
     }
 
     /// For `egress.ca_file`.
@@ -151,12 +151,16 @@ pub struct Receiver {
 /// Starts a receiver and waits until it listens. It reads `secret` anew for every request.
 pub fn start_receiver(kind: Kind, secret: &str, certificates: &Certificates) -> Receiver {
     let dir = tempfile::tempdir().unwrap();
-    let secret_file = dir.path().join("secret");
-    std::fs::write(&secret_file, secret).unwrap();
+    let put = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let secret_file = put("secret", secret);
     let mut command = kind.command();
     command
-        .env("RECEIVER_CERT", certificates.dir.path().join("cert.pem"))
-        .env("RECEIVER_KEY", certificates.dir.path().join("key.pem"))
+        .env("RECEIVER_CERT", put("cert.pem", &certificates.certificate_pem))
+        .env("RECEIVER_KEY", put("key.pem", &certificates.key_pem))
         .env("RECEIVER_SECRET_FILE", &secret_file)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
