@@ -1,5 +1,5 @@
 //! `docs/testing.md` against the tests it names: every one of them exists, and no test of the feed's
-//! specification is missing there.
+//! specification or of webhook receivers is missing there.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -93,6 +93,15 @@ fn every_test_of_the_feed_s_specification_is_in_the_tables() {
         }
     }
     assert!(count > 70, "the lists are read wrongly: {count}");
+    assert!(unnamed.is_empty(), "not in docs/testing.md: {unnamed:#?}");
+}
+
+#[test]
+fn every_test_of_webhook_receivers_is_in_the_tables() {
+    let named = named();
+    let text = fs::read_to_string(root().join("engine/tocsin/tests/webhook_clients.rs")).unwrap();
+    let names = tests_of(&text).into_iter().map(|test| format!("webhook_clients::{test}"));
+    let unnamed: Vec<String> = names.filter(|name| !named.contains(name)).collect();
     assert!(unnamed.is_empty(), "not in docs/testing.md: {unnamed:#?}");
 }
 
