@@ -1,5 +1,5 @@
 //! `docs/testing.md` against the tests it names: every one of them exists, and no test of the feed's
-//! specification is missing there.
+//! specification or of webhook receivers is missing there.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -64,11 +64,11 @@ fn every_test_named_in_the_tables_exists() {
         .into_iter()
         .filter(|name| {
             let (module, test) = name.split_once("::").unwrap();
-            let (file, folder) = (format!("{module}.rs"), format!("{module}/main.rs"));
+            // Tests beside the code stand in its file or in one of these two.
+            let places =
+                ["{}.rs", "{}/main.rs", "{}/tests.rs", "{}_tests.rs"].map(|p| p.replace("{}", module));
             let holds = |text: &str| text.contains(&format!("fn {test}("));
-            !texts
-                .iter()
-                .any(|(path, text)| (path.ends_with(&file) || path.ends_with(&folder)) && holds(text))
+            !texts.iter().any(|(path, text)| places.iter().any(|p| path.ends_with(p)) && holds(text))
         })
         .collect();
     assert!(missing.is_empty(), "docs/testing.md names tests that do not exist: {missing:#?}");
@@ -93,6 +93,15 @@ fn every_test_of_the_feed_s_specification_is_in_the_tables() {
         }
     }
     assert!(count > 70, "the lists are read wrongly: {count}");
+    assert!(unnamed.is_empty(), "not in docs/testing.md: {unnamed:#?}");
+}
+
+#[test]
+fn every_test_of_webhook_receivers_is_in_the_tables() {
+    let named = named();
+    let text = fs::read_to_string(root().join("engine/tocsin/tests/webhook_clients.rs")).unwrap();
+    let names = tests_of(&text).into_iter().map(|test| format!("webhook_clients::{test}"));
+    let unnamed: Vec<String> = names.filter(|name| !named.contains(name)).collect();
     assert!(unnamed.is_empty(), "not in docs/testing.md: {unnamed:#?}");
 }
 
