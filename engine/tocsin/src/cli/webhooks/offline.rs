@@ -146,9 +146,9 @@ impl Desk<'_> {
         let grace = args.grace.unwrap_or(self.config.webhooks.rotation_grace);
         let key = self.store.master_key().map_err(refused)?;
         let rotated = self.store.rotate_endpoint_secret(id, grace, self.now, &key).map_err(refused)?;
-        let mut shown = endpoint_json(&rotated.endpoint, self.now);
+        let mut shown = endpoint_json(&rotated.0, self.now);
         if let Value::Object(fields) = &mut shown {
-            fields.insert("secret".to_owned(), Value::from(rotated.secret.reveal()));
+            fields.insert("secret".to_owned(), Value::from(rotated.1.reveal()));
         }
         Ok(shown)
     }

@@ -190,9 +190,9 @@ impl Bridge {
         grace: Duration,
     ) -> Result<(EndpointRecord, Secret), BridgeError> {
         self.endpoint_change(move |bridge| async move {
-            let rotated =
+            let rotated: RotatedSecret =
                 bridge.commit(|reply| JournalRequest::RotateSecret { id, grace, reply }).await?;
-            let RotatedSecret { record, secret, previous } = rotated;
+            let (record, secret, previous) = rotated;
             if let Some(setup) = bridge.setup(&record, secret.clone(), previous)
                 && let Err(error) = bridge.tell_webhook(ToWebhook::Change(Box::new(setup))).await
             {
