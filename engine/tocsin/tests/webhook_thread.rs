@@ -112,7 +112,12 @@ fn an_announcement_reaches_a_verified_endpoint_signed_on_a_warm_connection() {
     let received = place.deliveries(1);
     let body = received[0].json().unwrap();
     assert_eq!(
-        (body["type"].as_str(), body["symbol"].as_str(), body["exchange"].as_str(), body["latency_ms"].as_u64()),
+        (
+            body["type"].as_str(),
+            body["symbol"].as_str(),
+            body["exchange"].as_str(),
+            body["latency_ms"].as_u64()
+        ),
         (Some("new_listing"), Some("NEWTUSDT"), Some("Binance"), Some(250))
     );
     for received in verification.iter().chain(&received) {
@@ -126,7 +131,10 @@ fn an_announcement_reaches_a_verified_endpoint_signed_on_a_warm_connection() {
     assert_eq!((outcomes[0].endpoint, outcomes[0].outcome), (id, Outcome::Delivered));
     assert_eq!(outcomes[0].event.as_str(), body["event_id"].as_str().unwrap());
     let attempt = place.rig.attempts().pop().unwrap();
-    assert_eq!((attempt.purpose, attempt.status, attempt.class), (Purpose::Event { attempt: 1 }, Some(200), None));
+    assert_eq!(
+        (attempt.purpose, attempt.status, attempt.class),
+        (Purpose::Event { attempt: 1 }, Some(200), None)
+    );
     assert!(attempt.phases.first_byte_us.is_some() && attempt.phases.tls_us.is_none(), "{attempt:?}");
     let row = place.rig.rows.iter().find_map(|row| match row {
         WebhookToJournal::Event { recipients, .. } => Some(recipients.to_vec()),
@@ -307,7 +315,13 @@ fn three_concluded_failures_switch_it_off_and_a_probe_on_again() {
     let state = place.state(id);
     assert_eq!(state, State::Disabled(Disabled::Auto));
     let mails = place.rig.rows.iter().filter(|row| {
-        matches!(row, WebhookToJournal::Health { mail: Some((tocsin_core::webhook::endpoint::Mail::AutoDisabled, _)), .. })
+        matches!(
+            row,
+            WebhookToJournal::Health {
+                mail: Some((tocsin_core::webhook::endpoint::Mail::AutoDisabled, _)),
+                ..
+            }
+        )
     });
     assert_eq!(mails.count(), 1);
     place.receiver.behave("/hook", vec![Behaviour::ok()]);

@@ -768,9 +768,8 @@ fn a_day_of_random_outcomes_over_fifty_endpoints() {
     }
     assert!(world.deliveries.values().any(|d| d.attempts == limits::WEBHOOK_ATTEMPTS));
     // Good ones that nobody switched off get everything.
-    let off = |id: u64| {
-        world.changes.iter().any(|(of, change)| of.0 == id && *change == Change::DisabledByUser)
-    };
+    let off =
+        |id: u64| world.changes.iter().any(|(of, change)| of.0 == id && *change == Change::DisabledByUser);
     let always_on: Vec<u64> = (1..=50).filter(|id| id % 10 == 2 && !off(*id)).collect();
     assert!(!always_on.is_empty());
     for id in always_on {

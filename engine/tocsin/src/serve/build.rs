@@ -95,8 +95,15 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
         secrets: webhooks.master,
         policy: Arc::clone(&webhooks.policy),
     });
-    let view =
-        Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters(), webhooks.stats));
+    let view = Arc::new(View::new(
+        epoch,
+        built.stats,
+        built.losses,
+        feed_stats,
+        accept_stats,
+        journal.counters(),
+        webhooks.stats,
+    ));
     let control = Control::new(ControlParts {
         bridge: Arc::clone(&bridge),
         reader,

@@ -37,7 +37,12 @@ pub(super) struct Built {
 }
 
 /// Opens the key file, brings the store's deliveries up to date, and makes the thread.
-pub(super) fn build(config: &Config, store: &mut Store, sources: usize, seed: u64) -> Result<Built, StartError> {
+pub(super) fn build(
+    config: &Config,
+    store: &mut Store,
+    sources: usize,
+    seed: u64,
+) -> Result<Built, StartError> {
     let master = store.master_key()?;
     let policy = Arc::new(policy(config)?);
     let start = store.start_webhooks(&master.id_key())?;
@@ -114,7 +119,11 @@ fn setups(
 }
 
 /// What the webhook thread keeps of a stored endpoint.
-fn setup(record: &EndpointRecord, master: &MasterKey, policy: &AddressPolicy) -> Result<EndpointSetup, String> {
+fn setup(
+    record: &EndpointRecord,
+    master: &MasterKey,
+    policy: &AddressPolicy,
+) -> Result<EndpointSetup, String> {
     let open = |sealed| master.open(record.id, sealed).map_err(|error| error.to_string());
     let previous = match &record.previous {
         Some((sealed, until)) => Some((open(sealed)?, *until)),

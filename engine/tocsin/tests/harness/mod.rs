@@ -279,6 +279,7 @@ impl Drop for Engine {
         // What was killed leaves its journals in shared memory for a next life, which there is not.
         if let Ok(place) = tocsin::store::shm::Place::new(&self.data_dir()) {
             place.clear();
+            place.clear_outcomes();
         }
         if std::thread::panicking() {
             eprintln!("--- log of the engine ---\n{}", self.log());

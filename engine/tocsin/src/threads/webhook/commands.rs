@@ -77,8 +77,7 @@ impl WebhookThread {
     ) -> Result<(), Refusal> {
         let wants = Wants { id: setup.id, filter: setup.filter };
         self.dispatcher.add(now, setup.id, wants, self.settings.self_healing, saved)?;
-        let pending =
-            SavedHealth { state: State::Pending, since: now.wall, failures: 0, slow: false };
+        let pending = SavedHealth { state: State::Pending, since: now.wall, failures: 0, slow: false };
         let receiver = Receiver::new(setup, &self.settings.brand, saved.copied().unwrap_or(pending));
         self.receivers.insert(setup.id, receiver);
         match self.state(setup.id) {
@@ -165,7 +164,8 @@ impl WebhookThread {
 
     /// Warmth for an endpoint some time in the next seconds, the more endpoints the later.
     fn warm_spread(&mut self, endpoint: EndpointId, now: Mono) {
-        let spread = limits::WEBHOOK_WARM_SPREAD.saturating_mul(u32::try_from(self.receivers.len()).unwrap_or(u32::MAX));
+        let spread = limits::WEBHOOK_WARM_SPREAD
+            .saturating_mul(u32::try_from(self.receivers.len()).unwrap_or(u32::MAX));
         self.warm_at(endpoint, now + spread);
     }
 }

@@ -341,7 +341,8 @@ impl Connection {
     fn exchange(&mut self, now: Mono, scratch: &mut [u8]) -> Event {
         if self.attempt.as_ref().is_none_or(|attempt| now >= attempt.deadline) {
             let begun = self.exchange.as_ref().is_some_and(|exchange| exchange.parser.has_begun());
-            let detail = if begun { "the response head was not complete in 10 s" } else { "no response in 10 s" };
+            let detail =
+                if begun { "the response head was not complete in 10 s" } else { "no response in 10 s" };
             return self.fail(Failure::new(FailureClass::Timeout, detail));
         }
         // A server may answer and close before it has read all: its answer counts, not our error.
@@ -469,7 +470,9 @@ fn link_failure(failure: &LinkFailure) -> Failure {
         LinkFailure::Dial(DialError::TimedOut) => {
             Failure::new(FailureClass::Connect, "no connection: no address answered in 3 s")
         }
-        LinkFailure::Dial(DialError::NoAddress) => Failure::new(FailureClass::Connect, "no address to connect to"),
+        LinkFailure::Dial(DialError::NoAddress) => {
+            Failure::new(FailureClass::Connect, "no address to connect to")
+        }
         LinkFailure::TlsTimedOut => Failure::new(FailureClass::Timeout, "the TLS handshake took too long"),
         LinkFailure::Tls(error) => {
             let class = match (tls::certificate_fault(error), tls::failure_of(error)) {

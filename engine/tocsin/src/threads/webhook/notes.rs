@@ -156,7 +156,13 @@ impl WebhookThread {
         };
         let health = health.saved(now);
         receiver.saved = health;
-        tracing::info!(endpoint = endpoint.0, host = &*receiver.host, state = health.state.name(), ?change, "webhook endpoint");
+        tracing::info!(
+            endpoint = endpoint.0,
+            host = &*receiver.host,
+            state = health.state.name(),
+            ?change,
+            "webhook endpoint"
+        );
         let detail = || match change {
             Change::Slow { p95 } => format!("p95 {} ms", p95.as_millis()).into(),
             _ => receiver.last_failure.clone().unwrap_or_default(),

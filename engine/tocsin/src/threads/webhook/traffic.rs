@@ -47,7 +47,10 @@ impl WebhookThread {
             event,
             started: now,
             deadline,
-            phases: Phases { queue_us: u32::try_from(queued.max(0)).unwrap_or(u32::MAX), ..Phases::default() },
+            phases: Phases {
+                queue_us: u32::try_from(queued.max(0)).unwrap_or(u32::MAX),
+                ..Phases::default()
+            },
             written: Mono::NEVER,
             kept: false,
             address: None,
@@ -123,7 +126,12 @@ impl WebhookThread {
             Handling::Resend => {
                 add(&self.stats.resent);
                 let phases = Phases { queue_us: attempt.phases.queue_us, ..Phases::default() };
-                self.cold.push_back(Box::new(Attempt { kept: false, phases, written: Mono::NEVER, ..*attempt }));
+                self.cold.push_back(Box::new(Attempt {
+                    kept: false,
+                    phases,
+                    written: Mono::NEVER,
+                    ..*attempt
+                }));
             }
             Handling::Unknown => {}
         }
@@ -178,7 +186,9 @@ impl WebhookThread {
     pub(super) fn drive_timers(&mut self, now: Now) -> usize {
         let mut driven = 0;
         while driven < EVENTS_PER_TURN {
-            let Some((at, slot)) = self.timers.first().copied().filter(|(at, _)| *at <= now.mono) else { break };
+            let Some((at, slot)) = self.timers.first().copied().filter(|(at, _)| *at <= now.mono) else {
+                break;
+            };
             self.timers.remove(&(at, slot));
             if let Some(connection) = self.connections.get_mut(slot) {
                 connection.timer = Mono::NEVER;
