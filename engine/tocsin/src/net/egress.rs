@@ -283,7 +283,7 @@ async fn lookup(resolver: TokioResolver, host: Box<str>, asked: Mono) -> Found {
     let left = limits::WEBHOOK_DNS_TIMEOUT.saturating_sub(clock::mono().since(asked));
     let both = async {
         let mut name = Name::from_ascii(&*host).map_err(|_| DnsFailure::Malformed)?;
-        if name.is_root() {
+        if name.num_labels() == 0 {
             return Err(DnsFailure::Malformed);
         }
         // Absolute: no search list, whatever the number of dots.
