@@ -110,6 +110,8 @@ struct Turn {
     /// Questions told apart so far.
     taken: usize,
     last_id: Option<u16>,
+    /// The last answer was a truncated datagram, so that the question will come again over TCP.
+    truncated: bool,
     /// Messages, those sent again included.
     messages: usize,
 }
@@ -258,12 +260,7 @@ struct Connection {
     waiting: Vec<Due>,
 }
 
-fn serve_connections(
-    listener: &TcpListener,
-    book: &Mutex<Book>,
-    accepted: &AtomicUsize,
-    stop: &AtomicBool,
-) {
+fn serve_connections(listener: &TcpListener, book: &Mutex<Book>, accepted: &AtomicUsize, stop: &AtomicBool) {
     let mut connections: Vec<Connection> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         while let Ok((stream, _)) = listener.accept() {
@@ -401,12 +398,17 @@ impl Draft {
         }
     }
 
+    /// Whether it goes out truncated.
+    fn is_short(&self, question: &Question, transport: Transport) -> bool {
+        transport == Transport::Datagram
+            && (self.truncated || self.records.len() + question.section.len() + 12 > DATAGRAM_BYTES)
+    }
+
     fn message(&self, question: &Question, transport: Transport) -> Vec<u8> {
         if let Some(garbage) = &self.garbage {
             return [&question.id.to_be_bytes()[..], garbage].concat();
         }
-        let short = transport == Transport::Datagram
-            && (self.truncated || self.records.len() + question.section.len() + 12 > DATAGRAM_BYTES);
+        let short = self.is_short(question, transport);
         let (count, records) = match short {
             false => (self.count, self.records.len()),
             true => (self.count.min(1), self.first),
@@ -440,6 +442,13 @@ impl Book {
         if draft.silent {
             return Vec::new();
         }
+        if draft.is_short(question, transport) {
+            // The whole chain of aliases comes again.
+            let chain = self.turns.iter_mut().filter(|((_, kind), _)| *kind == question.kind);
+            chain
+                .filter(|(_, turn)| turn.last_id == Some(question.id))
+                .for_each(|(_, turn)| turn.truncated = true);
+        }
         let at = Instant::now() + draft.delay;
         let mut replies = Vec::new();
         if let Some(addresses) = &draft.forged {
@@ -461,8 +470,8 @@ impl Book {
     fn take(&mut self, name: &str, question: &Question, transport: Transport) -> Option<DnsAnswer> {
         let turn = self.turns.entry((name.to_owned(), question.kind)).or_default();
         turn.messages += 1;
-        // What goes over TCP was asked in a datagram before.
-        let again = turn.last_id == Some(question.id) || transport == Transport::Tcp;
+        let over_tcp = transport == Transport::Tcp && std::mem::take(&mut turn.truncated);
+        let again = turn.last_id == Some(question.id) || over_tcp;
         if turn.taken == 0 || !again {
             turn.taken += 1;
         }
