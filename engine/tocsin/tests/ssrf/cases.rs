@@ -110,21 +110,7 @@ fn turn(text: &str) -> Turn {
                 half = true;
                 continue;
             }
-            "CNAME" => DnsAnswer::Alias(value.to_owned()),
-            "ALONE" => DnsAnswer::AliasAlone(value.to_owned()),
-            "SERVFAIL" => DnsAnswer::ServerFailure,
-            "REFUSED" => DnsAnswer::Refused,
-            "NXDOMAIN" => DnsAnswer::NoName,
-            "NODATA" => DnsAnswer::Addresses(Vec::new()),
-            "TIMEOUT" => DnsAnswer::Silence,
-            "GARBAGE" => DnsAnswer::Garbage(vec![0x81; 30]),
-            "MANY" => {
-                let many = 0..value.parse().unwrap();
-                DnsAnswer::Addresses(
-                    many.map(|n: u32| IpAddr::from((0x0808_0000 + n).to_be_bytes())).collect(),
-                )
-            }
-            other => panic!("unknown answer {other:?} in {text:?}"),
+            other => answer(other, value),
         };
         match name {
             Some(name) => turn.others.push((name.to_owned(), answer)),
@@ -147,6 +133,25 @@ fn turn(text: &str) -> Turn {
         }
     });
     turn
+}
+
+/// What a name server may say beside addresses.
+fn answer(key: &str, value: &str) -> DnsAnswer {
+    match key {
+        "CNAME" => DnsAnswer::Alias(value.to_owned()),
+        "ALONE" => DnsAnswer::AliasAlone(value.to_owned()),
+        "SERVFAIL" => DnsAnswer::ServerFailure,
+        "REFUSED" => DnsAnswer::Refused,
+        "NXDOMAIN" => DnsAnswer::NoName,
+        "NODATA" => DnsAnswer::Addresses(Vec::new()),
+        "TIMEOUT" => DnsAnswer::Silence,
+        "GARBAGE" => DnsAnswer::Garbage(vec![0x81; 30]),
+        "MANY" => {
+            let many = 0..value.parse().unwrap();
+            DnsAnswer::Addresses(many.map(|n: u32| IpAddr::from((0x0808_0000 + n).to_be_bytes())).collect())
+        }
+        other => panic!("unknown answer {other:?}"),
+    }
 }
 
 fn add(others: &mut Vec<(String, DnsAnswer)>, name: &str, more: Vec<IpAddr>) {

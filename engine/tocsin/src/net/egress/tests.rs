@@ -299,11 +299,30 @@ fn a_full_ring_refuses_and_every_question_taken_is_answered_once() {
 }
 
 #[test]
-fn the_next_server_is_asked_when_one_is_gone() {
-    let stub = DnsStub::start([(HOST, vec![addresses(&["1.1.1.1"])])]).unwrap();
+fn a_server_that_is_gone_silent_or_broken_gives_way_to_the_next_and_is_not_asked_first_again() {
+    let good = DnsStub::start([(HOST, vec![addresses(&["1.1.1.1"])])]).unwrap();
     let gone = DnsStub::start::<&str>([]).unwrap().address();
-    let mut asker = Asker::new(&[gone, stub.address()], Path::new("/nonexistent")).unwrap();
-    assert_eq!(asker.ask(HOST).result, Ok(ips(&["1.1.1.1"])));
+    for bad in [DnsAnswer::ServerFailure, DnsAnswer::Refused, DnsAnswer::Silence, DnsAnswer::Garbage(vec![1])]
+    {
+        let stub = DnsStub::start([(HOST, vec![bad.clone()])]).unwrap();
+        let mut asker =
+            Asker::new(&[stub.address(), gone, good.address()], Path::new("/nonexistent")).unwrap();
+        for _ in 0..2 {
+            assert_eq!(asker.ask(HOST).result, Ok(ips(&["1.1.1.1"])), "{bad:?}");
+        }
+        assert_eq!(stub.asked(HOST, DnsType::A), 1, "{bad:?}");
+    }
+    // That there is no such name is an answer; nobody else is asked.
+    let other = DnsStub::start([(HOST, vec![addresses(&["1.1.1.1"])])]).unwrap();
+    let none = DnsStub::start::<&str>([]).unwrap();
+    let mut asker = Asker::new(&[none.address(), other.address()], Path::new("/nonexistent")).unwrap();
+    assert_eq!(asker.ask(HOST).result, Err(DnsFailure::NoName));
+    assert_eq!(other.names_asked(), []);
+    // Where all fail, one failure is told.
+    let broken = DnsStub::start([(HOST, vec![DnsAnswer::ServerFailure])]).unwrap();
+    let mut asker = Asker::new(&[broken.address(); 3], Path::new("/nonexistent")).unwrap();
+    assert_eq!(asker.ask(HOST).result, Err(DnsFailure::ServerFailure));
+    assert!(Asker::new(&[gone; limits::WEBHOOK_DNS_SERVERS + 1], Path::new("/nonexistent")).is_err());
 }
 
 #[test]
