@@ -10,6 +10,7 @@ mod behaviours;
 mod greetings;
 mod program;
 mod records;
+mod verdicts;
 
 use std::time::Duration;
 
