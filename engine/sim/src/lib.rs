@@ -36,7 +36,7 @@ mod site;
 mod state;
 
 pub use admin::AdminServer;
-pub use announce::{Announced, Location};
+pub use announce::{Announced, AnnouncedReceiver, Location};
 pub use catalogue::{Category, Draft, Published};
 pub use certificate::{CertChange, TestCa};
 pub use dns::{DnsAnswer, DnsStub, DnsType};
