@@ -77,6 +77,24 @@ pub enum JournalRequest {
         /// The changed record.
         reply: oneshot::Sender<Result<KeyRecord, StoreError>>,
     },
+    /// Mails of the outbox have been sent.
+    MailSent {
+        /// Their numbers.
+        ids: Vec<i64>,
+        /// It is on disk.
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// Mails of the outbox could not be sent.
+    MailFailed {
+        /// Their numbers.
+        ids: Vec<i64>,
+        /// When they are tried again.
+        not_before: WallUs,
+        /// They are not.
+        give_up: bool,
+        /// It is on disk.
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
 }
 
 /// Counters of the journal thread, for status and metrics. Only ever grow, but `backlog_rows`.
@@ -216,6 +234,12 @@ impl Journal {
                 }
                 JournalRequest::RevokeKey { id, reply } => {
                     reply.send(self.store.revoke_key(id, now.wall)).is_ok()
+                }
+                JournalRequest::MailSent { ids, reply } => {
+                    reply.send(self.store.mail_sent(&ids, now.wall)).is_ok()
+                }
+                JournalRequest::MailFailed { ids, not_before, give_up, reply } => {
+                    reply.send(self.store.mail_failed(&ids, not_before, give_up)).is_ok()
                 }
             };
         }
