@@ -341,6 +341,18 @@ pub const WEBHOOK_LINES_PER_REQUEST: usize = 200;
 /// Longest grace of a rotated secret: "0 to 7 d".
 pub const WEBHOOK_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+/// Mails in the outbox, sent ones included: those written last stay, the oldest give way.
+pub const OUTBOX_MAILS: i64 = 10_000;
+/// Longest details of a mail, in bytes.
+pub const MAIL_DETAIL_BYTES: usize = 1_024;
+/// A latency warning waits for so long, so that several of one account become one mail.
+pub const MAIL_DIGEST: Duration = Duration::from_secs(5 * 60);
+/// Endpoints in the list of those an event was offered to, deleted and later ones included.
+pub const WEBHOOK_RECIPIENTS: usize = 65_536;
+/// Requests that wait until the journal thread has committed what was under way when they came.
+pub const JOURNAL_BARRIERS: usize = 256;
+
+const _: () = assert!(WEBHOOK_ENDPOINTS <= WEBHOOK_RECIPIENTS);
 const _: () = assert!(
     SEEN_ITEMS > LISTS_PER_SOURCE * ITEMS_PER_RESPONSE,
     "full pages of every list must never evict one another"

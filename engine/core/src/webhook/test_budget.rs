@@ -96,6 +96,27 @@ impl RegistrationBudget {
         self.next = (self.next + 1) % size;
         Ok(())
     }
+
+    /// The registrations it remembers, oldest first: what to keep for
+    /// [`RegistrationBudget::restored`].
+    pub fn remembered(&self) -> impl Iterator<Item = WallUs> + '_ {
+        let size = self.at.len();
+        (0..size).filter_map(move |n| *self.at.get((self.next + n) % size)?)
+    }
+
+    /// The budget that remembers these registrations, given oldest first; of too many the newest.
+    #[must_use]
+    pub fn restored(at: impl IntoIterator<Item = WallUs>) -> RegistrationBudget {
+        let mut budget = RegistrationBudget::default();
+        for at in at {
+            let size = budget.at.len();
+            if let Some(oldest) = budget.at.get_mut(budget.next) {
+                *oldest = Some(at);
+            }
+            budget.next = (budget.next + 1) % size;
+        }
+        budget
+    }
 }
 
 #[cfg(test)]
@@ -140,6 +161,17 @@ mod tests {
         assert_eq!(budget.take(at(3_600), 0), Ok(()));
         assert_eq!(budget.take(at(3_600), 0), too_often(60));
         assert_eq!(budget.take(at(-9_000), 0), too_often(3_600));
+    }
+
+    #[test]
+    fn a_restored_budget_goes_on_where_it_was() {
+        let mut budget = RegistrationBudget::default();
+        for n in 0..23 {
+            let restored = RegistrationBudget::restored(budget.remembered());
+            assert!(restored.remembered().eq(budget.remembered()), "after {n}");
+            let at = WallUs::from_secs(BEFORE_MIDNIGHT + n * 200);
+            assert_eq!({ restored }.take(at, 0), budget.take(at, 0), "after {n}");
+        }
     }
 
     proptest! {

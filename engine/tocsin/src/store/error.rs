@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 use tocsin_core::feed::key::KeyId;
+use tocsin_core::limits;
+use tocsin_core::webhook::board::EndpointId;
+
+use super::webhook::accounts::AccountId;
 
 /// An error of the store. Its text names the file and the remedy.
 #[derive(Debug)]
@@ -40,6 +44,26 @@ pub enum StoreError {
     TooManyKeys,
     /// The operating system gives no random bytes.
     NoRandomness,
+    /// No account has that number.
+    NoSuchAccount(AccountId),
+    /// As many accounts as the store takes.
+    TooManyAccounts,
+    /// No endpoint has that number.
+    NoSuchEndpoint(EndpointId),
+    /// As many endpoints as an account may have.
+    TooManyEndpoints,
+    /// As many endpoints as an installation takes.
+    EndpointsExhausted,
+    /// The key file is not one.
+    BadKeyFile { path: PathBuf, detail: String },
+    /// Secrets are sealed, and the key file is not there.
+    KeyFileMissing { path: PathBuf, endpoints: usize },
+    /// Secrets are sealed under another key file.
+    WrongKeyFile { path: PathBuf, endpoints: usize },
+    /// A sealed secret does not open.
+    Unsealable { path: PathBuf, endpoint: EndpointId },
+    /// The service runs without webhooks.
+    WebhooksOff,
 }
 
 impl StoreError {
@@ -86,6 +110,16 @@ impl StoreError {
             StoreError::Invalid { .. } => "invalid_value",
             StoreError::TooManyKeys => "too_many_keys",
             StoreError::NoRandomness => "no_randomness",
+            StoreError::NoSuchAccount(_) => "no_such_account",
+            StoreError::TooManyAccounts => "too_many_accounts",
+            StoreError::NoSuchEndpoint(_) => "no_such_endpoint",
+            StoreError::TooManyEndpoints => "too_many_endpoints",
+            StoreError::EndpointsExhausted => "endpoints_exhausted",
+            StoreError::BadKeyFile { .. } => "bad_key_file",
+            StoreError::KeyFileMissing { .. } => "key_file_missing",
+            StoreError::WrongKeyFile { .. } => "wrong_key_file",
+            StoreError::Unsealable { .. } => "secret_unsealable",
+            StoreError::WebhooksOff => "webhooks_off",
         }
     }
 
@@ -156,10 +190,57 @@ impl core::fmt::Display for StoreError {
             }
             StoreError::Invalid { field, detail } => write!(f, "{field}: {detail}"),
             StoreError::TooManyKeys => {
-                write!(f, "the store takes at most {} keys", tocsin_core::limits::KEYS)
+                write!(f, "the store takes at most {} keys", limits::KEYS)
             }
             StoreError::NoRandomness => f.write_str("the operating system gives no random bytes"),
+            other => write_webhook_error(other, f),
         }
+    }
+}
+
+/// What goes wrong with accounts, endpoints and their secrets.
+fn write_webhook_error(error: &StoreError, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    match error {
+        StoreError::NoSuchAccount(id) => write!(f, "there is no account {}", id.0),
+        StoreError::TooManyAccounts => write!(f, "the store takes at most {} accounts", limits::ACCOUNTS),
+        StoreError::NoSuchEndpoint(id) => write!(f, "there is no endpoint {}", id.0),
+        StoreError::TooManyEndpoints => write!(
+            f,
+            "an account has at most {} endpoints; delete one first",
+            limits::WEBHOOK_ENDPOINTS_PER_ACCOUNT
+        ),
+        StoreError::EndpointsExhausted => {
+            write!(f, "an installation takes at most {} endpoints", limits::WEBHOOK_ENDPOINTS)
+        }
+        StoreError::BadKeyFile { path, detail } => write!(
+            f,
+            "{} is no key file ({detail}); restore it from a backup: a new one cannot open the secrets \
+             sealed under it",
+            path.display()
+        ),
+        StoreError::KeyFileMissing { path, endpoints } => write!(
+            f,
+            "{} is missing, and the secrets of {endpoints} endpoints are sealed under it; restore it from a \
+             backup, or delete the endpoints and have them registered again",
+            path.display()
+        ),
+        StoreError::WrongKeyFile { path, endpoints } => write!(
+            f,
+            "{} is not the key file under which the secrets of {endpoints} endpoints are sealed; restore the \
+             one that belongs to this data directory",
+            path.display()
+        ),
+        StoreError::Unsealable { path, endpoint } => write!(
+            f,
+            "the secret of endpoint {} does not open with {}; it was sealed under another key file or is \
+             damaged: restore that file, or rotate the secret",
+            endpoint.0,
+            path.display()
+        ),
+        StoreError::WebhooksOff => {
+            f.write_str("this service runs without webhooks")
+        }
+        _ => f.write_str(error.code()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The store: API keys, announcement history, seen sets and the epoch, in SQLite; and the
-//! shared-memory journal in front of it.
+//! The store: API keys, announcement history, seen sets, the epoch and what webhooks need, in SQLite;
+//! and the shared-memory journals in front of it.
 //!
 //! Contract: a [`Store`] owns the data directory (exclusive lock file) and the one connection that
 //! writes (WAL, `synchronous=FULL`): what a method has returned is on disk. [`Store::open`] first
@@ -7,7 +7,7 @@
 //!
 //! Owner threads: the journal thread (or a command, while no service runs) has the `Store`; the
 //! control thread has a `Reader`. Everything here allocates and blocks on the disk; nothing here
-//! is called by a hot thread but [`shm::Writer`]. Failures are [`StoreError`]s that name the file
+//! is called by a hot thread but the writers in [`shm`]. Failures are [`StoreError`]s that name the file
 //! and the remedy.
 
 pub mod crc;
@@ -18,6 +18,7 @@ mod keys;
 mod lock;
 mod place;
 pub mod record;
+pub mod record_outcome;
 mod schema;
 mod seen;
 pub mod shm;
@@ -40,6 +41,8 @@ pub use history::{HistoryPage, HistoryQuery, StoredAnnouncement};
 pub use keys::{KeySecret, NewKey};
 use lock::StoreLock;
 use place::Place;
+use webhook::deliveries::WebhookRow;
+use webhook::{Batch, HealthRow, Webhook};
 
 /// Name of the database below `data_dir`.
 const FILE_NAME: &str = "tocsin.db";
@@ -72,6 +75,10 @@ pub enum Row<'a> {
         /// When.
         at: WallUs,
     },
+    /// An event, or what became of deliveries.
+    Webhook(WebhookRow<'a>),
+    /// An endpoint's health, and the mail due for it.
+    Health(HealthRow<'a>),
 }
 
 /// The data directory, owned, and the one connection that writes.
@@ -80,6 +87,7 @@ pub struct Store {
     connection: Connection,
     path: PathBuf,
     place: Place,
+    webhook: Webhook,
     _lock: StoreLock,
 }
 
@@ -108,7 +116,9 @@ impl Store {
         let connection = schema::open_writer(data_dir, &path)?;
         let place =
             Place::on(shm_dir, data_dir).map_err(|error| StoreError::io("resolving", data_dir, error))?;
-        let mut store = Store { connection, path, place, _lock: lock };
+        let live = webhook::endpoints::numbers(&connection).map_err(|e| StoreError::sqlite(&path, e))?;
+        let webhook = Webhook { live, ..Webhook::default() };
+        let mut store = Store { connection, path, place, webhook, _lock: lock };
         store.prune_seen()?;
         store.recover()?;
         Ok(store)
@@ -165,14 +175,20 @@ impl Store {
         if rows.is_empty() {
             return Ok(());
         }
-        let apply = |connection: &mut Connection| {
+        let apply = |connection: &mut Connection, webhook: &mut Webhook| {
             let transaction = connection.transaction()?;
+            let mut batch = Batch::new(&transaction, webhook);
             for row in rows {
-                apply_row(&transaction, row)?;
+                match row {
+                    Row::Webhook(row) => batch.apply(row)?,
+                    Row::Health(row) => batch.health(row)?,
+                    other => apply_row(&transaction, other)?,
+                }
             }
+            batch.finish()?;
             transaction.commit()
         };
-        apply(&mut self.connection).map_err(|error| StoreError::sqlite(&self.path, error))
+        apply(&mut self.connection, &mut self.webhook).map_err(|error| StoreError::sqlite(&self.path, error))
     }
 
     /// Forgets the oldest seen items beyond [`tocsin_core::limits::SEEN_STORED`] of each source.
@@ -224,6 +240,8 @@ fn apply_row(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
             seen::upsert(connection, s.source, &s.notice_id, &s.title, s.fingerprint, s.published)
         }
         Row::Baselined { source, list, at } => seen::set_baselined(connection, source, list, at),
+        // A batch applies these.
+        Row::Webhook(_) | Row::Health(_) => Ok(()),
     }
 }
 

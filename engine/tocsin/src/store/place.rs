@@ -1,7 +1,7 @@
 //! Where the shared-memory journals of one data directory live, and what is left in them.
 //!
-//! Contract: one file per source thread, `tocsin-<hash of the data directory>-<n>.journal`, mode
-//! 0600, on `/dev/shm`; in the data directory with a warning where that cannot be used (the page
+//! Contract: one file per source thread, `tocsin-<hash of the data directory>-<n>.journal`, and one of
+//! the webhook thread, `…-webhook.journal`, mode 0600, on `/dev/shm`; in the data directory with a warning where that cannot be used (the page
 //! cache also outlives the process, but the disk may delay the source thread). Files of another
 //! owner, links and anything that is no regular file are never opened. Used at start and stop
 //! only; blocks on the file system. The caller holds the store's lock.
@@ -14,8 +14,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use tocsin_core::limits;
 use tocsin_core::model::Announcement;
+use tocsin_core::webhook::outgoing::RecordedOutcome;
 
-use super::shm::{self, Committer, FILE_BYTES, Writer};
+use super::shm::{
+    self, Committer, FILE_BYTES, JournalCommitter, JournalWriter, OutcomeCommitter, OutcomeWriter, Record,
+    Writer,
+};
 
 /// Names the journal files of one data directory.
 #[derive(Clone, Debug)]
@@ -32,6 +36,17 @@ pub struct Recovered {
     pub path: PathBuf,
     /// Appended and not known to be committed.
     pub announcements: Vec<Announcement>,
+    /// Why reading stopped early, if it did.
+    pub damage: Option<&'static str>,
+}
+
+/// What the webhook thread's journal of an earlier life holds.
+#[derive(Debug)]
+pub struct RecoveredOutcomes {
+    /// The file; remove it once its outcomes are committed.
+    pub path: PathBuf,
+    /// Appended and not known to be committed.
+    pub outcomes: Vec<RecordedOutcome>,
     /// Why reading stopped early, if it did.
     pub damage: Option<&'static str>,
 }
@@ -66,30 +81,37 @@ impl Place {
         if index >= limits::SHM_JOURNALS {
             return Err(io::Error::other(format!("more than {} source threads", limits::SHM_JOURNALS)));
         }
+        self.create_named(&self.file_name(index))
+    }
+
+    /// Makes the journal of the webhook thread, replacing one left by an earlier life: recover first.
+    ///
+    /// # Errors
+    /// As [`Place::create`].
+    pub fn create_outcomes(&self) -> io::Result<(OutcomeWriter, OutcomeCommitter)> {
+        self.create_named(&self.outcomes_file_name())
+    }
+
+    fn create_named<R: Record>(&self, name: &str) -> io::Result<(JournalWriter<R>, JournalCommitter<R>)> {
         let [shm_dir, data_dir] = &self.directories;
-        self.create_in(shm_dir, index).or_else(|error| {
+        create_in(&shm_dir.join(name)).or_else(|error| {
             tracing::warn!(
                 directory = %shm_dir.display(), %error,
                 "shared memory cannot hold the journal; using the data directory, which can be slower"
             );
-            self.create_in(data_dir, index)
+            create_in(&data_dir.join(name))
         })
     }
 
-    fn create_in(&self, directory: &Path, index: u16) -> io::Result<(Writer, Committer)> {
-        let path = directory.join(self.file_name(index));
-        remove_if_there(&path)?;
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        shm::create(&file).inspect_err(|_| {
-            let _ = remove_if_there(&path); // The first error is the one to tell.
-        })
+    fn outcomes_file_name(&self) -> String {
+        format!("{}-webhook.journal", self.stem)
     }
 
     fn file_name(&self, index: u16) -> String {
         format!("{}-{index}.journal", self.stem)
     }
 
-    /// Reads every journal left by an earlier life. A file that cannot be read is left alone with
+    /// Reads every source thread's journal left by an earlier life. A file that cannot be read is left alone with
     /// a warning.
     #[must_use]
     pub fn recover(&self) -> Vec<Recovered> {
@@ -97,19 +119,35 @@ impl Place {
         for directory in &self.directories {
             for index in 0..limits::SHM_JOURNALS {
                 let path = directory.join(self.file_name(index));
-                match self.read(&path) {
-                    Ok(bytes) => {
-                        let shm::Scan { announcements, damage } = shm::scan(&bytes);
-                        found.push(Recovered { path, announcements, damage });
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => {
-                        tracing::warn!(path = %path.display(), %error, "a journal cannot be read; left alone");
-                    }
+                if let Some(bytes) = self.read_if_there(&path) {
+                    let shm::Scan { announcements, damage } = shm::scan(&bytes);
+                    found.push(Recovered { path, announcements, damage });
                 }
             }
         }
         found
+    }
+
+    /// As [`Place::recover`], the webhook thread's.
+    #[must_use]
+    pub fn recover_outcomes(&self) -> Vec<RecoveredOutcomes> {
+        let paths = self.directories.iter().map(|directory| directory.join(self.outcomes_file_name()));
+        let read = |path: PathBuf| {
+            let (outcomes, damage) = shm::scan_outcomes(&self.read_if_there(&path)?);
+            Some(RecoveredOutcomes { path, outcomes, damage })
+        };
+        paths.filter_map(read).collect()
+    }
+
+    fn read_if_there(&self, path: &Path) -> Option<Vec<u8>> {
+        match self.read(path) {
+            Ok(bytes) => return Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a journal cannot be read; left alone");
+            }
+        }
+        None
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -123,17 +161,33 @@ impl Place {
         read_bounded(&file)
     }
 
-    /// Removes every journal file of this place: after recovery, or when all is committed at stop.
+    /// Removes every source thread's journal file of this place: after recovery, or when all is
+    /// committed at stop.
     pub fn clear(&self) {
+        (0..limits::SHM_JOURNALS).for_each(|index| self.remove(&self.file_name(index)));
+    }
+
+    /// As [`Place::clear`], the webhook thread's.
+    pub fn clear_outcomes(&self) {
+        self.remove(&self.outcomes_file_name());
+    }
+
+    fn remove(&self, name: &str) {
         for directory in &self.directories {
-            for index in 0..limits::SHM_JOURNALS {
-                let path = directory.join(self.file_name(index));
-                if let Err(error) = remove_if_there(&path) {
-                    tracing::warn!(path = %path.display(), %error, "a journal cannot be removed");
-                }
+            let path = directory.join(name);
+            if let Err(error) = remove_if_there(&path) {
+                tracing::warn!(path = %path.display(), %error, "a journal cannot be removed");
             }
         }
     }
+}
+
+fn create_in<R: Record>(path: &Path) -> io::Result<(JournalWriter<R>, JournalCommitter<R>)> {
+    remove_if_there(path)?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    shm::create(&file).inspect_err(|_| {
+        let _ = remove_if_there(path); // The first error is the one to tell.
+    })
 }
 
 impl Recovered {
@@ -142,10 +196,24 @@ impl Recovered {
     /// # Errors
     /// The file system's.
     pub fn settle(&self) -> io::Result<()> {
-        match self.damage {
-            None => remove_if_there(&self.path),
-            Some(_) => std::fs::rename(&self.path, self.path.with_extension("journal.damaged")),
-        }
+        settle(&self.path, self.damage)
+    }
+}
+
+impl RecoveredOutcomes {
+    /// As [`Recovered::settle`].
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn settle(&self) -> io::Result<()> {
+        settle(&self.path, self.damage)
+    }
+}
+
+fn settle(path: &Path, damage: Option<&'static str>) -> io::Result<()> {
+    match damage {
+        None => remove_if_there(path),
+        Some(_) => std::fs::rename(path, path.with_extension("journal.damaged")),
     }
 }
 

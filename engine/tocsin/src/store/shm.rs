@@ -1,14 +1,16 @@
-//! The shared-memory journal: what a source thread has announced, safe from `kill -9`, before the
-//! disk has it.
+//! The shared-memory journals: what a source thread has announced, and what became of webhook
+//! deliveries, safe from `kill -9`, before the disk has it.
 //!
 //! Contract: [`Writer::append`] puts one announcement into a memory-mapped file on tmpfs; the
 //! kernel keeps those pages when the process dies at any instruction. The journal thread commits
 //! the same announcement to SQLite and then calls [`Committer::release`]. At the next start
 //! [`Place::recover`] yields every record that was appended and not released: whole records only,
-//! because the end of the valid bytes moves (release ordering) after the bytes are there.
+//! because the end of the valid bytes moves (release ordering) after the bytes are there. The webhook
+//! thread's journal of outcomes ([`OutcomeWriter`], [`Place::recover_outcomes`]) is the same but for
+//! what a record holds.
 //!
-//! Owner threads: the `Writer` belongs to one source thread, the `Committer` to the journal
-//! thread; they share two words of the header. `append` makes no system call, takes no lock and
+//! Owner threads: a writer belongs to one source thread or the webhook thread, its committer to the
+//! journal thread; they share two words of the header. `append` makes no system call, takes no lock and
 //! allocates nothing; its pages are touched when the file is made. A full journal, or an
 //! announcement that does not fit, is `None`: the announcement still goes out and still reaches
 //! SQLite by the ring. It does not survive a power cut; the disk commit within milliseconds does.
@@ -16,13 +18,14 @@
 //! Recovery reads the file as plain bytes ([`scan`]) and takes any content without panic.
 //!
 //! ```text
-//! 0     "TOCSNSHM" | version u32 | 0 u32 | capacity u64
+//! 0     "TOCSNSHM" or, with outcomes, "TOCSNSHO" | version u32 | 0 u32 | capacity u64
 //! 64    end of the valid bytes (u64, written by the source thread)
 //! 128   everything before is committed (u64, written by the journal thread)
 //! 4096  ring of `capacity` bytes; positions only grow, a byte lives at position % capacity
 //! record: length u32 | CRC-32C of position and payload u32 | position u64 | payload | 0 to 7 zeros
 //! ```
 
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::ffi::c_void;
 use std::fs::File;
@@ -35,14 +38,63 @@ use rustix::fs::FallocateFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 use tocsin_core::limits;
 use tocsin_core::model::Announcement;
+use tocsin_core::webhook::outgoing::RecordedOutcome;
 use tocsin_core::wire::EncodedAnnouncement;
 
 use super::crc::crc32c;
-use super::record;
+use super::record::{self, TooLong};
+use super::record_outcome;
 
-pub use super::place::{Place, Recovered};
+pub use super::place::{Place, Recovered, RecoveredOutcomes};
 
-const MAGIC: &[u8; 8] = b"TOCSNSHM";
+/// What a journal's records hold.
+pub trait Record: Sized {
+    /// First bytes of the file, so that one kind is never read as the other.
+    const MAGIC: &[u8; 8];
+
+    /// Appends it to `out`.
+    ///
+    /// # Errors
+    /// [`TooLong`]; `out` then holds an unfinished record.
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong>;
+
+    /// Reads what [`Record::encode`] wrote; `None` for anything else.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Record for Announcement {
+    const MAGIC: &[u8; 8] = b"TOCSNSHM";
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        record::encode(self, out)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Announcement> {
+        record::decode(bytes)
+    }
+}
+
+impl Record for RecordedOutcome {
+    const MAGIC: &[u8; 8] = b"TOCSNSHO";
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        record_outcome::encode(self, out);
+        Ok(())
+    }
+
+    fn decode(bytes: &[u8]) -> Option<RecordedOutcome> {
+        record_outcome::decode(bytes)
+    }
+}
+
+/// Where the webhook thread records what became of deliveries, before anything else of them is done.
+pub trait OutcomeLog: Send {
+    /// Makes one outcome survive the death of the process. Returns the end of its record, to be handed
+    /// to [`JournalCommitter::release`] once it is on disk; `None` when there is no room. Allocates
+    /// nothing, makes no system call.
+    fn append(&mut self, outcome: &RecordedOutcome) -> Option<u64>;
+}
+
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 4_096;
 const END_AT: usize = 64;
@@ -155,12 +207,18 @@ const fn ring_offset(position: u64) -> usize {
     (position % CAPACITY as u64) as usize
 }
 
-/// The source thread's end.
-pub struct Writer {
+/// The end of a journal that appends records.
+pub struct JournalWriter<R> {
     mapping: Arc<Mapping>,
     end: u64,
     scratch: Vec<u8>,
+    records: PhantomData<fn(R)>,
 }
+
+/// A source thread's end.
+pub type Writer = JournalWriter<Announcement>;
+/// The webhook thread's end.
+pub type OutcomeWriter = JournalWriter<RecordedOutcome>;
 
 impl Writer {
     /// Makes one announcement survive the death of the process. Returns the end of its record, to
@@ -172,10 +230,22 @@ impl Writer {
 
     /// As [`Writer::append`].
     pub fn append_announcement(&mut self, announcement: &Announcement) -> Option<u64> {
+        self.append_record(announcement)
+    }
+}
+
+impl OutcomeLog for OutcomeWriter {
+    fn append(&mut self, outcome: &RecordedOutcome) -> Option<u64> {
+        self.append_record(outcome)
+    }
+}
+
+impl<R: Record> JournalWriter<R> {
+    fn append_record(&mut self, record: &R) -> Option<u64> {
         self.scratch.clear();
         self.scratch.extend_from_slice(&[0; 8]);
         self.scratch.extend_from_slice(&self.end.to_le_bytes());
-        record::encode(announcement, &mut self.scratch).ok()?;
+        record.encode(&mut self.scratch).ok()?;
         let payload_bytes = self.scratch.len() - RECORD_HEADER_BYTES;
         if payload_bytes > limits::SHM_RECORD_BYTES {
             return None;
@@ -204,12 +274,23 @@ fn join(length: u32, crc: u32) -> [u8; 8] {
 }
 
 /// The journal thread's end.
-#[derive(Clone)]
-pub struct Committer {
+pub struct JournalCommitter<R> {
     mapping: Arc<Mapping>,
+    records: PhantomData<fn(R)>,
 }
 
-impl Committer {
+/// The journal thread's end of a source thread's journal.
+pub type Committer = JournalCommitter<Announcement>;
+/// The journal thread's end of the webhook thread's journal.
+pub type OutcomeCommitter = JournalCommitter<RecordedOutcome>;
+
+impl<R> Clone for JournalCommitter<R> {
+    fn clone(&self) -> JournalCommitter<R> {
+        JournalCommitter { mapping: Arc::clone(&self.mapping), records: PhantomData }
+    }
+}
+
+impl<R: Record> JournalCommitter<R> {
     /// Everything up to `position` (from [`Writer::append`]) is on disk; its space is free again.
     /// Positions only move forward; an earlier one changes nothing.
     pub fn release(&self, position: u64) {
@@ -220,16 +301,15 @@ impl Committer {
     /// What was appended up to `until` and not released, oldest first, with the end of each record.
     /// Reads the journal itself, so that what never came through a ring is found too. Allocates.
     #[must_use]
-    pub fn unreleased(&self, until: u64) -> Vec<(Announcement, u64)> {
+    pub fn unreleased(&self, until: u64) -> Vec<(R, u64)> {
         let end = self.mapping.end().load(Ordering::Acquire).min(until);
         let mut position = self.mapping.committed().load(Ordering::Acquire);
         let mut found = Vec::new();
         while position < end {
-            let Some((announcement, next)) = read_record(|at, len| self.mapping.get(at, len), position, end)
-            else {
+            let Some((record, next)) = read_record(|at, len| self.mapping.get(at, len), position, end) else {
                 break;
             };
-            found.push((announcement, next));
+            found.push((record, next));
             position = next;
         }
         found
@@ -253,19 +333,20 @@ impl Committer {
 ///
 /// # Errors
 /// The file cannot be sized (tmpfs full) or mapped.
-pub(super) fn create(file: &File) -> io::Result<(Writer, Committer)> {
+pub(super) fn create<R: Record>(file: &File) -> io::Result<(JournalWriter<R>, JournalCommitter<R>)> {
     let fd = file.try_clone()?.into();
     let mapping = Arc::new(Mapping::new(&fd)?);
     let mut header = [0; 24];
     let (magic, rest) = header.split_at_mut(8);
-    magic.copy_from_slice(MAGIC);
+    magic.copy_from_slice(R::MAGIC);
     let (version, capacity) = rest.split_at_mut(8);
     version.copy_from_slice(&u64::from(VERSION).to_le_bytes());
     capacity.copy_from_slice(&(CAPACITY as u64).to_le_bytes());
     // SAFETY: 24 bytes at the start of the header, before the mapping is shared.
     unsafe { core::ptr::copy_nonoverlapping(header.as_ptr(), mapping.base.as_ptr(), header.len()) };
     let scratch = Vec::with_capacity(2 * limits::SHM_RECORD_BYTES);
-    Ok((Writer { mapping: Arc::clone(&mapping), end: 0, scratch }, Committer { mapping }))
+    let committer = JournalCommitter { mapping: Arc::clone(&mapping), records: PhantomData };
+    Ok((JournalWriter { mapping, end: 0, scratch, records: PhantomData }, committer))
 }
 
 /// What a journal file holds.
@@ -277,49 +358,59 @@ pub struct Scan {
     pub damage: Option<&'static str>,
 }
 
-/// Reads a journal file's bytes. Any bytes are taken: what is not a whole valid record ends it.
+/// Reads the bytes of a source thread's journal. Any bytes are taken: what is not a whole valid record
+/// ends it.
 #[must_use]
 pub fn scan(file: &[u8]) -> Scan {
-    let mut found = Scan::default();
+    let (announcements, damage) = scan_records(file);
+    Scan { announcements, damage }
+}
+
+/// As [`scan`], of the webhook thread's journal; what it holds, and why reading stopped early, if it
+/// did.
+#[must_use]
+pub fn scan_outcomes(file: &[u8]) -> (Vec<RecordedOutcome>, Option<&'static str>) {
+    scan_records(file)
+}
+
+fn scan_records<R: Record>(file: &[u8]) -> (Vec<R>, Option<&'static str>) {
+    let mut found = Vec::new();
     if file.iter().all(|b| *b == 0) {
-        return found; // The process died between making the file and writing its header.
+        return (found, None); // The process died between making the file and writing its header.
     }
     let Some((header, ring)) = file.split_at_checked(HEADER_BYTES) else {
-        return Scan { damage: Some("shorter than its header"), ..found };
+        return (found, Some("shorter than its header"));
     };
     let number =
         |at: usize| header.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
-    if !header.starts_with(MAGIC) || number(8) != u64::from(VERSION) {
-        return Scan { damage: Some("not a journal of this version"), ..found };
+    if !header.starts_with(R::MAGIC) || number(8) != u64::from(VERSION) {
+        return (found, Some("not a journal of this version"));
     }
     if number(16) != CAPACITY as u64 || ring.len() != CAPACITY {
-        return Scan { damage: Some("wrong length"), ..found };
+        return (found, Some("wrong length"));
     }
     let (end, mut position) = (number(END_AT), number(COMMITTED_AT));
     if end.checked_sub(position).is_none_or(|bytes| bytes > CAPACITY as u64) {
-        return Scan { damage: Some("impossible positions"), ..found };
+        return (found, Some("impossible positions"));
     }
     while position < end {
         match read_record(|at, len| copy_out(ring, at, len), position, end) {
-            Some((announcement, next)) => {
-                found.announcements.push(announcement);
+            Some((record, next)) => {
+                found.push(record);
                 position = next;
             }
-            None => {
-                found.damage = Some("a record is damaged");
-                break;
-            }
+            None => return (found, Some("a record is damaged")),
         }
     }
-    found
+    (found, None)
 }
 
 /// The record at `position`, if it is whole and ends by `end`. `bytes(position, len)` reads the ring.
-fn read_record(
+fn read_record<R: Record>(
     bytes: impl Fn(u64, usize) -> Vec<u8>,
     position: u64,
     end: u64,
-) -> Option<(Announcement, u64)> {
+) -> Option<(R, u64)> {
     let sums: [u8; 8] = bytes(position, 8).try_into().ok()?;
     let sums = u64::from_le_bytes(sums);
     let (length, crc) = (sums & u64::from(u32::MAX), sums >> 32);
@@ -338,7 +429,7 @@ fn read_record(
     if u64::from_le_bytes(*at) != position {
         return None;
     }
-    Some((record::decode(payload)?, next))
+    Some((R::decode(payload)?, next))
 }
 
 /// `len` bytes of the ring from `position`, unwrapped.
@@ -347,118 +438,5 @@ fn copy_out(ring: &[u8], position: u64, len: usize) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::store::testing::{announcement, any_announcement};
-
-    fn journal() -> (File, Writer, Committer) {
-        let file = tempfile::tempfile().unwrap();
-        let (writer, committer) = create(&file).unwrap();
-        (file, writer, committer)
-    }
-
-    fn bytes_of(file: &File) -> Vec<u8> {
-        use std::os::unix::fs::FileExt as _;
-        let mut bytes = vec![0; FILE_BYTES];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        bytes
-    }
-
-    #[test]
-    fn what_is_released_is_not_recovered() {
-        let (file, mut writer, committer) = journal();
-        let ends: Vec<u64> =
-            (1..=3).map(|seq| writer.append_announcement(&announcement(1, seq)).unwrap()).collect();
-        committer.release(ends[0]);
-        let found = scan(&bytes_of(&file));
-        assert_eq!(found.announcements, [announcement(1, 2), announcement(1, 3)]);
-        assert_eq!(committer.unreleased(ends[1]), [(announcement(1, 2), ends[1])]);
-        assert_eq!(committer.unreleased(u64::MAX).len(), 2);
-        assert_eq!(found.damage, None);
-        committer.release(u64::MAX);
-        assert_eq!(scan(&bytes_of(&file)), Scan::default());
-        assert_eq!(committer.backlog_bytes(), 0);
-    }
-
-    #[test]
-    fn full_is_none_and_release_makes_room_across_the_wrap() {
-        let (file, mut writer, committer) = journal();
-        let mut last = 0;
-        let mut seq = 0;
-        while let Some(end) = writer.append_announcement(&announcement(1, seq + 1)) {
-            (last, seq) = (end, seq + 1);
-        }
-        assert!(seq > 1_000, "{seq} announcements of usual length must fit");
-        assert_eq!(scan(&bytes_of(&file)).announcements.len() as u64, seq);
-        committer.release(last);
-        for more in 1..=2_000 {
-            let end = writer.append_announcement(&announcement(2, more)).unwrap();
-            if more < 1_990 {
-                committer.release(end);
-            }
-        }
-        let expected: Vec<_> = (1_990..=2_000).map(|more| announcement(2, more)).collect();
-        assert_eq!(scan(&bytes_of(&file)), Scan { announcements: expected, damage: None });
-    }
-
-    #[test]
-    fn an_announcement_longer_than_a_record_is_refused() {
-        let (_file, mut writer, _committer) = journal();
-        let mut long = announcement(1, 1);
-        long.title = "x".repeat(limits::SHM_RECORD_BYTES);
-        assert_eq!(writer.append_announcement(&long), None);
-        assert!(writer.append_announcement(&announcement(1, 2)).is_some());
-    }
-
-    #[test]
-    fn a_bare_file_is_empty_and_a_cut_one_is_damaged() {
-        assert_eq!(scan(&[]), Scan::default());
-        assert_eq!(scan(&vec![0; FILE_BYTES]), Scan::default());
-        let (file, mut writer, _committer) = journal();
-        writer.append_announcement(&announcement(1, 1)).unwrap();
-        let whole = bytes_of(&file);
-        for len in [1, 8, HEADER_BYTES - 1, HEADER_BYTES, FILE_BYTES - 1] {
-            let found = scan(&whole[..len]);
-            assert!(found.announcements.is_empty() && found.damage.is_some(), "{len}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        #[test]
-        fn whatever_is_appended_is_recovered(list in proptest::collection::vec(any_announcement(), 0..20), released in 0..20_usize) {
-            let (file, mut writer, committer) = journal();
-            let ends: Vec<_> = list.iter().map(|a| writer.append_announcement(a).unwrap()).collect();
-            let released = released.min(ends.len());
-            if let Some(end) = released.checked_sub(1).and_then(|i| ends.get(i)) {
-                committer.release(*end);
-            }
-            let found = scan(&bytes_of(&file));
-            prop_assert_eq!(&found.announcements[..], &list[released..]);
-            let live: Vec<_> = committer.unreleased(u64::MAX).into_iter().map(|(a, _)| a).collect();
-            prop_assert_eq!(&live, &found.announcements);
-            prop_assert_eq!(found.damage, None);
-        }
-
-        #[test]
-        fn damage_yields_a_prefix_and_never_panics(
-            count in 1..8_u64,
-            hits in proptest::collection::vec((0..4_000_usize, any::<u8>()), 1..6),
-        ) {
-            let (file, mut writer, _committer) = journal();
-            for seq in 1..=count {
-                writer.append_announcement(&announcement(1, seq)).unwrap();
-            }
-            let mut bytes = bytes_of(&file);
-            for (at, value) in hits {
-                let at = if at < 200 { at } else { HEADER_BYTES + at - 200 };
-                bytes[at] = value;
-            }
-            let whole: Vec<_> = (1..=count).map(|seq| announcement(1, seq)).collect();
-            let found = scan(&bytes).announcements;
-            prop_assert!(whole.windows(found.len().max(1)).any(|w| w == &found[..]) || found.is_empty());
-        }
-    }
-}
+#[path = "shm_tests.rs"]
+mod tests;

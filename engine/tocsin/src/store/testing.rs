@@ -6,8 +6,17 @@ use tocsin_core::model::{
     Action, Announcement, Classification, Exchange, FeedPosition, Lang, ListingType, Market, Ticker,
 };
 use tocsin_core::time::WallUs;
+use tocsin_core::webhook::board::EndpointId;
+use tocsin_core::webhook::endpoint::{SavedHealth, State};
+use tocsin_core::webhook::event::{Event, EventId, IdKey};
+use tocsin_core::webhook::filter::EventFilter;
+use tocsin_core::webhook::lane::QueuedEvent;
+use tocsin_core::webhook::outgoing::{Outcome, Outgoing, RecordedOutcome};
 
 use super::intern::intern;
+use super::webhook::accounts::{AccountId, NewAccount};
+use super::webhook::endpoints::NewEndpoint;
+use super::webhook::secrets::Sealed;
 use super::{NewKey, Store};
 
 /// An instant for tests.
@@ -107,4 +116,111 @@ prop_compose! {
             effective_at: effective.map(WallUs),
         }
     }
+}
+
+/// The same store after the process has ended and started again.
+pub(crate) fn reopen(dir: &tempfile::TempDir, store: Store) -> Store {
+    drop(store);
+    Store::open_on(dir.path(), &dir.path().join("data")).unwrap()
+}
+
+/// An account with webhooks and an address.
+pub(crate) fn new_account() -> NewAccount {
+    NewAccount {
+        name: "Owner".to_owned(),
+        email: "owner@example.org".to_owned(),
+        plan: "phantom".to_owned(),
+    }
+}
+
+/// An endpoint that wants everything.
+pub(crate) fn endpoint_of(account: AccountId) -> NewEndpoint {
+    NewEndpoint {
+        account,
+        label: String::new(),
+        url: "https://receiver.invalid/hook".to_owned(),
+        filter: EventFilter::default(),
+    }
+}
+
+/// Registers an endpoint and has it verified at the beginning of time.
+pub(crate) fn register(store: &mut Store, new: &NewEndpoint) -> EndpointId {
+    let seal = &mut |_| Ok(Sealed(Box::new([1, 2, 3])));
+    let id = store.create_endpoint(new, NOW, seal).unwrap().id;
+    store.save_health(id, &health(State::Active), Some(WallUs(0))).unwrap();
+    id
+}
+
+/// A health in that state.
+pub(crate) fn health(state: State) -> SavedHealth {
+    SavedHealth { state, since: NOW, failures: 0, slow: false }
+}
+
+/// A store with an account that has two verified endpoints, `1` and `2`.
+pub(crate) fn installation() -> (tempfile::TempDir, Store, [EndpointId; 2]) {
+    let (dir, mut store) = store();
+    let (account, _token) = store.create_account(&new_account(), NOW).unwrap();
+    let endpoints = [(); 2].map(|()| register(&mut store, &endpoint_of(account.id)));
+    (dir, store, endpoints)
+}
+
+/// The key of event ids in tests.
+pub(crate) fn id_key() -> IdKey {
+    IdKey::new(&[7; 32])
+}
+
+/// The id of the event of `announcement(1, seq)`.
+pub(crate) fn event_id(seq: u64) -> EventId {
+    Event::of(&announcement(1, seq), &id_key())[0].id
+}
+
+/// The event of `announcement(1, number)`, numbered so.
+pub(crate) fn queued(number: u64) -> QueuedEvent<Outgoing> {
+    let announcement = announcement(1, number);
+    let event = &Event::of(&announcement, &id_key())[0];
+    Outgoing::of(event).unwrap().queued(number, announcement.detected)
+}
+
+/// That event `n` was delivered to endpoint 1.
+pub(crate) fn outcome(n: u64) -> RecordedOutcome {
+    RecordedOutcome { event: event_id(n), endpoint: EndpointId(1), outcome: Outcome::Delivered }
+}
+
+prop_compose! {
+    /// Any outcome.
+    pub(crate) fn any_outcome()(
+        seq in 0..1_000_000_u64,
+        endpoint in any::<u64>(),
+        kind in 0..4_u8,
+        attempt in any::<u8>(),
+        due in any::<i64>(),
+    ) -> RecordedOutcome {
+        let outcome = match kind {
+            0 => Outcome::Delivered,
+            1 => Outcome::Retry { attempt, due: WallUs(due) },
+            2 => Outcome::Failed,
+            _ => Outcome::Expired,
+        };
+        RecordedOutcome { event: event_id(seq), endpoint: EndpointId(endpoint), outcome }
+    }
+}
+
+/// Fails if a file below `dir` holds `text`.
+pub(crate) fn assert_in_no_file(dir: &tempfile::TempDir, text: &str) {
+    let mut folders = vec![dir.path().to_owned()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            files += 1;
+            let bytes = std::fs::read(&path).unwrap();
+            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(!found, "{} holds what is secret", path.display());
+        }
+    }
+    assert!(files > 0);
 }

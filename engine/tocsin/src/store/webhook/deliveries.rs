@@ -1,15 +1,26 @@
 //! Events, whom they went to, what waits, and the delivery log.
+//!
+//! Contract: what a start takes up ([`WebhookStart`]), what customers and administrators look at, and
+//! the rows by which the webhook thread's news reaches the disk ([`WebhookRow`], with
+//! [`Store::commit`]). Blocks on the disk, allocates what it returns, in bounded pieces.
 
 use std::sync::Arc;
+
+use rusqlite::{OptionalExtension as _, params};
+use tocsin_core::limits;
 
 use tocsin_core::time::WallUs;
 use tocsin_core::webhook::attempt::FailureClass;
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::dispatcher::PendingDelivery;
-use tocsin_core::webhook::event::{EventId, EventKind, IdKey};
+use tocsin_core::webhook::event::{EventId, EventKind};
 use tocsin_core::webhook::lane::{Purpose, QueuedEvent};
-use tocsin_core::webhook::outgoing::{Outcome, Outgoing, Phases, RecordedOutcome};
+use tocsin_core::webhook::outgoing::{Outgoing, Phases, RecordedOutcome};
 
+use super::log;
+use super::recipients::Recipients;
+use super::rows::Batch;
+use super::start::{EVENT_COLUMNS, read_event};
 use crate::store::{Reader, Store, StoreError};
 
 /// One line of the delivery log.
@@ -77,32 +88,31 @@ pub struct WebhookStart {
     pub events: Vec<Arc<QueuedEvent<Outgoing>>>,
     /// What is not concluded, in the order in which the dispatcher takes it in.
     pub pending: Vec<PendingDelivery>,
+    /// What customers asked for and was not sent yet, each with its event, which does not expire: to be
+    /// taken in after the others.
+    pub asked: Vec<(PendingDelivery, Arc<QueuedEvent<Outgoing>>)>,
     /// [`EventId::identity`] of the newest [`tocsin_core::limits::WEBHOOK_IDENTITIES`] events: what was
     /// told already, oldest first.
     pub identities: Vec<Box<str>>,
 }
 
 impl Store {
-    /// Brings webhooks up to date at start, before any thread runs: events of announcements in history
-    /// that have none yet (recovered, or committed in the instant before a crash) are made and offered
-    /// to the endpoints that were verified when they were detected and want them; outcomes left in the
-    /// shared-memory journal are applied; then what waits is loaded. A record that does not fit (its
-    /// event or endpoint is gone, it does not decode) is passed over, counted and logged. What shared
-    /// memory held is on disk when this returns, and the file is gone.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn start_webhooks(&mut self, _id_key: &IdKey) -> Result<WebhookStart, StoreError> {
-        Ok(WebhookStart { next_number: 1, ..WebhookStart::default() })
-    }
-
     /// Has past events sent to an endpoint again because its owner asks for it: those of `events` it
     /// wanted or not. Used while no service runs; the next start sends them. How many.
     ///
     /// # Errors
     /// No such endpoint, or the disk's.
-    pub fn redeliver(&mut self, _endpoint: EndpointId, _events: &[u64]) -> Result<usize, StoreError> {
-        Err(StoreError::NoRandomness)
+    pub fn redeliver(&mut self, endpoint: EndpointId, events: &[u64]) -> Result<usize, StoreError> {
+        self.endpoint(endpoint)?;
+        let doing = |error| StoreError::sqlite(&self.path, error);
+        let transaction = self.connection.transaction().map_err(doing)?;
+        let mut batch = Batch::new(&transaction, &mut self.webhook);
+        let mut found = 0;
+        for event in events {
+            found += usize::from(batch.asked(*event, endpoint).map_err(doing)?);
+        }
+        batch.finish().and_then(|()| transaction.commit()).map_err(doing)?;
+        Ok(found)
     }
 }
 
@@ -114,45 +124,74 @@ impl Reader {
     /// The disk's.
     pub fn attempts(
         &self,
-        _endpoint: EndpointId,
-        _event: Option<EventId>,
-        _limit: usize,
+        endpoint: EndpointId,
+        event: Option<EventId>,
+        limit: usize,
     ) -> Result<Vec<AttemptRecord>, StoreError> {
-        Ok(Vec::new())
+        self.ask(|c| log::newest(c, endpoint, event, limit))
     }
 
-    /// Events by number, oldest first, at most `limit`: those behind `after`, of `since` or later.
+    /// Events by number, oldest first, at most `limit` (itself at most
+    /// [`limits::WEBHOOK_EVENTS_PER_REQUEST`]): those behind `after`, of `since` or later.
     ///
     /// # Errors
     /// The disk's.
     pub fn events(
         &self,
-        _after: Option<u64>,
-        _since: Option<WallUs>,
-        _limit: usize,
+        after: Option<u64>,
+        since: Option<WallUs>,
+        limit: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        Ok(Vec::new())
+        // SQLite's largest integer; no event has a larger number.
+        let after = after.map_or(0, |after| i64::try_from(after).unwrap_or(i64::MAX));
+        let since = since.map_or(i64::MIN, |since| since.0);
+        let limit = limit.min(limits::WEBHOOK_EVENTS_PER_REQUEST);
+        self.ask(|c| {
+            let sql = format!(
+                "SELECT {EVENT_COLUMNS} FROM events WHERE number > ?1 AND created_us >= ?2
+                 ORDER BY number LIMIT ?3"
+            );
+            c.prepare_cached(&sql)?.query_map(params![after, since, limit], read_event)?.collect()
+        })
     }
 
     /// One event.
     ///
     /// # Errors
     /// The disk's.
-    pub fn event(&self, _id: EventId) -> Result<Option<StoredEvent>, StoreError> {
-        Ok(None)
+    pub fn event(&self, id: EventId) -> Result<Option<StoredEvent>, StoreError> {
+        self.ask(|c| {
+            let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE id = ?1");
+            c.prepare_cached(&sql)?.query_row([id.as_str()], read_event).optional()
+        })
     }
 
     /// How far an event's delivery to an endpoint has come; `None`: it was never meant for it.
     ///
     /// # Errors
     /// The disk's.
-    pub fn delivery(&self, _endpoint: EndpointId, _event: u64) -> Result<Option<DeliveryState>, StoreError> {
-        Ok(None)
+    pub fn delivery(&self, endpoint: EndpointId, event: u64) -> Result<Option<DeliveryState>, StoreError> {
+        self.ask(|c| {
+            let Some(concluded) = Recipients::load(c, event)?.and_then(|r| r.is_concluded(endpoint)) else {
+                return Ok(None);
+            };
+            if concluded {
+                return Ok(Some(DeliveryState::Concluded));
+            }
+            let sql = "SELECT attempt, due_us FROM deliveries WHERE event = ?1 AND endpoint = ?2";
+            let row = c.prepare_cached(sql)?.query_row(params![event, endpoint.0], |row| {
+                Ok((row.get::<_, u8>(0)?, row.get::<_, Option<i64>>(1)?))
+            });
+            Ok(Some(match row.optional()? {
+                Some((attempt, Some(due))) => DeliveryState::Retrying { attempt, due: WallUs(due) },
+                Some((_, None)) | None => DeliveryState::Waiting,
+            }))
+        })
     }
 }
 
 /// A change for the disk that came from the webhook thread.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum WebhookRow<'a> {
     /// An event and to whom it was offered (sorted).
     Event {
@@ -187,5 +226,3 @@ impl WebhookRow<'_> {
         matches!(self, WebhookRow::Attempt(_))
     }
 }
-
-const _: fn(Outcome) -> bool = |outcome| outcome.is_final();
