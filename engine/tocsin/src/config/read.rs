@@ -191,9 +191,7 @@ impl Reader<'_> {
     /// As [`Reader::error`], of a value that must not be shown.
     pub(super) fn hidden_error(&self, key: &str, problem: impl Display) -> ConfigError {
         match self.0.get(key) {
-            Ok((_, origin)) => {
-                ConfigError { origin: origin.clone(), problem: format!("`{key}`: {problem}") }
-            }
+            Ok((_, origin)) => ConfigError { origin: origin.clone(), problem: format!("`{key}`: {problem}") },
             Err(missing) => missing,
         }
     }

@@ -73,7 +73,9 @@ impl Display for BadServer {
         f.write_str(match self {
             BadServer::Form => "takes smtp://[USER@]HOST[:PORT][?tls=required] or smtps://[USER@]HOST[:PORT]",
             BadServer::Host => "names no server: smtp://HOST[:PORT] or smtps://HOST[:PORT]",
-            BadServer::Password => "must not hold a password: put it into a file and name that in password_file",
+            BadServer::Password => {
+                "must not hold a password: put it into a file and name that in password_file"
+            }
             BadServer::Parameter => {
                 "takes no path and no parameter but ?tls=required or ?tls=opportunistic, on smtp:// only"
             }
@@ -195,7 +197,13 @@ mod tests {
             ("smtp://[::1]:2525", "::1", 2525, Encryption::None, None),
             ("smtps://m.example.com", "m.example.com", 465, Encryption::Wrapped, None),
             ("smtps://u@m.example.com:10465", "m.example.com", 10465, Encryption::Wrapped, Some("u")),
-            ("smtp://u%40x.org@m.example?tls=required", "m.example", 587, Encryption::Required, Some("u@x.org")),
+            (
+                "smtp://u%40x.org@m.example?tls=required",
+                "m.example",
+                587,
+                Encryption::Required,
+                Some("u@x.org"),
+            ),
             ("smtp://m.example:26?tls=opportunistic", "m.example", 26, Encryption::Opportunistic, None),
             ("smtp://u@localhost:25", "localhost", 25, Encryption::None, Some("u")),
         ];
@@ -258,7 +266,11 @@ mod tests {
             ),
             (format!("{from}url = \"smtp://u:hunter2@m\""), "`smtp.url`: ", "must not hold a password"),
             (format!("{from}url = \"smtps://u@m\""), "`smtp.password_file = ", "is needed"),
-            (format!("{from}url = \"smtps://m\"\npassword_file = \"x\""), "`smtp.password_file = ", "no user"),
+            (
+                format!("{from}url = \"smtps://m\"\npassword_file = \"x\""),
+                "`smtp.password_file = ",
+                "no user",
+            ),
         ];
         for (section, key, problem) in rows {
             let error = config(&section).unwrap_err().to_string();

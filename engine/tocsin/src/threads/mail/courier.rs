@@ -122,7 +122,8 @@ impl Courier {
             failure: Failure::Server(reason("MAIL", &error, letter)),
             stale: error.is_transient() || error.status().is_none(),
         })?;
-        let judged = |step: &'static str| move |error| Broken { failure: judge(step, &error, letter), stale: false };
+        let judged =
+            |step: &'static str| move |error| Broken { failure: judge(step, &error, letter), stale: false };
         connection.command(Rcpt::new(letter.to.clone(), Vec::new())).map_err(judged("RCPT"))?;
         connection.command(Data).map_err(judged("DATA"))?;
         let _ = connection.set_timeout(Some(self.timeouts.verdict));
@@ -177,7 +178,8 @@ impl Courier {
             if !pem.windows(27).any(|part| part == b"-----BEGIN CERTIFICATE-----") {
                 return Err(told(&"holds no certificate"));
             }
-            builder = builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|error| told(&error))?);
+            builder =
+                builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|error| told(&error))?);
         }
         builder.build().map_err(|error| format!("TLS cannot be set up: {error}"))
     }

@@ -15,7 +15,7 @@ use super::text::{self, Notice};
 
 /// What distinguishes the mails of one installation.
 #[derive(Clone, Debug)]
-pub struct Sender {
+pub struct MailSender {
     /// `From`, and the envelope's sender.
     pub from: Mailbox,
     /// [`crate::store::Store::install_id`].
@@ -33,7 +33,7 @@ pub(super) struct Letter {
     pub(super) bytes: Vec<u8>,
 }
 
-impl Sender {
+impl MailSender {
     /// The mail of one group of notices.
     pub(super) fn letter(&self, group: &[Notice]) -> Result<Letter, &'static str> {
         let text = text::write(group, self.self_healing).ok_or("there is nothing to tell")?;
@@ -80,9 +80,9 @@ mod tests {
     use tocsin_core::webhook::board::EndpointId;
     use tocsin_core::webhook::endpoint::Mail;
 
-    fn sender() -> Sender {
+    fn sender() -> MailSender {
         let from = "Tocsin <alerts@example.com>".parse().unwrap();
-        Sender { from, install: "0123abcd".to_owned(), self_healing: true }
+        MailSender { from, install: "0123abcd".to_owned(), self_healing: true }
     }
 
     fn notice(id: i64, mail: Mail, to: &str, label: &str) -> Notice {
@@ -143,7 +143,8 @@ mod tests {
         let letter = sender().letter(&[one]).unwrap();
         assert!(head(&letter).iter().all(|line| !line.to_ascii_lowercase().starts_with("bcc")));
         assert_eq!(letter.to.to_string(), "ada@example.org");
-        for to in ["", "ada", "ada@example.org\r\nRCPT TO:<x@example.com>", "a@b.example, c@d.example", "<>"] {
+        for to in ["", "ada", "ada@example.org\r\nRCPT TO:<x@example.com>", "a@b.example, c@d.example", "<>"]
+        {
             assert!(sender().letter(&[notice(1, Mail::Gone, to, "")]).is_err(), "{to:?}");
         }
         assert!(sender().letter(&[]).is_err());

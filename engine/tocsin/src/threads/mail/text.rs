@@ -116,7 +116,11 @@ fn recovered(notice: &Notice) -> String {
         endpoint(notice),
         rfc3339(notice.due.at),
     );
-    replay(&mut text, notice, "To have them sent, put the time of the mail about its end in place of this one");
+    replay(
+        &mut text,
+        notice,
+        "To have them sent, put the time of the mail about its end in place of this one",
+    );
     text
 }
 
@@ -135,7 +139,9 @@ fn gone(notice: &Notice) -> String {
 }
 
 fn slow(group: &[Notice]) -> String {
-    let (these, take) = if group.len() == 1 { ("This webhook endpoint", "takes") } else {
+    let (these, take) = if group.len() == 1 {
+        ("This webhook endpoint", "takes")
+    } else {
         ("These webhook endpoints", "take")
     };
     format!(
@@ -261,7 +267,11 @@ mod tests {
         );
         let failure = "Last failure: server_error, status 503.";
         let rows = [
-            (Mail::AutoDisabled, "disabled after 3 failures: hooks.example.org:8443", vec![failure, enable, &replay]),
+            (
+                Mail::AutoDisabled,
+                "disabled after 3 failures: hooks.example.org:8443",
+                vec![failure, enable, &replay],
+            ),
             (Mail::Recovered, "is back: hooks.example.org:8443", vec!["was enabled at", &replay]),
             (Mail::Gone, "is gone (410): hooks.example.org:8443", vec![failure, enable, &replay]),
             (Mail::Slow, "endpoints are slow", vec!["This webhook endpoint takes longer than 5 seconds"]),
@@ -269,7 +279,10 @@ mod tests {
         for (mail, subject, parts) in rows {
             let text = write(&[notice(1, 1, mail)], true).unwrap();
             let body = one_line(&text);
-            assert!(text.subject.starts_with("Webhook endpoint") && text.subject.ends_with(subject), "{text:?}");
+            assert!(
+                text.subject.starts_with("Webhook endpoint") && text.subject.ends_with(subject),
+                "{text:?}"
+            );
             for part in [place, at, "Hello Ada, "].into_iter().chain(parts) {
                 assert!(body.contains(part), "{mail:?} does not say {part:?}: {body}");
             }
@@ -282,7 +295,9 @@ mod tests {
     fn self_healing_is_promised_only_where_it_is_on() {
         let disabled = [notice(1, 1, Mail::AutoDisabled)];
         let (on, off) = (write(&disabled, true).unwrap(), write(&disabled, false).unwrap());
-        assert!(one_line(&on).contains("every hour for a day") && one_line(&on).contains("enable it at once: "));
+        assert!(
+            one_line(&on).contains("every hour for a day") && one_line(&on).contains("enable it at once: ")
+        );
         assert!(!one_line(&off).contains("every hour") && one_line(&off).contains("To enable it: "));
     }
 
@@ -297,8 +312,14 @@ mod tests {
         assert_eq!(text.subject, "Webhook endpoints are slow");
         let body = one_line(&text);
         assert!(body.contains("These webhook endpoints take longer"), "{body}");
-        assert!(body.contains("endpoint 7 (prod), https://hooks.example.org:8443/in/a, at 2026-02-02"), "{body}");
-        assert!(body.contains("endpoint 8, https://b.example.org/, at 2026-02-02T02:40:00Z: P95 6.2 s"), "{body}");
+        assert!(
+            body.contains("endpoint 7 (prod), https://hooks.example.org:8443/in/a, at 2026-02-02"),
+            "{body}"
+        );
+        assert!(
+            body.contains("endpoint 8, https://b.example.org/, at 2026-02-02T02:40:00Z: P95 6.2 s"),
+            "{body}"
+        );
         assert_eq!(write(&[], true), None);
     }
 
