@@ -6,14 +6,16 @@
 mod secrets;
 mod world;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use tocsin::os::clock;
+use tocsin::rings::WebhookToJournal;
 use tocsin::store::webhook::mail::DueMail;
 use tocsin::threads::mail::{JournalOutbox, Outbox, OutboxError, STOP_PATIENCE, Settled, Timeouts};
 use tocsin_core::time::WallUs;
 use tocsin_core::webhook::board::EndpointId;
-use tocsin_core::webhook::endpoint::Mail;
+use tocsin_core::webhook::endpoint::{Disabled, Mail, SavedHealth, State};
 use world::{MailServer, World, hasty, smtp, wait_for};
 
 const PLAIN: &str = "smtp://127.0.0.1:PORT";
@@ -62,6 +64,33 @@ fn each_transition_is_one_mail_and_a_restart_sends_none_again() {
         assert!(!mail.content.contains("SECRET"), "{}", mail.content);
         assert_eq!(mail.connection, 1, "one connection for all");
     }
+}
+
+#[test]
+fn what_the_webhook_thread_tells_becomes_mail_at_once() {
+    let mut world = World::new();
+    let endpoint = world.account("ada@example.org", &["a"])[0];
+    let server = MailServer::start(world.dir.path(), &[]);
+    let smtp = smtp(PLAIN, server.port);
+    let mut running = world.run(&smtp, hasty());
+    let began = Instant::now();
+    let changes = [
+        (State::Disabled(Disabled::Auto), Some(Mail::AutoDisabled)),
+        (State::Active, Some(Mail::Recovered)),
+        (State::Suspended, None),
+    ];
+    for (n, (state, mail)) in (1..).zip(changes) {
+        let at = clock::wall();
+        let health = SavedHealth { state, since: at, failures: 0, slow: false };
+        let mail = mail.map(|mail| (mail, Box::from("server_error, status 503")));
+        let told = WebhookToJournal::Health { endpoint, health, verified: false, mail, at };
+        running.webhook.push(told).unwrap_or_else(|_| panic!("the ring is full"));
+        server.wait_for(n.min(2));
+    }
+    assert!(began.elapsed() < Duration::from_secs(25), "it was not woken");
+    running.stop();
+    assert_eq!((server.taken().len(), world.waiting().len()), (2, 0));
+    assert!(server.taken()[0].body().contains("Last failure: server_error, status 503."));
 }
 
 #[test]

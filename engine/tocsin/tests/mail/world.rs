@@ -14,12 +14,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tocsin::config::{Idle, Smtp};
 use tocsin::os::clock;
+use tocsin::rings::WebhookToJournal;
 use tocsin::store::Store;
+use tocsin::store::shm::OutcomeWriter;
 use tocsin::store::webhook::accounts::{AccountId, NewAccount};
 use tocsin::store::webhook::endpoints::NewEndpoint;
 use tocsin::store::webhook::mail::DueMail;
 use tocsin::store::webhook::secrets::Sealed;
-use tocsin::threads::journal::{Journal, JournalRequest};
+use tocsin::threads::journal::{Journal, JournalRequest, WebhookInlet};
 use tocsin::threads::mail::{JournalOutbox, MailCounters, MailSender, Mailer, Outbox, Pace, Retry, Timeouts};
 use tocsin::threads::{Pulse, run_loop};
 use tocsin_core::time::WallUs;
@@ -260,14 +262,18 @@ impl World {
         let store = self.store.take().unwrap();
         let (reader, install) = (store.reader().unwrap(), store.install_id().unwrap());
         let (requests, inbox) = bounded(8);
+        let (wake, woken) = bounded(1);
+        let (outcomes, shm) = store.place().create_outcomes().unwrap();
+        let (webhook, ring) = rtrb::RingBuffer::new(16);
+        let notifier = wake.clone();
         let [stop, stop_journal] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop_journal);
         let journal = std::thread::spawn(move || {
-            let mut journal = Journal::new(store, Vec::new(), inbox);
+            let journal = Journal::new(store, Vec::new(), inbox).with_webhook(WebhookInlet { ring, shm });
+            let mut journal = journal.with_mail_notifier(notifier);
             run_loop(&mut journal, Idle::Block, &stopped, &Arc::new(Pulse::default()));
             journal.into_store()
         });
-        let (wake, woken) = bounded(1);
         let sender = MailSender { from: smtp.from.clone(), install, self_healing: true };
         let outbox = over(JournalOutbox::new(reader, requests.clone()));
         let mailer = Mailer::new(smtp, sender, outbox, woken, pace).unwrap();
@@ -275,7 +281,16 @@ impl World {
         let stopped = Arc::clone(&stop);
         let mail = std::thread::spawn(move || mailer.run(&stopped));
         let threads = Some((mail, journal));
-        Running { world: self, stop, stop_journal, threads, counters, wake, _requests: requests }
+        Running {
+            world: self,
+            stop,
+            stop_journal,
+            threads,
+            counters,
+            wake,
+            webhook,
+            _kept: (requests, outcomes),
+        }
     }
 }
 
@@ -291,8 +306,10 @@ pub struct Running<'a> {
     threads: Option<(JoinHandle<()>, JoinHandle<Store>)>,
     pub counters: Arc<MailCounters>,
     pub wake: Sender<()>,
-    /// Kept open, as the control plane does.
-    _requests: Sender<JournalRequest>,
+    /// As the webhook thread has it.
+    pub webhook: rtrb::Producer<WebhookToJournal>,
+    /// What the control plane and the webhook thread hold.
+    _kept: (Sender<JournalRequest>, OutcomeWriter),
 }
 
 impl Running<'_> {
