@@ -15,12 +15,12 @@ use tempfile::TempDir;
 use tocsin::config::{Idle, Smtp};
 use tocsin::os::clock;
 use tocsin::rings::WebhookToJournal;
-use tocsin::store::Store;
 use tocsin::store::shm::OutcomeWriter;
 use tocsin::store::webhook::accounts::{AccountId, NewAccount};
 use tocsin::store::webhook::endpoints::NewEndpoint;
 use tocsin::store::webhook::mail::DueMail;
 use tocsin::store::webhook::secrets::Sealed;
+use tocsin::store::{Store, StoreError};
 use tocsin::threads::journal::{Journal, JournalRequest, WebhookInlet};
 use tocsin::threads::mail::{JournalOutbox, MailCounters, MailSender, Mailer, Outbox, Pace, Retry, Timeouts};
 use tocsin::threads::{Pulse, run_loop};
@@ -294,8 +294,17 @@ impl World {
     }
 }
 
+/// A mail server that another test is starting holds a copy of every file's lock until it runs.
 fn open(dir: &Path) -> Store {
-    Store::open_on(dir, &dir.join("data")).unwrap()
+    let mut opened = None;
+    wait_for("the store's lock", || match Store::open_on(dir, &dir.join("data")) {
+        Err(StoreError::Locked { .. }) => false,
+        other => {
+            opened = Some(other.unwrap());
+            true
+        }
+    });
+    opened.unwrap()
 }
 
 /// A mail thread and a journal thread; stopped with the value, which gives the store back.

@@ -8,6 +8,7 @@
 use std::fmt::Write;
 
 use tocsin_core::limits;
+use tocsin_core::time::WallUs;
 use tocsin_core::webhook::endpoint::Mail;
 
 use crate::control::reply::rfc3339;
@@ -27,7 +28,7 @@ pub struct Notice {
 pub struct Text {
     /// One line, at most [`SUBJECT_CHARS`] long.
     pub subject: String,
-    /// Lines of at most [`LINE_CHARS`], but for a URL that is longer.
+    /// Short lines, but for a URL that is long.
     pub body: String,
 }
 
@@ -68,99 +69,96 @@ pub fn group(due: Vec<Notice>) -> Vec<Vec<Notice>> {
 pub fn write(group: &[Notice], self_healing: bool) -> Option<Text> {
     let first = group.first()?;
     let host = clean(host(&first.due.url));
-    let (subject, paragraph) = match first.due.mail {
-        Mail::AutoDisabled => (
-            format!("Webhook endpoint disabled after {} failures: {host}", limits::WEBHOOK_FAILURES),
-            disabled(first, self_healing),
-        ),
-        Mail::Recovered => (format!("Webhook endpoint is back: {host}"), recovered(first)),
-        Mail::Gone => (format!("Webhook endpoint is gone (410): {host}"), gone(first)),
-        Mail::Slow => ("Webhook endpoints are slow".to_owned(), slow(group)),
-    };
     let mut body = wrap(&format!("Hello {},", clean(&first.due.name)), "");
     body.push('\n');
-    body.push_str(&wrap(&paragraph, ""));
-    if first.due.mail == Mail::Slow {
-        body.push('\n');
-        for notice in group {
-            body.push_str(&wrap(&slow_line(notice), "  "));
+    let subject = match first.due.mail {
+        Mail::AutoDisabled => {
+            disabled(&mut body, first, self_healing);
+            format!("Webhook endpoint disabled after {} failures: {host}", limits::WEBHOOK_FAILURES)
         }
-    }
+        Mail::Recovered => {
+            recovered(&mut body, first);
+            format!("Webhook endpoint is back: {host}")
+        }
+        Mail::Gone => {
+            gone(&mut body, first);
+            format!("Webhook endpoint is gone (410): {host}")
+        }
+        Mail::Slow => {
+            slow(&mut body, group);
+            "Webhook endpoints are slow".to_owned()
+        }
+    };
     Some(Text { subject: cut(&subject, SUBJECT_CHARS), body })
 }
 
-fn disabled(notice: &Notice, self_healing: bool) -> String {
+fn disabled(body: &mut String, notice: &Notice, self_healing: bool) {
     let mut text = format!(
-        "Your webhook {} was disabled at {}, after {} failures in a row; no event is sent to it now.",
+        "Your webhook {} was disabled at {}, after {} failures in a row; no event is sent to it now.{}",
         endpoint(notice),
-        rfc3339(notice.due.at),
+        at(notice),
         limits::WEBHOOK_FAILURES,
+        last_failure(notice),
     );
-    last_failure(&mut text, notice);
     if self_healing {
         text.push_str(
-            " It is tried again after 5, 15 and 60 minutes, then every hour for a day; the first answer of 2xx \
-             enables it.",
+            " It is tried again after 5, 15 and 60 minutes, then every hour for a day; the first answer of \
+             2xx enables it.",
         );
     }
-    text.push_str(if self_healing { " To enable it at once: " } else { " To enable it: " });
-    enable(&mut text, notice);
-    replay(&mut text, notice, "To have what it missed sent afterwards");
-    text
+    body.push_str(&wrap(&text, ""));
+    enable(body, notice, if self_healing { "To enable it at once:" } else { "To enable it:" });
+    replay(body, notice, "To have what it missed sent afterwards:");
 }
 
-fn recovered(notice: &Notice) -> String {
-    let mut text = format!(
+fn recovered(body: &mut String, notice: &Notice) {
+    let text = format!(
         "Your webhook {} answers again and was enabled at {}. What is still news has been sent to it now, \
          older events were not.",
         endpoint(notice),
-        rfc3339(notice.due.at),
+        at(notice),
     );
-    replay(
-        &mut text,
-        notice,
-        "To have them sent, put the time of the mail about its end in place of this one",
-    );
-    text
+    body.push_str(&wrap(&text, ""));
+    replay(body, notice, "To have them sent (put the time when it was disabled in place of this one):");
 }
 
-fn gone(notice: &Notice) -> String {
-    let mut text = format!(
-        "Your webhook {} was disabled at {}, because it answered 410 Gone twice. No event is sent to it, and it \
-         is not tried again.",
+fn gone(body: &mut String, notice: &Notice) {
+    let text = format!(
+        "Your webhook {} was disabled at {}, because it answered 410 Gone twice. No event is sent to it, and \
+         it is not tried again.{}",
         endpoint(notice),
-        rfc3339(notice.due.at),
+        at(notice),
+        last_failure(notice),
     );
-    last_failure(&mut text, notice);
-    text.push_str(" If it is there after all: ");
-    enable(&mut text, notice);
-    replay(&mut text, notice, "To have what it missed sent afterwards");
-    text
+    body.push_str(&wrap(&text, ""));
+    enable(body, notice, "If it is there after all, enable it:");
+    replay(body, notice, "To have what it missed sent afterwards:");
 }
 
-fn slow(group: &[Notice]) -> String {
-    let (these, take) = if group.len() == 1 {
-        ("This webhook endpoint", "takes")
-    } else {
-        ("These webhook endpoints", "take")
+fn slow(body: &mut String, group: &[Notice]) {
+    let (these, take) = match group {
+        [_] => ("This webhook endpoint", "takes"),
+        _ => ("These webhook endpoints", "take"),
     };
-    format!(
-        "{these} {take} longer than {} seconds to answer one request in twenty. After 10 seconds an answer counts \
-         as a failure, and {} failures in a row disable an endpoint. Answer 2xx first and do the work after. \
-         The delivery log shows where the time goes: GET /v1/webhooks/ID/deliveries, or tocsin webhooks \
-         deliveries ID on the server.",
+    let text = format!(
+        "{these} {take} longer than {} seconds to answer one request in twenty. After 10 seconds an answer \
+         counts as a failure, and {} failures in a row disable an endpoint. Answer 2xx first and do the work \
+         after.",
         limits::WEBHOOK_SLOW.as_secs(),
         limits::WEBHOOK_FAILURES,
-    )
+    );
+    body.push_str(&wrap(&text, ""));
+    body.push('\n');
+    for notice in group {
+        let detail = clean(&notice.due.detail);
+        let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+        body.push_str(&wrap(&format!("{}, at {}{detail}", endpoint(notice), at(notice)), "  "));
+    }
+    let ways = ["GET /v1/webhooks/ID/deliveries", "tocsin webhooks deliveries ID"];
+    what_to_do(body, "The delivery log shows where the time goes:", &ways.map(str::to_owned));
 }
 
-fn slow_line(notice: &Notice) -> String {
-    let detail = clean(&notice.due.detail);
-    let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-    format!("{}, at {}{detail}", endpoint(notice), rfc3339(notice.due.at))
-}
-
-/// "endpoint 7 (label), https://host/path,": without the comma at the end.
+/// "endpoint 7 (label), https://host/path".
 fn endpoint(notice: &Notice) -> String {
     let url = notice.due.url.split(['?', '#']).next().unwrap_or_default();
     let label = clean(&notice.label);
@@ -168,25 +166,37 @@ fn endpoint(notice: &Notice) -> String {
     format!("endpoint {}{label}, {}", notice.due.endpoint.0, clean_whole(url))
 }
 
-fn last_failure(text: &mut String, notice: &Notice) {
-    let detail = clean(&notice.due.detail);
-    if !detail.is_empty() {
-        let _ = write!(text, " Last failure: {}.", detail.trim_end_matches('.'));
+/// When it happened, in whole seconds: never later than it was.
+fn at(notice: &Notice) -> String {
+    let at = notice.due.at.0;
+    rfc3339(WallUs(at - at.rem_euclid(1_000_000)))
+}
+
+fn last_failure(notice: &Notice) -> String {
+    match clean(&notice.due.detail).trim_end_matches('.') {
+        "" => String::new(),
+        detail => format!(" Last failure: {detail}."),
     }
 }
 
-fn enable(text: &mut String, notice: &Notice) {
+fn enable(body: &mut String, notice: &Notice, why: &str) {
     let id = notice.due.endpoint.0;
-    let _ = write!(text, "POST /v1/webhooks/{id}/enable, or tocsin webhooks enable {id} on the server.");
+    let ways = [format!("POST /v1/webhooks/{id}/enable"), format!("tocsin webhooks enable {id}")];
+    what_to_do(body, why, &ways);
 }
 
-fn replay(text: &mut String, notice: &Notice, why: &str) {
-    let (id, at) = (notice.due.endpoint.0, rfc3339(notice.due.at));
-    let _ = write!(
-        text,
-        " {why}: POST /v1/webhooks/{id}/replay with {{\"since\":\"{at}\"}}, or tocsin webhooks replay {id} \
-         --since {at} on the server."
-    );
+fn replay(body: &mut String, notice: &Notice, why: &str) {
+    let (id, at) = (notice.due.endpoint.0, at(notice));
+    let ways = [
+        format!("POST /v1/webhooks/{id}/replay {{\"since\":\"{at}\"}}"),
+        format!("tocsin webhooks replay {id} --since {at}"),
+    ];
+    what_to_do(body, why, &ways);
+}
+
+/// The request of the customer, and the command on the server; whole lines, to be copied.
+fn what_to_do(body: &mut String, why: &str, [request, command]: &[String; 2]) {
+    let _ = write!(body, "\n{why}\n  {request}\n  or, on the server: {command}\n");
 }
 
 /// Host and port of an `https://` URL.
@@ -234,7 +244,6 @@ fn wrap(text: &str, indent: &str) -> String {
 mod tests {
     use super::*;
     use crate::store::webhook::accounts::AccountId;
-    use tocsin_core::time::WallUs;
     use tocsin_core::webhook::board::EndpointId;
 
     fn notice(id: i64, account: i64, mail: Mail) -> Notice {
@@ -247,7 +256,7 @@ mod tests {
             url: "https://hooks.example.org:8443/in/a?token=SECRET".to_owned(),
             mail,
             detail: "server_error, status 503".to_owned(),
-            at: WallUs(1_770_000_000_000_000),
+            at: WallUs(1_770_000_000_999_999),
             tries: 0,
         };
         Notice { due, label: "prod".to_owned() }
@@ -261,9 +270,9 @@ mod tests {
     fn every_mail_says_what_where_when_why_and_what_to_do() {
         let at = "2026-02-02T02:40:00Z";
         let place = "endpoint 7 (prod), https://hooks.example.org:8443/in/a";
-        let enable = "POST /v1/webhooks/7/enable, or tocsin webhooks enable 7 on the server.";
+        let enable = "POST /v1/webhooks/7/enable or, on the server: tocsin webhooks enable 7";
         let replay = format!(
-            "POST /v1/webhooks/7/replay with {{\"since\":\"{at}\"}}, or tocsin webhooks replay 7 --since {at} on the server."
+            "POST /v1/webhooks/7/replay {{\"since\":\"{at}\"}} or, on the server: tocsin webhooks replay 7 --since {at}"
         );
         let failure = "Last failure: server_error, status 503.";
         let rows = [
