@@ -27,7 +27,6 @@ use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
 use crate::net::url::BaseUrl;
 use crate::os::{clock, cores, memory};
 use crate::rings::{AcceptToFeed, Released, SourceToFeed, ToAccept, ToSource};
-use crate::store::webhook::secrets::MasterKey;
 use crate::store::{Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
@@ -59,6 +58,7 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let history = load_history(&store)?;
     let keys = store.load_keys()?;
     let reader = store.reader()?;
+    let secrets = Arc::new(store.master_key()?);
 
     let stops = Stops::default();
     let mut rings = Rings::new(config, &plan);
@@ -92,7 +92,7 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
         journal: ask_journal,
         webhook: to_webhook,
         webhook_waker: accept.waker(),
-        secrets: Arc::new(MasterKey::from_file_or_new(&config.data_dir.join(MasterKey::FILE_NAME))?),
+        secrets,
         policy: Arc::clone(&policy),
     });
     let view =

@@ -237,9 +237,7 @@ fn write_webhook_error(error: &StoreError, f: &mut core::fmt::Formatter<'_>) -> 
             endpoint.0,
             path.display()
         ),
-        StoreError::WebhooksOff => {
-            f.write_str("this service runs without webhooks")
-        }
+        StoreError::WebhooksOff => f.write_str("this service runs without webhooks"),
         _ => f.write_str(error.code()),
     }
 }

@@ -126,11 +126,7 @@ pub(crate) fn reopen(dir: &tempfile::TempDir, store: Store) -> Store {
 
 /// An account with webhooks and an address.
 pub(crate) fn new_account() -> NewAccount {
-    NewAccount {
-        name: "Owner".to_owned(),
-        email: "owner@example.org".to_owned(),
-        plan: "phantom".to_owned(),
-    }
+    NewAccount { name: "Owner".to_owned(), email: "owner@example.org".to_owned(), plan: "phantom".to_owned() }
 }
 
 /// An endpoint that wants everything.

@@ -35,7 +35,7 @@ use crate::os::clock;
 use crate::rings::SourceToJournal;
 use crate::store::shm::Committer;
 use crate::store::webhook::accounts::{AccountId, AccountRecord, AccountToken, NewAccount};
-use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint};
+use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint, RotatedSecret};
 use crate::store::{KeySecret, NewKey, Row, Store, StoreError};
 
 /// First and longest pause after the disk refused a commit.
@@ -157,9 +157,6 @@ pub enum JournalRequest {
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
 }
-
-/// The changed record, the new secret, and the one before with the end of its grace.
-pub type RotatedSecret = (EndpointRecord, Secret, Option<(Secret, WallUs)>);
 
 /// Counters of the journal thread, for status and metrics. Only ever grow, but `backlog_rows`.
 #[derive(Debug, Default)]

@@ -27,8 +27,8 @@ use super::{Bridge, BridgeError, LOOK_AGAIN, PATIENCE, await_answer};
 use crate::rings::{AttemptReport, EndpointReport, EndpointSetup, ToWebhook};
 use crate::store::StoreError;
 use crate::store::webhook::accounts::{AccountId, AccountRecord, AccountToken, NewAccount};
-use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint};
-use crate::threads::journal::{JournalRequest, RotatedSecret};
+use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint, RotatedSecret};
+use crate::threads::journal::JournalRequest;
 
 /// How long a ping or test is waited for: the 10 s of an attempt, and its turn.
 const ATTEMPT_PATIENCE: Duration = Duration::from_secs(12);
@@ -192,7 +192,7 @@ impl Bridge {
         self.endpoint_change(move |bridge| async move {
             let rotated: RotatedSecret =
                 bridge.commit(|reply| JournalRequest::RotateSecret { id, grace, reply }).await?;
-            let (record, secret, previous) = rotated;
+            let RotatedSecret { endpoint: record, secret, previous } = rotated;
             if let Some(setup) = bridge.setup(&record, secret.clone(), previous)
                 && let Err(error) = bridge.tell_webhook(ToWebhook::Change(Box::new(setup))).await
             {

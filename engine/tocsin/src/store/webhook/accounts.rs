@@ -216,16 +216,12 @@ impl Store {
         })?;
         let (remembered, endpoints) = found.ok_or(StoreError::NoSuchAccount(id))?;
         let (times, _) = remembered.as_chunks::<8>();
-        let mut budget =
-            RegistrationBudget::restored(times.iter().map(|at| WallUs(i64::from_le_bytes(*at))));
+        let mut budget = RegistrationBudget::restored(times.iter().map(|at| WallUs(i64::from_le_bytes(*at))));
         let answer = budget.take(now, endpoints);
         if answer.is_ok() {
             let remembered: Vec<u8> = budget.remembered().flat_map(|at| at.0.to_le_bytes()).collect();
             self.ask(|c| {
-                c.execute(
-                    "UPDATE accounts SET registrations = ?2 WHERE id = ?1",
-                    params![id.0, remembered],
-                )
+                c.execute("UPDATE accounts SET registrations = ?2 WHERE id = ?1", params![id.0, remembered])
             })?;
         }
         Ok(answer)

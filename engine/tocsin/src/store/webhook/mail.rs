@@ -81,12 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk's.
-    pub fn mail_failed(
-        &mut self,
-        ids: &[i64],
-        not_before: WallUs,
-        give_up: bool,
-    ) -> Result<(), StoreError> {
+    pub fn mail_failed(&mut self, ids: &[i64], not_before: WallUs, give_up: bool) -> Result<(), StoreError> {
         self.ask(|c| {
             let transaction = c.unchecked_transaction()?;
             for id in ids {
@@ -209,12 +204,19 @@ mod tests {
         assert_eq!(reader.next_mail_at(later(10)).unwrap(), None);
         store.delete_endpoint(endpoint).unwrap();
         let [first, second] = &due(later(10))[..] else { panic!("two are due") };
-        assert_eq!((first.mail, first.to.as_str(), first.tries), (Mail::AutoDisabled, "owner@example.org", 0));
+        assert_eq!(
+            (first.mail, first.to.as_str(), first.tries),
+            (Mail::AutoDisabled, "owner@example.org", 0)
+        );
         assert!(first.url.starts_with("https://") && first.id < second.id);
 
         store.mail_failed(&[first.id], later(60), false).unwrap();
         store.mail_sent(&[second.id], NOW).unwrap();
-        let store = { let mut store = reopen(&dir, store); store.mail_sent(&[second.id], later(1)).unwrap(); store };
+        let store = {
+            let mut store = reopen(&dir, store);
+            store.mail_sent(&[second.id], later(1)).unwrap();
+            store
+        };
         assert!(due(later(59)).is_empty());
         assert_eq!(due(later(60)).iter().map(|mail| mail.tries).collect::<Vec<_>>(), [1]);
         assert_eq!(reader.next_mail_at(NOW).unwrap(), Some(later(60)));
@@ -233,14 +235,17 @@ mod tests {
         let unheard = register(&mut store, &endpoint_of(silent.id));
         store.enqueue_mail(unheard, Mail::Gone, "", NOW, NOW).unwrap();
         let reader = store.reader().unwrap();
-        assert!(reader.due_mail(NOW, 10).unwrap().is_empty() && reader.next_mail_at(WallUs(0)).unwrap().is_none());
+        assert!(
+            reader.due_mail(NOW, 10).unwrap().is_empty() && reader.next_mail_at(WallUs(0)).unwrap().is_none()
+        );
 
         let transaction = store.connection.unchecked_transaction().unwrap();
         for _ in 0..limits::OUTBOX_MAILS + 5 {
             assert!(enqueue(&transaction, endpoint, Mail::Gone, "", NOW, NOW).unwrap());
         }
         transaction.commit().unwrap();
-        let ids: Vec<i64> = reader.due_mail(NOW, usize::MAX >> 1).unwrap().iter().map(|mail| mail.id).collect();
+        let ids: Vec<i64> =
+            reader.due_mail(NOW, usize::MAX >> 1).unwrap().iter().map(|mail| mail.id).collect();
         assert_eq!((ids.len() as i64, ids[0]), (limits::OUTBOX_MAILS, 6));
     }
 }

@@ -169,7 +169,10 @@ impl<'c> Batch<'c> {
             }
         }
         if self.passed_over > 0 {
-            tracing::warn!(rows = self.passed_over, "outcomes of events that are not stored were passed over");
+            tracing::warn!(
+                rows = self.passed_over,
+                "outcomes of events that are not stored were passed over"
+            );
         }
         Ok(())
     }

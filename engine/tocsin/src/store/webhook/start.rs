@@ -118,9 +118,8 @@ fn recipients_of(
         return Vec::new();
     }
     let verified = |at: Option<WallUs>| at.is_some_and(|at| at <= announcement.detected);
-    let wanting = endpoints
-        .iter()
-        .filter(|e| verified(e.verified_at) && e.filter.wants(event.kind, event.exchange));
+    let wanting =
+        endpoints.iter().filter(|e| verified(e.verified_at) && e.filter.wants(event.kind, event.exchange));
     wanting.map(|endpoint| endpoint.id).collect()
 }
 
@@ -181,7 +180,8 @@ fn load(connection: &Connection, webhook: &Webhook) -> rusqlite::Result<WebhookS
         .prepare("SELECT event, endpoint, attempt, due_us, asked FROM deliveries ORDER BY event, endpoint")?;
     let mut rows = rows.query_map([], read_waiting)?;
     let mut next = rows.next().transpose()?;
-    let sql = format!("SELECT {EVENT_COLUMNS}, recipients, concluded FROM events WHERE open > 0 ORDER BY number");
+    let sql =
+        format!("SELECT {EVENT_COLUMNS}, recipients, concluded FROM events WHERE open > 0 ORDER BY number");
     let mut events = connection.prepare(&sql)?;
     let mut events = events.query([])?;
     let mut of_event: Vec<Waiting> = Vec::new();
@@ -199,7 +199,9 @@ fn load(connection: &Connection, webhook: &Webhook) -> rusqlite::Result<WebhookS
         match (read_event(row), recipients) {
             (Ok(event), Some(recipients)) => gathered.event(event, recipients, &of_event, webhook),
             (Ok(_), None) => tracing::error!(event = number, "recipients cannot be read; passed over"),
-            (Err(error), _) => tracing::error!(event = number, %error, "an event cannot be read; passed over"),
+            (Err(error), _) => {
+                tracing::error!(event = number, %error, "an event cannot be read; passed over")
+            }
         }
     }
     while let Some(waiting) = next {
@@ -275,14 +277,20 @@ impl Gathered {
 
 /// The same event, asked for by a customer: it does not expire.
 fn unending(event: &QueuedEvent<Outgoing>) -> QueuedEvent<Outgoing> {
-    QueuedEvent { number: event.number, created: event.created, fresh_for: None, payload: event.payload.clone() }
+    QueuedEvent {
+        number: event.number,
+        created: event.created,
+        fresh_for: None,
+        payload: event.payload.clone(),
+    }
 }
 
 fn identities(connection: &Connection) -> rusqlite::Result<Vec<Box<str>>> {
     let sql = "SELECT identity FROM events ORDER BY number DESC LIMIT ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([limits::WEBHOOK_IDENTITIES], |row| row.get::<_, String>(0))?;
-    let mut identities = rows.map(|text| text.map(Into::into)).collect::<rusqlite::Result<Vec<Box<str>>>>()?;
+    let mut identities =
+        rows.map(|text| text.map(Into::into)).collect::<rusqlite::Result<Vec<Box<str>>>>()?;
     identities.reverse();
     Ok(identities)
 }
