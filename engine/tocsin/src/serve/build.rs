@@ -81,7 +81,7 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     })
     .map_err(doing("starting the accept thread"))?;
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
-    let journal = Journal::new(store, built.inlets, requests);
+    let journal = Journal::new(store, built.inlets, requests).with_master_key(Arc::clone(&secrets));
     // Nobody reads the ring yet: the webhook thread will, and wake by a waker of its own.
     let (to_webhook, _webhook_from_control) = RingBuffer::new(topology::CONTROL_TO_WEBHOOK);
     let policy = Arc::new(AddressPolicy::new(config.egress.allow_nets.clone(), Vec::new()));

@@ -1,17 +1,19 @@
 //! The journal thread: everything that must outlive the process goes through here to SQLite.
 //!
-//! Contract: drains the rings of the source threads and the control plane's requests, commits what
-//! it has in one transaction (the more there is, the larger the group), then releases the shared-
+//! Contract: drains the rings of the source threads and of the webhook thread and the control plane's
+//! requests, commits what it has in one transaction (the more there is, the larger the group), then releases the shared-
 //! memory records of what it committed. A request is answered after its commit. A record whose
 //! ring entry was lost (the ring was full) is read from shared memory itself, before anything behind
-//! it is released. Dispatch times that were not known at commit are filled in later.
+//! it is released. Dispatch times that were not known at commit are filled in later. Mail that is due is
+//! committed with the change it tells of; then the mail thread is told that there is some.
 //!
 //! Owner: journal thread. It allocates and blocks on the disk; it never makes a producer wait: rings
 //! that are not drained fill up, and their producers count that.
 //!
 //! Failure: rows the disk refuses are tried again with growing pauses and held up to
 //! [`limits::JOURNAL_BACKLOG`]; past that they stay in the rings, and announcements in shared
-//! memory, where a later start finds them. A row that can never be stored is dropped, counted and
+//! memory, where a later start finds them. Beyond half of it lines of the delivery log are dropped and
+//! counted. A row that can never be stored is dropped, counted and
 //! logged, and does not hold up the rest.
 
 use std::collections::VecDeque;
@@ -19,24 +21,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::Receiver;
-use tocsin_core::feed::key::{KeyId, KeyRecord};
+use crossbeam::channel::{Receiver, Sender};
 use tocsin_core::limits;
-use tocsin_core::model::Announcement;
-use tocsin_core::time::{Mono, Now, WallUs};
-use tocsin_core::webhook::board::EndpointId;
-use tocsin_core::webhook::signature::Secret;
-use tocsin_core::webhook::test_budget::{RegistrationRefusal, TestsExhausted};
+use tocsin_core::time::{Mono, Now};
 use tocsin_core::wire::EncodedAnnouncement;
-use tokio::sync::oneshot;
 
 use super::{Step, Turn};
 use crate::os::clock;
-use crate::rings::SourceToJournal;
-use crate::store::shm::Committer;
-use crate::store::webhook::accounts::{AccountId, AccountRecord, AccountToken, NewAccount};
-use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint, RotatedSecret};
-use crate::store::{KeySecret, NewKey, Row, Store, StoreError};
+use crate::rings::{SourceToJournal, WebhookToJournal};
+use crate::store::shm::{Committer, OutcomeCommitter};
+use crate::store::webhook::secrets::MasterKey;
+use crate::store::{Row, Store, StoreError};
+use pending::{Pending, Release};
+
+pub use crate::store::webhook::endpoints::RotatedSecret;
+pub use request::{JournalRequest, Reply};
+
+mod pending;
+mod request;
 
 /// First and longest pause after the disk refused a commit.
 const RETRY_MIN: Duration = Duration::from_millis(10);
@@ -56,106 +58,12 @@ pub struct Inlet {
     pub shm: Committer,
 }
 
-/// A change of the control plane, answered when it is on disk.
-#[derive(Debug)]
-pub enum JournalRequest {
-    /// Make a key.
-    CreateKey {
-        /// Its properties.
-        new: Box<NewKey>,
-        /// The record, and the text to be shown once.
-        reply: oneshot::Sender<Result<(KeyRecord, KeySecret), StoreError>>,
-    },
-    /// Move a key's end; `None` = never.
-    SetKeyExpiry {
-        /// Which key.
-        id: KeyId,
-        /// Its new end.
-        expires_at: Option<WallUs>,
-        /// The changed record.
-        reply: oneshot::Sender<Result<KeyRecord, StoreError>>,
-    },
-    /// Revoke a key.
-    RevokeKey {
-        /// Which key.
-        id: KeyId,
-        /// The changed record.
-        reply: oneshot::Sender<Result<KeyRecord, StoreError>>,
-    },
-    /// Make an account.
-    CreateAccount {
-        /// Its properties.
-        new: Box<NewAccount>,
-        /// The record, and the token to be shown once.
-        reply: oneshot::Sender<Result<(AccountRecord, AccountToken), StoreError>>,
-    },
-    /// Change an account's plan.
-    SetPlan {
-        /// Which account.
-        id: AccountId,
-        /// The plan's name.
-        plan: String,
-        /// The changed record.
-        reply: oneshot::Sender<Result<AccountRecord, StoreError>>,
-    },
-    /// Draw an account a new token.
-    RotateAccountToken {
-        /// Which account.
-        id: AccountId,
-        /// The record, and the token to be shown once.
-        reply: oneshot::Sender<Result<(AccountRecord, AccountToken), StoreError>>,
-    },
-    /// Take one of an account's test events of the day.
-    TakeTest {
-        /// Which account.
-        id: AccountId,
-        /// How many are left.
-        reply: oneshot::Sender<Result<Result<u8, TestsExhausted>, StoreError>>,
-    },
-    /// Take one of an account's registrations of the hour.
-    TakeRegistration {
-        /// Which account.
-        id: AccountId,
-        /// Whether there was one.
-        reply: oneshot::Sender<Result<Result<(), RegistrationRefusal>, StoreError>>,
-    },
-    /// Store an endpoint, pending, with a new secret.
-    CreateEndpoint {
-        /// Its properties.
-        new: Box<NewEndpoint>,
-        /// The record, and the secret to be shown once.
-        reply: oneshot::Sender<Result<(EndpointRecord, Secret), StoreError>>,
-    },
-    /// Change an endpoint's label or filter.
-    ChangeEndpoint {
-        /// Which endpoint.
-        id: EndpointId,
-        /// What changes.
-        change: Box<EndpointChange>,
-        /// The changed record.
-        reply: oneshot::Sender<Result<EndpointRecord, StoreError>>,
-    },
-    /// Draw an endpoint a new secret.
-    RotateSecret {
-        /// Which endpoint.
-        id: EndpointId,
-        /// How long the one before goes on signing.
-        grace: Duration,
-        /// The changed record, the new secret, and the one before with the end of its grace.
-        reply: oneshot::Sender<Result<RotatedSecret, StoreError>>,
-    },
-    /// Forget an endpoint.
-    DeleteEndpoint {
-        /// Which endpoint.
-        id: EndpointId,
-        /// It is gone.
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    /// Answered when all that the webhook thread had sent before is on disk.
-    Barrier {
-        /// It is.
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
+/// What the webhook thread sends, and the journal thread's end of its shared memory.
+pub struct WebhookInlet {
+    /// From the webhook thread. What is in it comes in its order: an event before its outcomes.
+    pub ring: rtrb::Consumer<WebhookToJournal>,
+    /// Of the webhook thread's [`crate::store::shm::OutcomeWriter`].
+    pub shm: OutcomeCommitter,
 }
 
 /// Counters of the journal thread, for status and metrics. Only ever grow, but `backlog_rows`.
@@ -169,43 +77,12 @@ pub struct JournalCounters {
     pub failures: AtomicU64,
     /// Rows dropped because they can never be stored.
     pub rejected: AtomicU64,
-    /// Announcements found only in shared memory.
+    /// Announcements and outcomes found only in shared memory.
     pub recovered: AtomicU64,
+    /// Lines of the delivery log dropped because the disk was behind.
+    pub log_lines_dropped: AtomicU64,
     /// Rows waiting now.
     pub backlog_rows: AtomicU64,
-}
-
-/// One row waiting for its commit.
-enum Pending {
-    Announcement { announcement: Arc<EncodedAnnouncement>, release: Option<(usize, u64)> },
-    Swept { announcement: Box<Announcement>, release: (usize, u64) },
-    Seen(tocsin_core::detect::SeenRecord),
-    Baselined { source: &'static str, list: &'static str, at: WallUs },
-    Dispatched { position: tocsin_core::model::FeedPosition, at: WallUs },
-}
-
-impl Pending {
-    fn row(&self) -> Row<'_> {
-        match self {
-            Pending::Announcement { announcement, .. } => Row::Announcement {
-                announcement: &announcement.announcement,
-                dispatched: announcement.dispatched(),
-            },
-            Pending::Swept { announcement, .. } => Row::Announcement { announcement, dispatched: None },
-            Pending::Seen(record) => Row::Seen(record),
-            Pending::Baselined { source, list, at } => Row::Baselined { source, list, at: *at },
-            Pending::Dispatched { position, at } => Row::Dispatched { position: *position, at: *at },
-        }
-    }
-
-    /// The inlet and end of its shared-memory record.
-    fn release(&self) -> Option<(usize, u64)> {
-        match self {
-            Pending::Announcement { release, .. } => *release,
-            Pending::Swept { release, .. } => Some(*release),
-            _ => None,
-        }
-    }
 }
 
 /// A committed announcement whose dispatch was not known.
@@ -214,13 +91,26 @@ struct Awaited {
     until: Mono,
 }
 
+/// A request that waits until so many messages of each ring have been taken.
+struct Barrier {
+    sources: Vec<u64>,
+    webhook: u64,
+    reply: Reply<()>,
+}
+
 /// The journal thread's state.
 pub struct Journal {
     store: Store,
     inlets: Vec<Inlet>,
+    webhook: Option<WebhookInlet>,
     requests: Receiver<JournalRequest>,
+    key: Option<Arc<MasterKey>>,
+    mail: Option<Sender<()>>,
     counters: Arc<JournalCounters>,
     backlog: VecDeque<Pending>,
+    /// Messages taken from each source's ring, and from the webhook thread's.
+    taken: (Vec<u64>, u64),
+    barriers: VecDeque<Barrier>,
     awaited: VecDeque<Awaited>,
     retry_at: Mono,
     retry_pause: Duration,
@@ -234,16 +124,39 @@ impl Journal {
     pub fn new(store: Store, inlets: Vec<Inlet>, requests: Receiver<JournalRequest>) -> Journal {
         Journal {
             store,
+            taken: (vec![0; inlets.len()], 0),
             inlets,
+            webhook: None,
             requests,
+            key: None,
+            mail: None,
             counters: Arc::default(),
             backlog: VecDeque::new(),
+            barriers: VecDeque::new(),
             awaited: VecDeque::new(),
             retry_at: Mono(0),
             retry_pause: RETRY_MIN,
             next_sweep: Mono(0),
             seen_since_prune: 0,
         }
+    }
+
+    /// Takes what the webhook thread sends, too.
+    #[must_use]
+    pub fn with_webhook(self, inlet: WebhookInlet) -> Journal {
+        Journal { webhook: Some(inlet), ..self }
+    }
+
+    /// Seals the secrets of endpoints with this key; without one their requests are refused.
+    #[must_use]
+    pub fn with_master_key(self, key: Arc<MasterKey>) -> Journal {
+        Journal { key: Some(key), ..self }
+    }
+
+    /// Tells the mail thread when there is mail in the outbox. A channel with room for one will do.
+    #[must_use]
+    pub fn with_mail_notifier(self, mail: Sender<()>) -> Journal {
+        Journal { mail: Some(mail), ..self }
     }
 
     /// Its counters.
@@ -263,20 +176,52 @@ impl Journal {
         let before = self.backlog.len();
         for (inlet, Inlet { ring, .. }) in self.inlets.iter_mut().enumerate() {
             let room = limits::JOURNAL_BACKLOG.saturating_sub(self.backlog.len());
-            for message in std::iter::from_fn(|| ring.pop().ok()).take(room) {
-                self.backlog.push_back(match message {
-                    SourceToJournal::Announcement { announcement, shm_position } => Pending::Announcement {
-                        announcement,
-                        release: shm_position.map(|position| (inlet, position)),
-                    },
-                    SourceToJournal::Seen(record) => Pending::Seen(record),
-                    SourceToJournal::Baselined { source, list } => {
-                        Pending::Baselined { source, list, at: now.wall }
-                    }
-                });
+            let from = self.backlog.len();
+            let messages = std::iter::from_fn(|| ring.pop().ok()).take(room);
+            self.backlog.extend(messages.map(|message| Pending::of_source(message, inlet, now.wall)));
+            if let Some(taken) = self.taken.0.get_mut(inlet) {
+                *taken += (self.backlog.len() - from) as u64;
             }
         }
-        self.backlog.len() - before
+        if let Some(WebhookInlet { ring, .. }) = &mut self.webhook {
+            // A few groups a turn: what waits in the ring is not behind, and its log lines stay.
+            let room = limits::JOURNAL_BACKLOG.saturating_sub(self.backlog.len());
+            let room = room.min(4 * limits::JOURNAL_ROWS_PER_COMMIT);
+            let from = self.backlog.len();
+            let messages = std::iter::from_fn(|| ring.pop().ok()).take(room);
+            self.backlog.extend(messages.map(Pending::of_webhook));
+            self.taken.1 += (self.backlog.len() - from) as u64;
+        }
+        let drained = self.backlog.len() - before;
+        if self.backlog.len() > limits::JOURNAL_BACKLOG / 2 {
+            let all = self.backlog.len();
+            self.backlog.retain(|pending| !pending.is_optional());
+            let dropped = all - self.backlog.len();
+            self.counters.log_lines_dropped.fetch_add(dropped as u64, Ordering::Relaxed);
+        }
+        self.admit_barriers();
+        drained
+    }
+
+    /// Barriers whose messages have all been taken go behind them into the backlog.
+    fn admit_barriers(&mut self) {
+        while let Some(first) = self.barriers.front() {
+            let reached = self.taken.0.iter().zip(&first.sources).all(|(taken, until)| taken >= until);
+            if !reached || self.taken.1 < first.webhook {
+                return;
+            }
+            self.backlog.extend(self.barriers.pop_front().map(|barrier| Pending::Barrier(barrier.reply)));
+        }
+    }
+
+    fn take_barrier(&mut self, reply: Reply<()>) {
+        if self.barriers.len() >= limits::JOURNAL_BARRIERS {
+            return; // Dropped: whoever waits for it is told so.
+        }
+        let slots = |taken: u64, slots: usize| taken + slots as u64;
+        let sources = self.taken.0.iter().zip(&self.inlets).map(|(taken, i)| slots(*taken, i.ring.slots()));
+        let webhook = self.webhook.as_ref().map_or(0, |inlet| slots(self.taken.1, inlet.ring.slots()));
+        self.barriers.push_back(Barrier { sources: sources.collect(), webhook, reply });
     }
 
     /// Answers at most a few requests a turn, each with a commit of its own.
@@ -285,57 +230,28 @@ impl Journal {
         while answered < 16 {
             let Ok(request) = self.requests.try_recv() else { break };
             answered += 1;
-            // One who no longer waits for the answer is no failure: the change holds.
-            let _ = match request {
-                JournalRequest::CreateKey { new, reply } => {
-                    reply.send(self.store.create_key(&new, now.wall)).is_ok()
-                }
-                JournalRequest::SetKeyExpiry { id, expires_at, reply } => {
-                    reply.send(self.store.set_key_expiry(id, expires_at)).is_ok()
-                }
-                JournalRequest::RevokeKey { id, reply } => {
-                    reply.send(self.store.revoke_key(id, now.wall)).is_ok()
-                }
-                JournalRequest::CreateAccount { new, reply } => {
-                    reply.send(self.store.create_account(&new, now.wall)).is_ok()
-                }
-                JournalRequest::SetPlan { id, plan, reply } => {
-                    reply.send(self.store.set_plan(id, &plan)).is_ok()
-                }
-                JournalRequest::RotateAccountToken { id, reply } => {
-                    reply.send(self.store.rotate_account_token(id)).is_ok()
-                }
-                JournalRequest::TakeTest { id, reply } => {
-                    reply.send(self.store.take_test(id, now.wall)).is_ok()
-                }
-                JournalRequest::TakeRegistration { id, reply } => {
-                    reply.send(self.store.take_registration(id, now.wall)).is_ok()
-                }
-                JournalRequest::ChangeEndpoint { id, change, reply } => {
-                    reply.send(self.store.change_endpoint(id, &change)).is_ok()
-                }
-                JournalRequest::DeleteEndpoint { id, reply } => {
-                    reply.send(self.store.delete_endpoint(id)).is_ok()
-                }
-                JournalRequest::CreateEndpoint { reply, .. } => {
-                    reply.send(Err(StoreError::NoRandomness)).is_ok()
-                }
-                JournalRequest::RotateSecret { reply, .. } => {
-                    reply.send(Err(StoreError::NoRandomness)).is_ok()
-                }
-                JournalRequest::Barrier { reply } => reply.send(Ok(())).is_ok(),
-            };
+            if let Some(barrier) = request.answer(&mut self.store, self.key.as_deref(), now.wall) {
+                self.take_barrier(barrier);
+            }
+        }
+        if !self.barriers.is_empty() {
+            self.drain_rings(now);
         }
         answered
     }
 
     /// Commits one group. True when the disk took it (or there was nothing).
     fn commit_group(&mut self, now: Now) -> bool {
-        let size = self.backlog.len().min(limits::JOURNAL_ROWS_PER_COMMIT);
+        let size = pending::group(&self.backlog);
         if size == 0 || now.mono < self.retry_at {
             return size == 0;
         }
-        let rows: Vec<Row<'_>> = self.backlog.iter().take(size).map(Pending::row).collect();
+        let group = self.backlog.iter().take(size).map(Pending::row);
+        let undispatched: Vec<bool> = group
+            .clone()
+            .map(|row| matches!(row, Some(Row::Announcement { dispatched: None, .. })))
+            .collect();
+        let rows: Vec<Row<'_>> = group.flatten().collect();
         if let Err(error) = commit_forgiving(&mut self.store, &rows, &self.counters) {
             self.counters.failures.fetch_add(1, Ordering::Relaxed);
             if self.retry_pause == RETRY_MIN {
@@ -345,26 +261,34 @@ impl Journal {
             self.retry_pause = (self.retry_pause * 2).min(RETRY_MAX);
             return false;
         }
-        let undispatched: Vec<bool> =
-            rows.iter().map(|row| matches!(row, Row::Announcement { dispatched: None, .. })).collect();
         if self.retry_pause > RETRY_MIN {
             tracing::info!("the store takes commits again");
             self.retry_pause = RETRY_MIN;
         }
+        self.counters.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
         self.settle(size, &undispatched, now);
         true
     }
 
     /// The first `size` rows of the backlog are on disk.
     fn settle(&mut self, size: usize, undispatched: &[bool], now: Now) {
-        self.counters.rows.fetch_add(size as u64, Ordering::Relaxed);
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        let mut mail = false;
         for (pending, undispatched) in self.backlog.drain(..size).zip(undispatched) {
-            if let Some((inlet, position)) = pending.release()
-                && let Some(Inlet { shm, .. }) = self.inlets.get(inlet)
-            {
-                release_up_to(&mut self.store, shm, position, &self.counters);
+            match pending.release() {
+                Some(Release::Source(inlet, position)) => {
+                    if let Some(Inlet { shm, .. }) = self.inlets.get(inlet) {
+                        release_up_to(&mut self.store, shm, position, &self.counters);
+                    }
+                }
+                Some(Release::Webhook(position)) => {
+                    if let Some(inlet) = &self.webhook {
+                        inlet.shm.release(position);
+                    }
+                }
+                None => {}
             }
+            mail |= pending.has_mail();
             match pending {
                 Pending::Announcement { announcement, .. }
                     if *undispatched && !announcement.announcement.late =>
@@ -375,8 +299,14 @@ impl Journal {
                     self.awaited.push_back(Awaited { announcement, until: now.mono + DISPATCH_PATIENCE });
                 }
                 Pending::Seen(_) => self.seen_since_prune += 1,
+                // One who no longer waits needs no answer.
+                Pending::Barrier(reply) => drop(reply.send(Ok(()))),
                 _ => {}
             }
+        }
+        if let (true, Some(notify)) = (mail, &self.mail) {
+            // Full: the mail thread has yet to look, and will find this one too.
+            let _ = notify.try_send(());
         }
     }
 
@@ -406,7 +336,33 @@ impl Journal {
             }
             for (announcement, position) in shm.unreleased(end) {
                 let announcement = Box::new(announcement);
-                self.backlog.push_back(Pending::Swept { announcement, release: (inlet, position) });
+                self.backlog
+                    .push_back(Pending::Swept { announcement, release: Release::Source(inlet, position) });
+            }
+        }
+    }
+}
+
+impl Journal {
+    /// The webhook thread has ended, its ring is drained: what it recorded and could not send any more
+    /// is committed from shared memory. True when nothing of it is left.
+    fn finish_webhook(&mut self) -> bool {
+        let Some(WebhookInlet { ring, shm }) = &self.webhook else { return true };
+        if !ring.is_empty() {
+            return false;
+        }
+        let left = shm.unreleased(u64::MAX);
+        let outcomes: Vec<_> = left.iter().map(|(outcome, _)| *outcome).collect();
+        let Some((_, end)) = left.last() else { return shm.backlog_bytes() == 0 };
+        match self.store.commit_outcomes(&outcomes) {
+            Ok(_) => {
+                self.counters.recovered.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+                shm.release(*end);
+                shm.backlog_bytes() == 0
+            }
+            Err(error) => {
+                tracing::error!(%error, "outcomes in shared memory could not be committed yet");
+                false
             }
         }
     }
@@ -479,8 +435,11 @@ impl Step for Journal {
             self.next_sweep = Mono(0);
             self.step(now);
             let shm_empty = self.inlets.iter().all(|i| i.shm.backlog_bytes() == 0 && i.ring.is_empty());
-            if self.backlog.is_empty() && shm_empty {
+            if self.backlog.is_empty() && shm_empty && self.finish_webhook() {
                 self.store.place().clear();
+                if self.webhook.is_some() {
+                    self.store.place().clear_outcomes();
+                }
                 return;
             }
             if now.mono >= end {

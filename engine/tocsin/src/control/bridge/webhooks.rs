@@ -192,7 +192,7 @@ impl Bridge {
         self.endpoint_change(move |bridge| async move {
             let rotated: RotatedSecret =
                 bridge.commit(|reply| JournalRequest::RotateSecret { id, grace, reply }).await?;
-            let RotatedSecret { endpoint: record, secret, previous } = rotated;
+            let (record, secret, previous) = rotated;
             if let Some(setup) = bridge.setup(&record, secret.clone(), previous)
                 && let Err(error) = bridge.tell_webhook(ToWebhook::Change(Box::new(setup))).await
             {

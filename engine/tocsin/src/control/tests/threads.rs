@@ -102,40 +102,11 @@ impl Threads {
     }
 
     fn commit(&mut self, request: JournalRequest) {
-        let (store, now) = (&mut self.store, clock::wall());
-        // Whoever asked may have gone.
-        let _ = match request {
-            JournalRequest::CreateKey { new, reply } => reply.send(store.create_key(&new, now)).is_ok(),
-            JournalRequest::SetKeyExpiry { id, expires_at, reply } => {
-                reply.send(store.set_key_expiry(id, expires_at)).is_ok()
-            }
-            JournalRequest::RevokeKey { id, reply } => reply.send(store.revoke_key(id, now)).is_ok(),
-            JournalRequest::CreateAccount { new, reply } => {
-                reply.send(store.create_account(&new, now)).is_ok()
-            }
-            JournalRequest::SetPlan { id, plan, reply } => reply.send(store.set_plan(id, &plan)).is_ok(),
-            JournalRequest::RotateAccountToken { id, reply } => {
-                reply.send(store.rotate_account_token(id)).is_ok()
-            }
-            JournalRequest::TakeTest { id, reply } => reply.send(store.take_test(id, now)).is_ok(),
-            JournalRequest::TakeRegistration { id, reply } => {
-                reply.send(store.take_registration(id, now)).is_ok()
-            }
-            JournalRequest::CreateEndpoint { new, reply } => {
-                reply.send(store.register_endpoint(&new, now, &self.secrets)).is_ok()
-            }
-            JournalRequest::ChangeEndpoint { id, change, reply } => {
-                reply.send(store.change_endpoint(id, &change)).is_ok()
-            }
-            JournalRequest::RotateSecret { id, grace, reply } => {
-                reply.send(store.rotate_endpoint_secret(id, grace, now, &self.secrets)).is_ok()
-            }
-            JournalRequest::DeleteEndpoint { id, reply } => reply.send(store.delete_endpoint(id)).is_ok(),
-            JournalRequest::Barrier { reply } => {
-                self.barriers += 1;
-                reply.send(Ok(())).is_ok()
-            }
-        };
+        if let Some(barrier) = request.answer(&mut self.store, Some(&self.secrets), clock::wall()) {
+            self.barriers += 1;
+            // Whoever asked may have gone.
+            let _ = barrier.send(Ok(()));
+        }
     }
 
     /// Answers as the webhook thread does; how an attempt ends is in the path of the endpoint's URL.

@@ -351,7 +351,7 @@ mod tests {
         let (dir, mut store) = store();
         let (account, _token) = store.create_account(&new_account(), NOW).unwrap();
         // 2024-03-09, 23:59:00 UTC.
-        let at = |secs| WallUs::from_secs(1_710_028_740 + secs);
+        let at = |secs: i64| WallUs::from_secs(1_710_028_740 + secs);
         for left in (0..50).rev() {
             if left % 17 == 0 {
                 store = reopen(&dir, store);

@@ -67,16 +67,8 @@ pub struct EndpointChange {
     pub filter: Option<EventFilter>,
 }
 
-/// An endpoint whose secret was rotated.
-#[derive(Clone, Debug)]
-pub struct RotatedSecret {
-    /// As it is stored now.
-    pub endpoint: EndpointRecord,
-    /// The secret that signs from now on, to be shown once.
-    pub secret: Secret,
-    /// The one before, and the end of its grace.
-    pub previous: Option<(Secret, WallUs)>,
-}
+/// The changed record, the new secret (to be shown once), and the one before with the end of its grace.
+pub type RotatedSecret = (EndpointRecord, Secret, Option<(Secret, WallUs)>);
 
 const COLUMNS: &str = "id, account, label, url, kinds, exchanges, created_us, verified_us, state, since_us, \
      failures, slow, secret, previous_secret, previous_until_us";
@@ -224,7 +216,7 @@ impl Store {
         let previous = until.and_then(|until| Some((key.open(id, &before.secret).ok()?, until)));
         let sealed = key.seal(id, &secret)?;
         let endpoint = self.rotate_secret(id, sealed, previous.as_ref().map(|(_, until)| *until))?;
-        Ok(RotatedSecret { endpoint, secret, previous })
+        Ok((endpoint, secret, previous))
     }
 
     /// Saves a health, and when it was verified if it is now for the first time.

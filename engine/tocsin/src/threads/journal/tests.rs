@@ -1,7 +1,9 @@
 //! The journal thread, stepped by hand over a real store.
 
 use tocsin_core::detect::SeenRecord;
+use tocsin_core::time::WallUs;
 use tocsin_core::wire;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::store::HistoryQuery;
@@ -13,7 +15,7 @@ struct Bench {
     journal: Journal,
     ring: rtrb::Producer<SourceToJournal>,
     writer: Writer,
-    requests: crossbeam::channel::Sender<JournalRequest>,
+    requests: Sender<JournalRequest>,
     seconds: u64,
 }
 
