@@ -60,7 +60,9 @@ pub(super) async fn list_accounts(State(control): State<Arc<Control>>) -> Answer
     Ok(Json(Accounts { accounts }).into_response())
 }
 
-/// Make an account. The answer alone has its token.
+/// Make an account.
+///
+/// The answer alone has its token.
 #[utoipa::path(post, path = "/admin/v1/accounts", tag = "accounts", security(("admin_token" = [])),
     request_body = AccountCreate,
     responses((status = 201, body = AccountWithToken), (status = 507, body = Refusal)))]
@@ -86,7 +88,9 @@ pub(super) async fn show_account(
     Ok(Json(control.account_shown(&account, clock::wall())).into_response())
 }
 
-/// Change an account's plan. One without webhooks switches its endpoints off.
+/// Change an account's plan.
+///
+/// One without webhooks switches its endpoints off.
 #[utoipa::path(patch, path = "/admin/v1/accounts/{account}", tag = "accounts",
     security(("admin_token" = [])), request_body = AccountChange,
     params(("account" = i64, Path, description = "Number of the account")),
