@@ -27,11 +27,12 @@ use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
 use crate::net::url::BaseUrl;
 use crate::os::{clock, cores, memory};
 use crate::rings::{AcceptToFeed, Released, SourceToFeed, ToAccept, ToSource};
-use crate::store::{Store, StoredAnnouncement};
+use crate::store::webhook::secrets::MasterKey;
+use crate::store::{Reader, Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
 use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
-use crate::threads::journal::{Inlet, Journal};
+use crate::threads::journal::{Inlet, Journal, JournalRequest};
 use crate::threads::source::publish::{Losses, PublisherParts};
 use crate::threads::source::stats::SourceStats;
 use crate::threads::source::{LaneParts, SourceParts, SourceThread};
@@ -52,7 +53,6 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
         accept::listen(config.feed.listen).map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
     let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
     let doors = admin_doors(config, certificate)?;
-    let admin = doors.tcp_address();
     let token = admin_token(config)?;
     let epoch = store.next_epoch()?;
     let history = load_history(&store)?;
@@ -60,7 +60,6 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let reader = store.reader()?;
     let secrets = Arc::new(store.master_key()?);
 
-    let stops = Stops::default();
     let mut rings = Rings::new(config, &plan);
     let (resolver, resolver_clients) =
         Resolver::start(plan.sources.len()).map_err(doing("starting the resolver thread"))?;
@@ -82,43 +81,25 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     .map_err(doing("starting the accept thread"))?;
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let journal = Journal::new(store, built.inlets, requests).with_master_key(Arc::clone(&secrets));
-    // Nobody reads the ring yet: the webhook thread will, and wake by a waker of its own.
-    let (to_webhook, _webhook_from_control) = RingBuffer::new(topology::CONTROL_TO_WEBHOOK);
-    let policy = Arc::new(AddressPolicy::new(config.egress.allow_nets.clone(), Vec::new()));
-    let bridge = Bridge::new(BridgeParts {
-        accept: rings.control_to_accept.0,
-        accept_waker: accept.waker(),
-        source: rings.control_to_source,
-        journal: ask_journal,
-        webhook: to_webhook,
-        webhook_waker: accept.waker(),
-        secrets,
-        policy: Arc::clone(&policy),
-    });
     let view =
         Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters()));
-    let control = Control::new(ControlParts {
-        bridge: Arc::clone(&bridge),
-        reader,
-        view: Arc::clone(&view) as _,
-        token,
-        webhooks: WebhookRules {
-            plans: config.webhooks.plans.clone(),
-            rotation_grace: config.webhooks.rotation_grace,
-            policy,
-        },
-    });
+    let ends = ControlEnds {
+        accept: (rings.control_to_accept.0, accept.waker()),
+        source: rings.control_to_source,
+        journal: ask_journal,
+    };
+    let (bridge, control) = control_plane(config, ends, secrets, reader, &view, token);
 
     let spawn = Spawn { view: &view };
     let mut engine = Engine {
         feed,
-        admin,
+        admin: doors.tcp_address(),
         admin_socket: config.admin.socket.clone(),
         fingerprint: tls.as_ref().map(ServerTls::fingerprint_text),
         epoch,
         bridge,
         view: Arc::clone(&view),
-        stops,
+        stops: Stops::default(),
         sources: Vec::new(),
         feed_side: Vec::new(),
         control: Vec::new(),
@@ -138,6 +119,46 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     }
     engine.control.push(spawn.control(doors, control, &engine.stops.control)?);
     Ok(engine)
+}
+
+/// The control plane's ends of the rings, and what wakes their readers.
+struct ControlEnds {
+    accept: (Producer<ToAccept>, Arc<mio::Waker>),
+    source: Producer<ToSource>,
+    journal: crossbeam::channel::Sender<JournalRequest>,
+}
+
+fn control_plane(
+    config: &Config,
+    ends: ControlEnds,
+    secrets: Arc<MasterKey>,
+    reader: Reader,
+    view: &Arc<View>,
+    token: AdminToken,
+) -> (Arc<Bridge>, Arc<Control>) {
+    let policy = Arc::new(AddressPolicy::new(config.egress.allow_nets.clone(), Vec::new()));
+    let ControlEnds { accept: (accept, accept_waker), source, journal } = ends;
+    // Nobody reads this ring yet: the webhook thread will, and be woken by a waker of its own. Until
+    // then its messages are never answered.
+    let (webhook, _webhook_from_control) = RingBuffer::new(topology::CONTROL_TO_WEBHOOK);
+    let bridge = Bridge::new(BridgeParts {
+        accept,
+        webhook_waker: Arc::clone(&accept_waker),
+        accept_waker,
+        source,
+        journal,
+        webhook,
+        secrets,
+        policy: Arc::clone(&policy),
+    });
+    let webhooks = WebhookRules {
+        plans: config.webhooks.plans.clone(),
+        rotation_grace: config.webhooks.rotation_grace,
+        policy,
+    };
+    let view = Arc::clone(view) as Arc<dyn control::EngineView>;
+    let parts = ControlParts { bridge: Arc::clone(&bridge), reader, view, token, webhooks };
+    (bridge, Control::new(parts))
 }
 
 /// Limits, memory and cores of the whole process. What the machine refuses is said once.
