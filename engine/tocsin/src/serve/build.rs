@@ -83,11 +83,8 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let journal = Journal::new(store, built.inlets, requests).with_master_key(Arc::clone(&secrets));
     let view =
         Arc::new(View::new(epoch, built.stats, built.losses, feed_stats, accept_stats, journal.counters()));
-    let ends = ControlEnds {
-        accept: (rings.control_to_accept.0, accept.waker()),
-        source: rings.control_to_source,
-        journal: ask_journal,
-    };
+    let to_accept = (rings.control_to_accept.0, accept.waker());
+    let ends = ControlEnds { to_accept, to_source: rings.control_to_source, to_journal: ask_journal };
     let (bridge, control) = control_plane(config, ends, secrets, reader, &view, token);
 
     let spawn = Spawn { view: &view };
@@ -123,9 +120,9 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
 
 /// The control plane's ends of the rings, and what wakes their readers.
 struct ControlEnds {
-    accept: (Producer<ToAccept>, Arc<mio::Waker>),
-    source: Producer<ToSource>,
-    journal: crossbeam::channel::Sender<JournalRequest>,
+    to_accept: (Producer<ToAccept>, Arc<mio::Waker>),
+    to_source: Producer<ToSource>,
+    to_journal: crossbeam::channel::Sender<JournalRequest>,
 }
 
 fn control_plane(
@@ -137,7 +134,7 @@ fn control_plane(
     token: AdminToken,
 ) -> (Arc<Bridge>, Arc<Control>) {
     let policy = Arc::new(AddressPolicy::new(config.egress.allow_nets.clone(), Vec::new()));
-    let ControlEnds { accept: (accept, accept_waker), source, journal } = ends;
+    let ControlEnds { to_accept: (accept, accept_waker), to_source, to_journal } = ends;
     // Nobody reads this ring yet: the webhook thread will, and be woken by a waker of its own. Until
     // then its messages are never answered.
     let (webhook, _webhook_from_control) = RingBuffer::new(topology::CONTROL_TO_WEBHOOK);
@@ -145,8 +142,8 @@ fn control_plane(
         accept,
         webhook_waker: Arc::clone(&accept_waker),
         accept_waker,
-        source,
-        journal,
+        source: to_source,
+        journal: to_journal,
         webhook,
         secrets,
         policy: Arc::clone(&policy),

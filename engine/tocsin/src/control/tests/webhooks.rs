@@ -30,6 +30,13 @@ impl Engine {
         (made["id"].as_i64().unwrap(), made["token"].as_str().unwrap().to_owned())
     }
 
+    /// The stand-ins, when they have taken all that was sent to them.
+    fn turned(&self) -> parking_lot::MutexGuard<'_, Threads> {
+        let mut threads = self.threads.lock();
+        threads.turn();
+        threads
+    }
+
     fn add(&self, token: &str, path: &str) -> (u16, Value) {
         let body = json!({"url": format!("https://bot.example.com{path}"), "label": "bot"});
         self.as_customer(token, "POST", "/v1/webhooks", &body)
@@ -127,8 +134,8 @@ fn a_registration_shows_its_secret_once_and_how_the_ping_went() {
     assert_eq!((&made["verification"]["ok"], &made["verification"]["status"]), (&json!(true), &json!(200)));
     assert_eq!(made["verification"]["phases"]["dns_us"], 2);
     assert!(made["verified_at"].is_string());
-    assert_eq!(engine.threads.lock().endpoints[&1].0.secret.reveal(), secret);
-    assert!(engine.threads.lock().barriers > 0, "answered when it is on disk");
+    assert_eq!(engine.turned().endpoints[&1].0.secret.reveal(), secret);
+    assert!(engine.turned().barriers > 0, "answered when it is on disk");
 
     let (_, shown) = engine.as_customer(&token, "GET", "/v1/webhooks/1", &Value::Null);
     assert_eq!(
@@ -164,7 +171,7 @@ fn a_failed_ping_leaves_it_pending_and_a_private_address_undoes_it() {
     );
     assert!(refused["detail"].as_str().unwrap().contains("10.0.0.5: address is not public: private use"));
     assert!(!refused.to_string().contains("whsec_"));
-    let threads = engine.threads.lock();
+    let threads = engine.turned();
     assert_eq!(threads.told_webhook.last().map(String::as_str), Some("remove 4"));
     assert!(threads.store.reader().unwrap().endpoint(EndpointId(4)).is_err());
     drop(threads);
@@ -227,7 +234,7 @@ fn another_accounts_endpoint_is_not_there() {
         ("GET", "/deliveries", Value::Null),
         ("POST", "/deliveries/cxp_01J9KR2MXTN4P8ZWH3QV000000/resend", Value::Null),
     ];
-    let before = engine.threads.lock().told_webhook.len();
+    let before = engine.turned().told_webhook.len();
     for (method, what, body) in routes {
         let (status, refused) = engine.as_customer(&other, method, &format!("/v1/webhooks/1{what}"), &body);
         assert_eq!((status, &refused["error"]), (404, &json!("no_such_endpoint")), "{method} {what}");
@@ -236,7 +243,7 @@ fn another_accounts_endpoint_is_not_there() {
         let by_account = format!("/admin/v1/accounts/2/webhooks/1{what}");
         assert_eq!(engine.admin(method, &by_account, &body).0, 404, "{method} {what}");
     }
-    assert_eq!(engine.threads.lock().told_webhook.len(), before, "nobody was told anything");
+    assert_eq!(engine.turned().told_webhook.len(), before, "nobody was told anything");
     assert_eq!(engine.as_customer(&other, "GET", "/v1/webhooks", &Value::Null).1, json!({"webhooks": []}));
     assert_eq!(engine.admin("GET", "/admin/v1/accounts/1/webhooks/1", &Value::Null).0, 200);
     assert_eq!(engine.admin("GET", "/admin/v1/webhooks", &Value::Null).1["webhooks"][0]["account"], 1);
@@ -260,14 +267,14 @@ fn changes_reach_the_webhook_thread_after_the_store() {
     assert_eq!((status, &changed["events"], &changed["label"]), (200, &json!(["delisting"]), &json!("new")));
     let (_, changed) = ask("PATCH", "", json!({"exchanges": ["binance"]}));
     assert_eq!((&changed["events"], &changed["exchanges"]), (&json!(["delisting"]), &json!(["binance"])));
-    assert_eq!(engine.threads.lock().endpoints[&1].0.secret.reveal(), first, "the secret stays");
+    assert_eq!(engine.turned().endpoints[&1].0.secret.reveal(), first, "the secret stays");
 
     let (status, rotated) = ask("POST", "/rotate", json!({"grace_secs": 60}));
     let second = rotated["secret"].as_str().unwrap();
     assert_eq!((status, second == first), (200, false));
     assert!(rotated["previous_secret_until"].is_string());
     {
-        let threads = engine.threads.lock();
+        let threads = engine.turned();
         let (setup, _) = &threads.endpoints[&1];
         assert_eq!(setup.secret.reveal(), second);
         assert_eq!(setup.previous.as_ref().unwrap().0.reveal(), first);
@@ -276,7 +283,7 @@ fn changes_reach_the_webhook_thread_after_the_store() {
     assert_eq!(now["previous_secret_until"], Value::Null);
     // A later change keeps what the rotation left.
     ask("PATCH", "", json!({"events": ["*"]}));
-    assert_eq!(engine.threads.lock().endpoints[&1].0.secret.reveal(), now["secret"].as_str().unwrap());
+    assert_eq!(engine.turned().endpoints[&1].0.secret.reveal(), now["secret"].as_str().unwrap());
 
     assert_eq!(ask("POST", "/verify", Value::Null).1["error"], "already_verified");
     assert_eq!(ask("POST", "/disable", Value::Null).1["state"], "disabled_user");
@@ -285,7 +292,7 @@ fn changes_reach_the_webhook_thread_after_the_store() {
     assert_eq!((status, &test["ok"], &test["tests_left"]), (200, &json!(true), &json!(49)));
     assert!(test["event_id"].as_str().unwrap().starts_with("cxp_"));
     assert_eq!(ask("DELETE", "", Value::Null).0, 204);
-    let told = engine.threads.lock().told_webhook.clone();
+    let told = engine.turned().told_webhook.clone();
     let expected = [
         "add 1",
         "change 1 delisting",
@@ -306,7 +313,7 @@ fn tests_are_fifty_a_day() {
     engine.add(&token, "/ok");
     for _ in 0..50 {
         let account = crate::store::webhook::accounts::AccountId(id);
-        engine.threads.lock().store.take_test(account, crate::os::clock::wall()).unwrap().unwrap();
+        engine.turned().store.take_test(account, crate::os::clock::wall()).unwrap().unwrap();
     }
     let (status, refused) = engine.as_customer(&token, "POST", "/v1/webhooks/1/test", &Value::Null);
     assert_eq!((status, &refused["error"]), (429, &json!("tests_used_up")));
@@ -322,7 +329,7 @@ fn events_and_the_delivery_log() {
     assert_eq!(ask("GET", "/v1/events", Value::Null).1, json!({"events": [], "next": null}));
     let events: Vec<_> = (1..=5).map(queued).collect();
     {
-        let mut threads = engine.threads.lock();
+        let mut threads = engine.turned();
         let rows: Vec<Row<'_>> = events
             .iter()
             .map(|event| Row::Webhook(WebhookRow::Event { event, recipients: &[EndpointId(1)] }))
@@ -346,7 +353,7 @@ fn events_and_the_delivery_log() {
     assert_eq!((status, replayed), (202, json!({"queued": 2, "next_since": null})));
     let (_, none) = ask("POST", "/v1/webhooks/1/replay", json!({"since": since, "types": ["delisting"]}));
     assert_eq!(none["queued"], 0);
-    let told = engine.threads.lock().told_webhook.clone();
+    let told = engine.turned().told_webhook.clone();
     assert_eq!(told[1..], ["redeliver 1 [3]", "redeliver 1 [2, 3]", "redeliver 1 []"]);
 
     assert_eq!(ask("GET", "/v1/webhooks/1/deliveries?limit=5", Value::Null).1, json!({"deliveries": []}));
@@ -433,11 +440,11 @@ fn a_webhook_thread_that_does_not_answer() {
     let engine = Engine::start(&[]);
     let (_, token) = engine.account("Desk", "phantom");
     engine.add(&token, "/ok");
-    engine.threads.lock().forget(1);
+    engine.turned().forget(1);
     let (status, refused) = engine.as_customer(&token, "POST", "/v1/webhooks/1/disable", &Value::Null);
     assert_eq!((status, &refused["error"]), (409, &json!("endpoint_not_in_use")));
 
-    engine.threads.lock().webhook_hangs = true;
+    engine.turned().webhook_hangs = true;
     let (status, shown) = engine.as_customer(&token, "GET", "/v1/webhooks/1", &Value::Null);
     assert_eq!((status, &shown["state"], &shown["pending"]), (200, &json!("active"), &Value::Null));
     // Reports that nobody takes fill the ring.
