@@ -13,6 +13,7 @@ use axum::{Json, Router};
 use tocsin_core::time::WallUs;
 
 use super::Control;
+use super::bridge::BridgeError;
 use super::caller::{AccountPath, Caller};
 use super::fields::{Body, read_body};
 use super::reply::{Answer, ApiError, shown_once};
@@ -108,8 +109,11 @@ pub(super) async fn change_account(
         let id = account.id;
         for endpoint in control.read(move |reader| reader.endpoints(Some(id))).await? {
             if endpoint.health.state.takes_events() {
-                control.bridge.disable(endpoint.id).await?;
-                endpoints_disabled += 1;
+                match control.bridge.disable(endpoint.id).await {
+                    // Nothing is sent to one that the webhook thread does not know.
+                    Ok(_) | Err(BridgeError::Refused(_)) => endpoints_disabled += 1,
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
     }
