@@ -262,6 +262,9 @@ impl WebhookThread {
             let taken = event.map(|event| self.dispatcher.import(now, delivery, Arc::clone(event)));
             refused += usize::from(!matches!(taken, Some(Ok(()))));
         }
+        for (delivery, event) in start.asked {
+            refused += usize::from(self.dispatcher.import(now, &delivery, event).is_err());
+        }
         if refused > 0 {
             tracing::warn!(refused, "pending deliveries of endpoints or events that are gone");
         }
