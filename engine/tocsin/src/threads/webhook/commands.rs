@@ -7,7 +7,7 @@ use tocsin_core::limits;
 use tocsin_core::time::{Mono, Now};
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::dispatcher::Refusal;
-use tocsin_core::webhook::endpoint::{SavedHealth, State};
+use tocsin_core::webhook::endpoint::{Endpoint, SavedHealth, State};
 use tocsin_core::webhook::event::{Event, EventKind};
 use tocsin_core::webhook::lane::QueuedEvent;
 use tocsin_core::webhook::outgoing::Outgoing;
@@ -64,7 +64,7 @@ impl WebhookThread {
     }
 
     fn state(&self, endpoint: EndpointId) -> State {
-        self.dispatcher.endpoint(endpoint).map_or(State::Pending, |endpoint| endpoint.state())
+        self.dispatcher.endpoint(endpoint).map_or(State::Pending, Endpoint::state)
     }
 
     /// Takes an endpoint: a new one, or one of an earlier process. A pending one is sent its verification

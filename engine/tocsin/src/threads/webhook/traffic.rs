@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::Token;
 use tocsin_core::limits;
@@ -105,7 +106,7 @@ impl WebhookThread {
         self.set_timer(slot);
     }
 
-    fn finished(&mut self, attempt: Box<Attempt>, report: &Report, detail: Option<Box<str>>) {
+    fn finished(&mut self, attempt: Attempt, report: &Report, detail: Option<Box<str>>) {
         let now = (self.clock)();
         let random = self.next_random();
         if let Some(us) = attempt.phases.first_byte_us {
@@ -130,14 +131,14 @@ impl WebhookThread {
                     kept: false,
                     phases,
                     written: Mono::NEVER,
-                    ..*attempt
+                    ..attempt
                 }));
             }
             Handling::Unknown => {}
         }
     }
 
-    fn failed(&mut self, attempt: Box<Attempt>, failure: Failure) {
+    fn failed(&mut self, attempt: Attempt, failure: Failure) {
         self.finished(attempt, &failure.report, failure.detail);
     }
 
@@ -145,10 +146,9 @@ impl WebhookThread {
 
     /// Moves epoll's events into the queues.
     pub(super) fn take_events(&mut self) -> usize {
-        if !self.waited {
-            if self.is_busy() || self.poll.poll(&mut self.events, Some(std::time::Duration::ZERO)).is_err() {
-                return 0;
-            }
+        let looks = self.waited || !self.is_busy();
+        if !looks || (!self.waited && self.poll.poll(&mut self.events, Some(Duration::ZERO)).is_err()) {
+            return 0;
         }
         self.waited = false;
         let mut taken = 0;
@@ -226,11 +226,11 @@ impl WebhookThread {
             Event::Quiet => self.set_timer(slot),
             Event::Opened => self.opened(slot, endpoint),
             Event::Idle => self.idle(slot, endpoint),
-            Event::Answered(attempt, answer) => self.answered(slot, attempt, answer),
+            Event::Answered(attempt, answer) => self.answered(slot, *attempt, answer),
             Event::Failed(attempt, failure) => {
                 self.drop_connection(slot, now);
                 match attempt {
-                    Some(attempt) => self.failed(attempt, failure),
+                    Some(attempt) => self.failed(*attempt, failure),
                     None => self.could_not_warm(endpoint, now),
                 }
             }
@@ -279,7 +279,7 @@ impl WebhookThread {
         self.ready.push_back(slot);
     }
 
-    fn answered(&mut self, slot: u32, attempt: Box<Attempt>, answer: Answer) {
+    fn answered(&mut self, slot: u32, attempt: Attempt, answer: Answer) {
         let endpoint = attempt.endpoint;
         match answer.then {
             Then::Reuse => self.idle(slot, endpoint),
@@ -354,11 +354,11 @@ impl WebhookThread {
         let endpoint = attempt.endpoint;
         match self.addresses(endpoint, now) {
             Known::Fresh => self.dial(endpoint, Some(attempt), now),
-            Known::Refused(why) => self.failed(attempt, Failure::new(FailureClass::Address, why)),
+            Known::Refused(why) => self.failed(*attempt, Failure::new(FailureClass::Address, why)),
             Known::No => {
                 self.ask(endpoint, now);
                 if let Some(receiver) = self.receivers.get_mut(&endpoint) {
-                    receiver.waiting.push(attempt);
+                    receiver.waiting.push(*attempt);
                 }
             }
             Known::Gone => {}
@@ -455,7 +455,7 @@ impl WebhookThread {
                 receiver.set_addresses(list.into(), now.mono + answer.fresh_for);
                 self.drop_strays(endpoint, now);
                 for attempt in waiting {
-                    self.dial(endpoint, Some(attempt), now);
+                    self.dial(endpoint, Some(Box::new(attempt)), now);
                 }
                 self.warm_at(endpoint, now.mono);
             }
