@@ -1,6 +1,6 @@
 //! What the control plane asks of the webhook thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tocsin_core::limits;
@@ -12,6 +12,7 @@ use tocsin_core::webhook::event::{Event, EventKind};
 use tocsin_core::webhook::lane::QueuedEvent;
 use tocsin_core::webhook::outgoing::Outgoing;
 
+use super::connection::Attempt;
 use super::receiver::Receiver;
 use super::{COMMANDS_PER_TURN, Wants, WebhookThread};
 use crate::rings::{EndpointReport, EndpointSetup, ToWebhook, WebhookToJournal};
@@ -102,10 +103,17 @@ impl WebhookThread {
         self.dispatcher.remove(endpoint);
         self.waiters.verifications.remove(&endpoint);
         self.resolving.remove(&endpoint);
-        self.cold.retain(|attempt| attempt.endpoint != endpoint);
         self.close_all(endpoint);
+        let (gone, kept) = self.cold.drain(..).partition(|attempt| attempt.endpoint == endpoint);
+        self.cold = kept;
+        let gone: VecDeque<Box<Attempt>> = gone;
+        let mut tickets: Vec<_> = gone.iter().map(|attempt| attempt.ticket).collect();
         if let Some(receiver) = self.receivers.remove(&endpoint) {
             self.warm.remove(&(receiver.warm_at, endpoint));
+            tickets.extend(receiver.waiting.iter().map(|attempt| attempt.ticket));
+        }
+        for ticket in tickets {
+            self.abandon(ticket);
         }
     }
 

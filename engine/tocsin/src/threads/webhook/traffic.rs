@@ -13,7 +13,7 @@ use tocsin_core::limits;
 use tocsin_core::time::{Mono, Now};
 use tocsin_core::webhook::attempt::{FailureClass, Report};
 use tocsin_core::webhook::board::EndpointId;
-use tocsin_core::webhook::dispatcher::{Handling, Start};
+use tocsin_core::webhook::dispatcher::{Handling, Start, Ticket};
 use tocsin_core::webhook::endpoint::State;
 use tocsin_core::webhook::event::Event as OutgoingEvent;
 use tocsin_core::webhook::lane::{Purpose, QueuedEvent};
@@ -82,7 +82,7 @@ impl WebhookThread {
         let (Some(connection), Some(receiver)) =
             (self.connections.get_mut(slot), self.receivers.get(&attempt.endpoint))
         else {
-            return;
+            return self.failed(*attempt, Failure::new(FailureClass::Reset, "the connection has gone"));
         };
         let mut exchange = self.exchanges.pop().unwrap_or_else(|| Box::new(Exchange::new()));
         exchange.request.clear();
@@ -310,7 +310,9 @@ impl WebhookThread {
         let (was_idle, used) = (connection.is_idle(), !connection.is_unused());
         let warming = connection.is_opening() && connection.is_spare();
         let lived = connection.since_opened(now.mono);
-        connection.close(self.poll.registry());
+        if let Some(attempt) = connection.close(self.poll.registry()) {
+            self.failed(*attempt, Failure::new(FailureClass::Reset, "the connection was closed"));
+        }
         let Some(receiver) = self.receivers.get_mut(&endpoint) else { return };
         receiver.connections = receiver.connections.saturating_sub(1);
         receiver.warming = receiver.warming.saturating_sub(usize::from(warming));
@@ -331,7 +333,9 @@ impl WebhookThread {
                 self.open_connections = self.open_connections.saturating_sub(1);
                 let exchange = connection.take_exchange();
                 self.pool(exchange);
-                connection.close(self.poll.registry());
+                if let Some(attempt) = connection.close(self.poll.registry()) {
+                    self.abandon(attempt.ticket);
+                }
             }
         }
     }
@@ -361,8 +365,14 @@ impl WebhookThread {
                     receiver.waiting.push(*attempt);
                 }
             }
-            Known::Gone => {}
+            Known::Gone => self.abandon(attempt.ticket),
         }
+    }
+
+    /// An attempt whose endpoint has been removed: the dispatcher counts it no longer, and nobody is told.
+    pub(super) fn abandon(&mut self, ticket: Ticket) {
+        let now = (self.clock)();
+        self.dispatcher.on_result(now, ticket, &Report::failed(FailureClass::Reset), 0);
     }
 
     /// Whether an endpoint's addresses may be used now. A literal one is vetted each time.
@@ -382,12 +392,19 @@ impl WebhookThread {
 
     fn dial(&mut self, endpoint: EndpointId, attempt: Option<Box<Attempt>>, now: Now) {
         let slot = self.connections.next_free();
-        let Some(receiver) = self.receivers.get_mut(&endpoint) else { return };
-        let Some(addresses) = receiver.fresh_addresses(now.mono) else { return };
+        let Some((receiver, addresses)) = self.receivers.get_mut(&endpoint).and_then(|receiver| {
+            let addresses = receiver.fresh_addresses(now.mono)?.to_vec();
+            Some((receiver, addresses))
+        }) else {
+            if let Some(attempt) = attempt {
+                self.failed(*attempt, Failure::new(FailureClass::Dns, "the addresses are no longer fresh"));
+            }
+            return;
+        };
         let token = Token(FIRST_CONNECTION + slot as usize);
         let warming = attempt.is_none();
         let mut connection = Connection::new(endpoint, token, attempt);
-        connection.open(addresses, receiver.port, receiver.turn, self.poll.registry(), now.mono);
+        connection.open(&addresses, receiver.port, receiver.turn, self.poll.registry(), now.mono);
         receiver.turn = receiver.turn.wrapping_add(1);
         receiver.connections += 1;
         receiver.warming += usize::from(warming);
