@@ -251,7 +251,13 @@ fn urls(receiver: &SimReceiver, stem: &str, count: usize) -> Vec<String> {
 }
 
 /// Announces once and collects the delays of the requests whose path begins with `stem`.
-fn one_event(target: &Target, receiver: &SimReceiver, stem: &str, count: usize, number: usize) -> Outcome<Vec<i64>> {
+fn one_event(
+    target: &Target,
+    receiver: &SimReceiver,
+    stem: &str,
+    count: usize,
+    number: usize,
+) -> Outcome<Vec<i64>> {
     let _ = receiver.take();
     let detected = target.announce(number, 1)?;
     let mut delays = Vec::with_capacity(count);

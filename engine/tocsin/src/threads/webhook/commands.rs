@@ -1,10 +1,11 @@
 //! What the control plane asks of the webhook thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tocsin_core::limits;
 use tocsin_core::time::{Mono, Now};
+use tocsin_core::webhook::attempt::{FailureClass, Report};
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::dispatcher::Refusal;
 use tocsin_core::webhook::endpoint::{SavedHealth, State};
@@ -35,7 +36,7 @@ impl WebhookThread {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             ToWebhook::Change(setup) => self.change(&setup),
-            ToWebhook::Remove(endpoint) => self.remove(endpoint),
+            ToWebhook::Remove(endpoint) => self.remove(now, endpoint),
             ToWebhook::Verify(endpoint, reply) => match self.verify(now, endpoint) {
                 Ok(()) => self.waiters.verifications.entry(endpoint).or_default().push(reply),
                 Err(refusal) => drop(reply.send(Err(refusal))),
@@ -49,7 +50,7 @@ impl WebhookThread {
                 let _ = reply.send(done.map(|()| self.state(endpoint)));
             }
             ToWebhook::Test(endpoint, kind, reply) => match self.test(now, endpoint, kind) {
-                Ok(number) => drop(self.waiters.tests.insert(number, reply)),
+                Ok(number) => drop(self.waiters.tests.insert(number, (endpoint, reply))),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             ToWebhook::Redeliver(endpoint, events, reply) => {
@@ -98,14 +99,22 @@ impl WebhookThread {
         }
     }
 
-    fn remove(&mut self, endpoint: EndpointId) {
+    fn remove(&mut self, now: Now, endpoint: EndpointId) {
         self.dispatcher.remove(endpoint);
         self.waiters.verifications.remove(&endpoint);
+        self.waiters.tests.retain(|_, (of, _)| *of != endpoint);
         self.resolving.remove(&endpoint);
-        self.cold.retain(|attempt| attempt.endpoint != endpoint);
-        self.close_all(endpoint);
+        let mut carried = self.close_all(endpoint);
+        let (cold, others) = self.cold.drain(..).partition(|attempt| attempt.endpoint == endpoint);
+        self.cold = others;
+        carried.extend::<VecDeque<_>>(cold);
         if let Some(receiver) = self.receivers.remove(&endpoint) {
             self.warm.remove(&(receiver.warm_at, endpoint));
+            carried.extend(receiver.waiting);
+        }
+        // Else they would count as in flight for ever.
+        for attempt in carried {
+            self.dispatcher.on_result(now, attempt.ticket, &Report::failed(FailureClass::Reset), 0);
         }
     }
 
