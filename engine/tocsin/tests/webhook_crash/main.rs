@@ -182,7 +182,9 @@ impl Trial {
                 std::thread::sleep(self.random.up_to(Duration::from_millis(2)));
             }
             Moment::ChangingEndpoints => {
-                let pause = self.random.up_to(Duration::from_millis(60));
+                // A change takes a few milliseconds, a registration some more.
+                let longest = if self.random.one_in(3) { 60 } else { 8 };
+                let pause = self.random.up_to(Duration::from_millis(longest));
                 let Trial { engine, at, shop, book, random, .. } = self;
                 let pid = engine.pid();
                 std::thread::scope(|scope| {

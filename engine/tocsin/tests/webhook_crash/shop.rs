@@ -168,7 +168,9 @@ impl Shop {
         self.adding = Some(path.clone());
         let made = api.succeed("POST", &format!("/admin/v1/accounts/{account}/webhooks"), Some(&new));
         // Nothing came of a ping the engine could not wait for: as if it had not been answered.
-        let Some(made) = made.filter(|made| made["state"] == "active") else { return };
+        let Some(made) = made.filter(|made| made["state"] == "active") else {
+            return self.counted("registration in doubt");
+        };
         self.adding = None;
         self.endpoints.push(Endpoint {
             id: made["id"].as_u64().unwrap(),
@@ -221,7 +223,10 @@ impl Shop {
         };
         let path = format!("/admin/v1/webhooks/{}/{verb}", endpoint.id);
         match api.succeed("POST", &path, None) {
-            None => endpoint.doubt = Doubt::Switch,
+            None => {
+                endpoint.doubt = Doubt::Switch;
+                return self.counted("switch in doubt");
+            }
             Some(shown) if verb == "disable" => {
                 assert_eq!(shown["state"], "disabled_user");
                 endpoint.off = Some(now_us());

@@ -129,7 +129,8 @@ impl Desk<'_> {
 
     fn disable(mut self, id: u64) -> Result<Value, CliError> {
         let endpoint = self.endpoint(id)?;
-        if matches!(endpoint.health.state, State::Disabled(Disabled::User | Disabled::Gone)) {
+        if matches!(endpoint.health.state, State::Pending | State::Disabled(Disabled::User | Disabled::Gone))
+        {
             return Ok(endpoint_json(&endpoint, self.now));
         }
         let state = State::Disabled(Disabled::User);
