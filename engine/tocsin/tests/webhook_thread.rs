@@ -6,6 +6,9 @@
 #[path = "support/webhook.rs"]
 mod rig;
 
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use rig::{Surroundings, WebhookRig, secret};
@@ -383,4 +386,39 @@ fn at_a_stop_answers_on_their_way_are_waited_for() {
     let now = place.rig.now();
     place.rig.thread.finish(now);
     assert_eq!(place.rig.outcomes().len(), 1);
+}
+
+/// Looks, at the instant an answer is given, whether a change of health is on its way to the journal.
+struct AtAnswer {
+    journal: Mutex<rtrb::Consumer<WebhookToJournal>>,
+    changed: Mutex<Option<bool>>,
+}
+
+impl Wake for AtAnswer {
+    fn wake(self: Arc<Self>) {
+        let mut journal = self.journal.lock().unwrap();
+        let mut rows = std::iter::from_fn(|| journal.pop().ok());
+        let changed = rows.any(|row| matches!(row, WebhookToJournal::Health { .. }));
+        *self.changed.lock().unwrap() = Some(changed);
+    }
+}
+
+/// Who is answered asks the journal thread whether the change is on disk, and may be killed after that.
+#[test]
+fn a_change_is_on_its_way_to_the_journal_before_it_is_answered() {
+    let mut place = place();
+    let journal = std::mem::replace(&mut place.rig.journal, rtrb::RingBuffer::new(1).1);
+    let seen = Arc::new(AtAnswer { journal: Mutex::new(journal), changed: Mutex::new(None) });
+    let waker = Waker::from(Arc::clone(&seen));
+    let (id, verified) = place.rig.add(&place.receiver.url("/hook"), EventFilter::default());
+    let mut verified = pin!(verified);
+    assert!(verified.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    place.rig.until("verification", |_| seen.changed.lock().unwrap().is_some());
+    assert_eq!(seen.changed.lock().unwrap().take(), Some(true), "verified");
+    let (reply, answer) = oneshot::channel();
+    place.rig.commands.push(ToWebhook::Disable(id, reply)).unwrap();
+    let mut answer = pin!(answer);
+    assert!(answer.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    place.rig.until("the answer", |_| seen.changed.lock().unwrap().is_some());
+    assert_eq!(seen.changed.lock().unwrap().take(), Some(true), "disabled");
 }

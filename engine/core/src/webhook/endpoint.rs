@@ -272,10 +272,11 @@ impl Endpoint {
         }
     }
 
-    /// Switches it off.
+    /// Switches it off. One that has not been verified gets nothing anyway and stays pending: switched on
+    /// again it would be active.
     pub fn disable(&mut self, now: Mono) -> Option<Change> {
         match self.state {
-            State::Disabled(Disabled::User | Disabled::Gone) => None,
+            State::Pending | State::Disabled(Disabled::User | Disabled::Gone) => None,
             _ => Some(self.change(now, State::Disabled(Disabled::User), Change::DisabledByUser)),
         }
     }

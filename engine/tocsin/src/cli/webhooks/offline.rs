@@ -129,7 +129,8 @@ impl Desk<'_> {
 
     fn disable(mut self, id: u64) -> Result<Value, CliError> {
         let endpoint = self.endpoint(id)?;
-        if matches!(endpoint.health.state, State::Disabled(Disabled::User | Disabled::Gone)) {
+        if matches!(endpoint.health.state, State::Pending | State::Disabled(Disabled::User | Disabled::Gone))
+        {
             return Ok(endpoint_json(&endpoint, self.now));
         }
         let state = State::Disabled(Disabled::User);
@@ -169,6 +170,10 @@ impl Desk<'_> {
         let filter =
             EventFilter::parse(&kinds, &endpoint.filter.exchanges_text()).map_err(CliError::usage)?;
         let selection = Selection { since: args.since, until: args.until, filter };
+        // What a killed service left in shared memory comes first: applied later, an outcome of the time
+        // before would conclude what is asked for here.
+        let key = self.store.master_key().map_err(refused)?;
+        self.store.start_webhooks(&key.id_key()).map_err(refused)?;
         let reader = self.store.reader().map_err(refused)?;
         let Selected { events, next_since } = selection.read(&reader).map_err(refused)?;
         let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();

@@ -43,10 +43,14 @@ impl WebhookThread {
             },
             ToWebhook::Enable(endpoint, reply) => {
                 let done = self.dispatcher.enable(now, endpoint);
+                // Sent to the journal thread before it is answered: who asked then waits for the disk.
+                self.take_notes(now);
                 let _ = reply.send(done.map(|()| self.state(endpoint)));
             }
             ToWebhook::Disable(endpoint, reply) => {
                 let done = self.dispatcher.disable(now, endpoint);
+                // Sent to the journal thread before it is answered: who asked then waits for the disk.
+                self.take_notes(now);
                 let _ = reply.send(done.map(|()| self.state(endpoint)));
             }
             ToWebhook::Test(endpoint, kind, reply) => match self.test(now, endpoint, kind) {
@@ -59,9 +63,7 @@ impl WebhookThread {
             ToWebhook::Report(endpoints, reply) => drop(reply.send(self.report(now, &endpoints))),
         }
         // What it changed is told and saved before the next command.
-        while let Some(note) = self.dispatcher.poll_note() {
-            self.take_note(now, note);
-        }
+        self.take_notes(now);
     }
 
     fn state(&self, endpoint: EndpointId) -> State {

@@ -33,7 +33,7 @@ use tocsin_core::limits;
 use tocsin_core::time::{Mono, Now};
 use tocsin_core::webhook::address::AddressPolicy;
 use tocsin_core::webhook::board::EndpointId;
-use tocsin_core::webhook::dispatcher::{Action, Bounds, Dispatcher};
+use tocsin_core::webhook::dispatcher::{Action, Bounds, Dispatcher, Note};
 use tocsin_core::webhook::endpoint::SavedHealth;
 use tocsin_core::webhook::event::{Event, IdKey};
 use tocsin_core::webhook::filter::EventFilter;
@@ -358,7 +358,11 @@ impl WebhookThread {
         let mut done = 0;
         let mut now = now;
         while done < ACTIONS_PER_TURN {
-            match self.dispatcher.poll(now) {
+            let next = self.dispatcher.poll(now);
+            if !matches!(next, Some(Action::Note(Note::Changed { .. }))) {
+                self.waiters.answer();
+            }
+            match next {
                 None => break,
                 Some(Action::Start(start)) => self.start(start, now),
                 Some(Action::Note(note)) => self.take_note(now, note),
@@ -445,9 +449,7 @@ impl Step for WebhookThread {
         let end = now.mono + STOP_PATIENCE;
         loop {
             let now = (self.clock)();
-            while let Some(note) = self.dispatcher.poll_note() {
-                self.take_note(now, note);
-            }
+            self.take_notes(now);
             self.ledger.retry();
             let idle = self.dispatcher.in_flight() == 0 && !self.ledger.is_behind();
             if idle || now.mono >= end {

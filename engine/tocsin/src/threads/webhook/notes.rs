@@ -41,6 +41,18 @@ pub(super) struct Waiters {
     pub(super) verifications: HashMap<EndpointId, Vec<Reply>>,
     /// By the number of the test event; its endpoint beside it.
     pub(super) tests: HashMap<u64, (EndpointId, Reply)>,
+    /// Answers held back until the change that goes with them has been sent to the journal thread: who
+    /// is answered may ask it at once whether that is on disk.
+    ready: Vec<(Reply, AttemptReport)>,
+}
+
+impl Waiters {
+    /// Sends the answers whose changes have been told. One that nobody waits for any more is dropped.
+    pub(super) fn answer(&mut self) {
+        for (reply, report) in self.ready.drain(..) {
+            let _ = reply.send(Ok(report));
+        }
+    }
 }
 
 /// How an attempt ended, as its note tells it.
@@ -53,6 +65,14 @@ struct Settled {
 }
 
 impl WebhookThread {
+    /// Takes every note there is.
+    pub(super) fn take_notes(&mut self, now: Now) {
+        while let Some(note) = self.dispatcher.poll_note() {
+            self.take_note(now, note);
+        }
+        self.waiters.answer();
+    }
+
     pub(super) fn take_note(&mut self, now: Now, note: Note<Outgoing>) {
         match note {
             Note::Settled { endpoint, purpose, event: _, verdict, took, sequel } => {
@@ -125,9 +145,8 @@ impl WebhookThread {
             Purpose::Ping(_) | Purpose::Event { .. } => return,
         };
         let state = self.dispatcher.endpoint(record.endpoint).map_or(State::Pending, Endpoint::state);
-        for reply in replies {
-            let _ = reply.send(Ok(AttemptReport { attempt: record.clone(), state }));
-        }
+        let report = |reply| (reply, AttemptReport { attempt: record.clone(), state });
+        self.waiters.ready.extend(replies.into_iter().map(report));
     }
 
     /// The count of failures is saved when it moves. A change of state or of the warning has a note of
