@@ -46,7 +46,7 @@ fn an_endpoint_from_registration_to_removal() {
     let endpoint =
         Endpoint { id: made["id"].as_u64().unwrap(), secret: made["secret"].as_str().unwrap().to_owned() };
     let ask = |method: &str, what: &str, body| shop.ask(&desk.token, method, &hook(&endpoint, what), body);
-    for what in ["/enable", "/test"] {
+    for what in ["/disable", "/enable", "/test"] {
         assert_eq!(ask("POST", what, Value::Null).1["error"], "not_verified", "{what}");
     }
     let still = ask("POST", "/verify", Value::Null).1;

@@ -272,10 +272,11 @@ impl Endpoint {
         }
     }
 
-    /// Switches it off.
+    /// Switches it off. A pending one stays pending: nothing is sent to it, and switched off and on it
+    /// would have got around its verification.
     pub fn disable(&mut self, now: Mono) -> Option<Change> {
         match self.state {
-            State::Disabled(Disabled::User | Disabled::Gone) => None,
+            State::Pending | State::Disabled(Disabled::User | Disabled::Gone) => None,
             _ => Some(self.change(now, State::Disabled(Disabled::User), Change::DisabledByUser)),
         }
     }
