@@ -361,6 +361,10 @@ pub const WEBHOOK_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// A receiver's name is looked up within this, from asking to the answer.
 pub const WEBHOOK_DNS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Name servers asked for receivers' names; more are refused.
+pub const WEBHOOK_DNS_SERVERS: usize = 8;
+/// A name server that has not answered for so long is joined by the next one.
+pub const WEBHOOK_DNS_NEXT_SERVER: Duration = Duration::from_millis(400);
 /// Lookups of receivers' names at once; further questions wait.
 pub const WEBHOOK_DNS_IN_FLIGHT: usize = 256;
 /// Questions about receivers' names without an answer yet; beyond it a question is refused and asked

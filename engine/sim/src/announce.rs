@@ -1,4 +1,4 @@
-//! Telling others where the simulated exchanges are: a JSON object on standard output and, for
+//! Telling others where the simulated exchanges and receivers are: a JSON object on standard output and, for
 //! programs that wait for it, in a file that appears whole or not at all.
 
 use std::fs;
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::error::SimError;
 use crate::exchange::SimExchange;
+use crate::receiver::SimReceiver;
 
 /// Where everything is: `{"exchanges":{"binance":{"base_url":…,"ca_file":…},…},"admin":…}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,12 +22,12 @@ pub struct Announced {
     pub admin: Option<String>,
 }
 
-/// Where one exchange is: what its section `[sources.NAME]` needs.
+/// Where one server is: for an exchange, what its section `[sources.NAME]` needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Location {
-    /// `base_url` of the source.
+    /// Its address, without a slash at the end.
     pub base_url: String,
-    /// `ca_file` of the source; absent in plain mode.
+    /// File of the authority to trust; absent in plain mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
 }
@@ -42,6 +43,38 @@ impl Announced {
     #[must_use]
     pub fn to_json(&self) -> String {
         // Strings and maps of strings: this cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Writes the JSON to `path`.
+    ///
+    /// # Errors
+    /// [`SimError::File`].
+    pub fn write_to(&self, path: &Path) -> Result<(), SimError> {
+        write_atomically(path, format!("{}\n", self.to_json()).as_bytes())
+            .map_err(|e| SimError::File(path.to_owned(), e))
+    }
+}
+
+/// Where a receiver is: `{"receiver":{"base_url":…,"ca_file":…}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AnnouncedReceiver {
+    /// The one there is: its URLs begin with `base_url`, `ca_file` is what `egress.ca_file` needs.
+    pub receiver: Location,
+}
+
+impl AnnouncedReceiver {
+    /// Where `receiver` is.
+    #[must_use]
+    pub fn of(receiver: &SimReceiver) -> AnnouncedReceiver {
+        let ca_file = receiver.ca_file().map(Path::to_owned);
+        AnnouncedReceiver { receiver: Location { base_url: receiver.base_url(), ca_file } }
+    }
+
+    /// One line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Strings in objects: this cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 

@@ -56,8 +56,12 @@ impl TestCa {
     /// # Errors
     /// [`SimError::Certificate`].
     pub fn new() -> Result<TestCa, SimError> {
+        TestCa::named("Tocsin simulator authority")
+    }
+
+    fn named(common: &str) -> Result<TestCa, SimError> {
         let mut params = CertificateParams::new(Vec::new()).map_err(failed)?;
-        params.distinguished_name = name("Tocsin simulator authority");
+        params.distinguished_name = name(common);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().map_err(failed)?;
@@ -113,7 +117,7 @@ impl TestCa {
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = match change {
             CertChange::SelfSigned => params.self_signed(&key),
-            CertChange::OtherCa => params.signed_by(&key, &TestCa::new()?.issuer),
+            CertChange::OtherCa => params.signed_by(&key, &TestCa::named("Authority nobody knows")?.issuer),
             _ => params.signed_by(&key, &self.issuer),
         }
         .map_err(failed)?;

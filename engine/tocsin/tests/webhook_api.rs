@@ -6,7 +6,7 @@
 mod harness;
 
 use harness::shop::{Account, Endpoint, Shop};
-use harness::wait_for;
+use harness::{Engine, Mode, wait_for};
 use serde_json::{Value, json};
 use tocsin_core::webhook::address::AddressPolicy;
 use tocsin_core::webhook::url::EndpointUrl;
@@ -656,4 +656,41 @@ fn the_command_line_with_the_service_up_and_down() {
     let endpoint = Endpoint { id: later["id"].as_u64().unwrap(), secret: String::new() };
     wait_for("its verification", || shop.state(&desk, &endpoint) == "active");
     assert_eq!(shop.cli_json(&["webhooks", "remove", &id]), json!({"removed": made["id"]}));
+}
+
+/// Nobody listens there: the endpoint is stored all the same, for its owner has to deploy the secret
+/// before a receiver that checks signatures can answer.
+#[test]
+fn an_endpoint_that_does_not_answer_waits_for_its_owner() {
+    let shop = Shop::open();
+    let desk = shop.account();
+    let url = format!("https://127.0.0.1:{}/hook", closed_port());
+    let body = json!({"url": url, "events": ["delisting"], "label": "bot"});
+    let made = shop.get_done(&desk.token, "POST", "/v1/webhooks", body);
+    assert_eq!((&made["state"], &made["verification"]["ok"]), (&json!("pending"), &json!(false)));
+    let listed = shop.cli_json(&["webhooks", "list"]);
+    assert_eq!(
+        (&listed["webhooks"][0]["url"], &listed["webhooks"][0]["label"]),
+        (&json!(url), &json!("bot"))
+    );
+    let shown = shop.cli_json(&["webhooks", "show", "1"]);
+    assert_eq!((&shown["state"], &shown["events"]), (&json!("pending"), &json!(["delisting"])));
+    for verb in ["test", "enable", "disable"] {
+        let (code, said) = shop.cli_refused(&["webhooks", verb, "1"]);
+        assert!(code == 1 && said.contains("has not been verified"), "{verb}: {said}");
+    }
+    assert_eq!(shop.cli_json(&["webhooks", "remove", "1"]), json!({"removed": 1}));
+    assert_eq!(shop.cli_json(&["webhooks", "list"]), json!({"webhooks": []}));
+}
+
+#[test]
+fn private_addresses_need_the_operators_leave() {
+    let engine = Engine::start(Mode::Plain, "");
+    engine.cli_json(&["accounts", "create", "--name", "Desk", "--plan", "phantom"]);
+    for url in ["https://127.0.0.1:8443/", "https://10.1.2.3/", "https://[::1]/", "http://bot.example.com/"] {
+        let refused = engine.cli(&["webhooks", "add", "--account", "1", "--url", url]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains("url: "), "{url}: {said}");
+    }
+    assert_eq!(engine.cli_json(&["webhooks", "list"]), json!({"webhooks": []}));
 }

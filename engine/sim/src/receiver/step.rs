@@ -97,7 +97,7 @@ impl Reply {
     }
 }
 
-/// What a receiver does with a request. Made by name in [`super::catalogue`], or of steps.
+/// What a receiver does with a request. Made by name, of a reply, or of steps.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
     name: Arc<str>,

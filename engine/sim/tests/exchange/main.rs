@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "../common/client.rs"]
+#[allow(dead_code, reason = "shared with the tests of the receivers")]
 mod client;
 mod engine;
 mod faults;

@@ -35,6 +35,7 @@ pub enum AccountsVerb {
     Show(OneAccount),
     /// Change an account's plan; one without webhooks switches its endpoints off.
     SetPlan {
+        /// Which account.
         #[command(flatten)]
         account: OneAccount,
         /// Name of the plan; `webhooks.plans` says which have webhooks.

@@ -6,8 +6,10 @@
 
 mod layers;
 mod read;
+mod smtp;
 
 pub use layers::{ConfigError, DEFAULT_TOML, Layers, Origin};
+pub use smtp::{BadServer, Encryption, MailServer, Smtp};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -50,15 +52,6 @@ pub struct Egress {
     pub allow_nets: Vec<IpNet>,
     pub ca_file: Option<PathBuf>,
     pub resolvers: Vec<SocketAddr>,
-}
-
-/// Where mail goes; only when `smtp.url` is set.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "default.toml documents every key")]
-pub struct Smtp {
-    pub url: String,
-    pub password_file: Option<PathBuf>,
-    pub from: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -13,7 +13,7 @@ use tocsin_core::limits;
 use tocsin_core::webhook::signature::Brand;
 
 use super::{
-    Admin, Config, ConfigError, Detect, Egress, Feed, FeedLimits, Idle, Layers, Log, Smtp, Source, Topology,
+    Admin, Config, ConfigError, Detect, Egress, Feed, FeedLimits, Idle, Layers, Log, Source, Topology,
     TopologyMode, Webhooks,
 };
 
@@ -35,7 +35,7 @@ impl Config {
             sources: sources.collect::<Result<BTreeMap<_, _>, ConfigError>>()?,
             webhooks: webhooks(&read)?,
             egress: egress(&read)?,
-            smtp: smtp(&read)?,
+            smtp: super::smtp::read(&read)?,
             log: Log { level: read.text("log.level")?.to_owned(), json: read.boolean("log.json")? },
             data_dir,
         })
@@ -184,26 +184,19 @@ impl FromStr for NameServer {
     }
 }
 
-fn smtp(read: &Reader<'_>) -> Result<Option<Smtp>, ConfigError> {
-    let (url, from) = (read.text("smtp.url")?, read.text("smtp.from")?);
-    if url.is_empty() {
-        return Ok(None);
-    }
-    if !url.starts_with("smtp://") && !url.starts_with("smtps://") {
-        return Err(read.error("smtp.url", "takes smtp://HOST[:PORT] or smtps://HOST[:PORT]"));
-    }
-    if from.is_empty() {
-        return Err(read.error("smtp.from", "is needed with smtp.url: \"Tocsin <alerts@example.com>\""));
-    }
-    let password_file = read.path("smtp.password_file")?;
-    Ok(Some(Smtp { url: url.to_owned(), password_file, from: from.to_owned() }))
-}
-
 /// Typed access to the layers.
-struct Reader<'a>(&'a Layers);
+pub(super) struct Reader<'a>(&'a Layers);
 
 impl Reader<'_> {
-    fn error(&self, key: &str, problem: impl Display) -> ConfigError {
+    /// As [`Reader::error`], of a value that must not be shown.
+    pub(super) fn hidden_error(&self, key: &str, problem: impl Display) -> ConfigError {
+        match self.0.get(key) {
+            Ok((_, origin)) => ConfigError { origin: origin.clone(), problem: format!("`{key}`: {problem}") },
+            Err(missing) => missing,
+        }
+    }
+
+    pub(super) fn error(&self, key: &str, problem: impl Display) -> ConfigError {
         match self.0.get(key) {
             Ok((value, origin)) => {
                 ConfigError { origin: origin.clone(), problem: format!("`{key} = {value}`: {problem}") }
@@ -212,7 +205,7 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&self, key: &str) -> Result<&str, ConfigError> {
+    pub(super) fn text(&self, key: &str) -> Result<&str, ConfigError> {
         self.0.get(key)?.0.as_str().ok_or_else(|| self.error(key, "takes text"))
     }
 
@@ -235,7 +228,7 @@ impl Reader<'_> {
         self.text(key)?.parse().map_err(|_| self.error(key, format!("takes {takes}")))
     }
 
-    fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+    pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
         Ok(Some(self.text(key)?).filter(|t| !t.is_empty()).map(PathBuf::from))
     }
 

@@ -13,6 +13,7 @@ use axum::{Json, Router};
 use tocsin_core::time::WallUs;
 
 use super::Control;
+use super::bridge::BridgeError;
 use super::caller::{AccountPath, Caller};
 use super::fields::{Body, read_body};
 use super::reply::{Answer, ApiError, shown_once};
@@ -60,7 +61,9 @@ pub(super) async fn list_accounts(State(control): State<Arc<Control>>) -> Answer
     Ok(Json(Accounts { accounts }).into_response())
 }
 
-/// Make an account. The answer alone has its token.
+/// Make an account.
+///
+/// The answer alone has its token.
 #[utoipa::path(post, path = "/admin/v1/accounts", tag = "accounts", security(("admin_token" = [])),
     request_body = AccountCreate,
     responses((status = 201, body = AccountWithToken), (status = 507, body = Refusal)))]
@@ -86,7 +89,9 @@ pub(super) async fn show_account(
     Ok(Json(control.account_shown(&account, clock::wall())).into_response())
 }
 
-/// Change an account's plan. One without webhooks switches its endpoints off.
+/// Change an account's plan.
+///
+/// One without webhooks switches its endpoints off.
 #[utoipa::path(patch, path = "/admin/v1/accounts/{account}", tag = "accounts",
     security(("admin_token" = [])), request_body = AccountChange,
     params(("account" = i64, Path, description = "Number of the account")),
@@ -104,8 +109,11 @@ pub(super) async fn change_account(
         let id = account.id;
         for endpoint in control.read(move |reader| reader.endpoints(Some(id))).await? {
             if endpoint.health.state.takes_events() {
-                control.bridge.disable(endpoint.id).await?;
-                endpoints_disabled += 1;
+                match control.bridge.disable(endpoint.id).await {
+                    // Nothing is sent to one that the webhook thread does not know.
+                    Ok(_) | Err(BridgeError::Refused(_)) => endpoints_disabled += 1,
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
     }

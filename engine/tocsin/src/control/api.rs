@@ -114,7 +114,9 @@ pub(super) fn has_token(control: &Control, headers: &HeaderMap) -> bool {
     caller::bearer(headers).is_some_and(|token| control.token.matches(token))
 }
 
-/// Send a manual alert through the whole path. 202: it has not gone out yet.
+/// Send a manual alert through the whole path.
+///
+/// 202: it has not gone out yet.
 #[utoipa::path(post, path = "/admin/v1/announcements", tag = "announcements",
     security(("admin_token" = [])), request_body = AnnouncementCreate,
     responses((status = 200, body = Object, description = "The announcement as it went out, all fields"),
@@ -184,7 +186,9 @@ fn read_tickers(symbols: &[String]) -> Result<Vec<Ticker>, ApiError> {
     symbols.iter().map(one).collect()
 }
 
-/// Make a key. The answer alone has its text.
+/// Make a key.
+///
+/// The answer alone has its text.
 #[utoipa::path(post, path = "/admin/v1/keys", tag = "keys", security(("admin_token" = [])),
     request_body = KeyCreate,
     responses((status = 201, body = KeyCreated), (status = 400, body = Refusal), (status = 507, body = Refusal)))]

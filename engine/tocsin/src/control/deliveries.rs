@@ -75,8 +75,9 @@ pub(super) async fn resend_delivery(
     Ok((StatusCode::ACCEPTED, Json(Replayed { queued, next_since: None })).into_response())
 }
 
-/// Send an endpoint the past events of a time again, oldest first, those it wants: at most 1,000 a
-/// request.
+/// Send an endpoint past events again.
+///
+/// Those of a time that it wants, oldest first, at most 1,000 a request.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/replay", tag = "deliveries",
     security(("account_token" = [])),
     params(("id" = u64, Path, description = "Number of the endpoint")), request_body = Replay,

@@ -44,8 +44,9 @@ pub(super) async fn answer(
     Ok(json_text(StatusCode::OK, history_json(page, redact)))
 }
 
-/// Past announcements, all of history, oldest first: under the rights of an API key, or all for the
-/// administrator.
+/// Past announcements, oldest first.
+///
+/// All of history on disk: under the rights of an API key, or all for the administrator.
 #[utoipa::path(get, path = "/v1/announcements", tag = "announcements",
     security(("api_key" = []), ("admin_token" = [])),
     params(("after" = Option<String>, Query, description = "EPOCH:SEQ; the newest when not given"),

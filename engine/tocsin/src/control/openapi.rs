@@ -73,7 +73,6 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let mut components = document.components.take().unwrap_or_default();
     add_security(&mut components);
     answers_have_all_fields(&mut components);
-    document.components = Some(components);
     for (path, item) in &document.paths.paths.clone() {
         let Some(rest) = path.strip_prefix("/v1/webhooks") else { continue };
         let on_behalf = administrators(item, "admin_account_", true);
@@ -84,8 +83,9 @@ pub fn document() -> utoipa::openapi::OpenApi {
         document.paths.paths.insert(format!("/admin/v1/webhooks{rest}"), over_all);
     }
     for item in document.paths.paths.values_mut() {
-        operations(item).for_each(refuse_in_json);
+        operations(item).for_each(|operation| complete(operation, &components));
     }
+    document.components = Some(components);
     document
 }
 
@@ -165,14 +165,52 @@ fn administrators(item: &PathItem, prefix: &str, of_account: bool) -> PathItem {
     item
 }
 
-/// Any other answer is a refusal.
-fn refuse_in_json(operation: &mut Operation) {
-    if operation.security.is_none() {
-        return;
+/// Any answer that is not written down is a refusal; every answer has a description; a body is
+/// required if one of its fields is.
+fn complete(operation: &mut Operation, components: &Components) {
+    if operation.security.is_some() {
+        let body = Content::new(Some(Ref::from_schema_name("Refusal")));
+        let refusal = ResponseBuilder::new().content("application/json", body).build();
+        operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal));
     }
-    let body = Content::new(Some(Ref::from_schema_name("Refusal")));
-    let refusal = ResponseBuilder::new().description("Refused").content("application/json", body).build();
-    operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal));
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = description(status).to_owned();
+        }
+    }
+    let required = |name: &str| match components.schemas.get(name) {
+        Some(RefOr::T(Schema::Object(object))) => !object.required.is_empty(),
+        _ => true,
+    };
+    if let Some(RefOr::T(body)) = &mut operation.request_body
+        && let Some(RefOr::T(Content { schema: Some(RefOr::Ref(reference)), .. })) =
+            body.content.get("application/json")
+        && let Some(name) = reference.ref_location.rsplit('/').next()
+        && !required(name)
+    {
+        body.required = Some(Required::False);
+    }
+}
+
+fn description(status: &str) -> &'static str {
+    match status {
+        "200" => "Done",
+        "201" => "Made",
+        "202" => "Under way",
+        "204" => "Gone",
+        "400" => "A field or parameter is wrong; it is named",
+        "401" => "No token, or one that is not known",
+        "403" => "Not with this plan or key",
+        "404" => "There is none of that number",
+        "409" => "Not in its present state",
+        "422" => "Its address may not be called",
+        "429" => "Too often; `retry_after` says when again",
+        "503" => "Not now",
+        "507" => "The service takes no more of them",
+        _ => "Refused",
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tocsin_core::webhook::endpoint::{Disabled, Ping, State};
 use tocsin_core::webhook::event::EventKind;
 use tocsin_core::webhook::lane::Purpose;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
 
 use super::reply::rfc3339;
 use crate::rings::EndpointReport;
@@ -32,51 +32,74 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 // ---- Names in schemas: from the lists the code itself uses ---------------------------------------
 
-fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> Object {
+fn one_of<'a>(description: &str, names: impl IntoIterator<Item = &'a str>) -> Object {
     let names: Vec<&str> = names.into_iter().collect();
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description))
+        .enum_values(Some(names))
+        .build()
+}
+
+/// The same, or null.
+fn one_of_or_null<'a>(description: &str, names: impl IntoIterator<Item = &'a str>) -> Object {
+    let names: Vec<Option<&str>> = names.into_iter().map(Some).chain([None]).collect();
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .description(Some(description))
+        .enum_values(Some(names))
+        .build()
 }
 
 fn tiers() -> Object {
-    one_of([Tier::Basic, Tier::Premium, Tier::Enterprise].map(Tier::name))
+    one_of("Subscription tier.", [Tier::Basic, Tier::Premium, Tier::Enterprise].map(Tier::name))
 }
 
 fn exchanges() -> Object {
-    one_of(Exchange::ALL.map(Exchange::name))
+    one_of("Exchange that is said to publish it.", Exchange::ALL.map(Exchange::name))
 }
 
 fn listing_types() -> Object {
-    one_of(ListingType::ALL.map(ListingType::name))
+    let names = ListingType::ALL.map(ListingType::name);
+    one_of_or_null("Listing type instead of the classifier's.", names)
 }
 
 fn event_kinds() -> Object {
-    one_of(EventKind::ALL.map(EventKind::name))
+    one_of("Kind of event.", EventKind::ALL.map(EventKind::name))
 }
 
-fn list_of(item: Object) -> utoipa::openapi::schema::Array {
-    ArrayBuilder::new().items(item).build()
+fn test_kinds() -> Object {
+    one_of_or_null("Kind of event; `new_listing` when not given.", EventKind::ALL.map(EventKind::name))
 }
 
-fn kinds_wanted() -> utoipa::openapi::schema::Array {
+fn list_of(description: &str, item: Object) -> Array {
+    ArrayBuilder::new().items(item).description(Some(description)).build()
+}
+
+fn kinds_wanted() -> Array {
     let names = EventKind::ALL.map(EventKind::name).into_iter().filter(|name| *name != "ping");
-    list_of(one_of(names.chain(["*"])))
+    let item = one_of("Kind of event, or `*`.", names.chain(["*"]));
+    list_of("Events it wants; `*` stands for all. Pings always come.", item)
 }
 
-fn exchanges_wanted() -> utoipa::openapi::schema::Array {
-    list_of(one_of(Exchange::ALL.map(Exchange::name).into_iter().chain(["*"])))
+fn exchanges_wanted() -> Array {
+    let item = one_of("Exchange, or `*`.", Exchange::ALL.map(Exchange::name).into_iter().chain(["*"]));
+    list_of("Exchanges it wants; `*` stands for all.", item)
 }
 
 fn states() -> Object {
     let disabled = [Disabled::Auto, Disabled::User, Disabled::Gone].map(State::Disabled);
-    one_of([State::Pending, State::Active, State::Suspended].into_iter().chain(disabled).map(State::name))
+    let states = [State::Pending, State::Active, State::Suspended].into_iter().chain(disabled);
+    one_of("Whether it gets events.", states.map(State::name))
 }
 
 fn classes() -> Object {
-    one_of(FailureClass::ALL.map(FailureClass::name))
+    one_of_or_null("Why, more closely.", FailureClass::ALL.map(FailureClass::name))
 }
 
 fn stages() -> Object {
-    one_of(["dns", "address", "connect", "tls", "response", "timeout"])
+    let stages = ["dns", "address", "connect", "tls", "response", "timeout"];
+    one_of_or_null("What failed; null when it is ok.", stages)
 }
 
 // ---- Requests ------------------------------------------------------------------------------------
@@ -202,7 +225,7 @@ pub(super) struct SecretRotate {
 pub(super) struct TestCreate {
     /// Its kind; `new_listing` when not given.
     #[serde(rename = "type")]
-    #[schema(schema_with = event_kinds, required = false)]
+    #[schema(schema_with = test_kinds, required = false)]
     pub(super) kind: Option<String>,
 }
 
@@ -447,10 +470,10 @@ pub(super) struct AttemptOutcome {
     /// It was answered with 2xx.
     pub(super) ok: bool,
     /// What failed; null when it is ok.
-    #[schema(schema_with = stages, nullable)]
+    #[schema(schema_with = stages)]
     pub(super) failed: Option<&'static str>,
     /// Why, more closely.
-    #[schema(schema_with = classes, nullable)]
+    #[schema(schema_with = classes)]
     pub(super) class: Option<&'static str>,
     /// The status, where a response came.
     pub(super) status: Option<u16>,

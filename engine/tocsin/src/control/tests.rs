@@ -1,5 +1,8 @@
-//! The control plane over a real socket and a real TCP port, with a real store and journal thread, and
-//! stand-ins for accept and source threads.
+//! The control plane over a real socket and a real TCP port, with a real store, and stand-ins for the
+//! journal, accept, source and webhook threads.
+
+mod threads;
+mod webhooks;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -16,12 +19,11 @@ use super::*;
 use crate::cli::client::AdminClient;
 use crate::config;
 use crate::net::tls::{ClientTls, ClientTrust, GENERATED_CERT, ServerTls};
-use crate::os::clock;
-use crate::rings::{ToAccept, ToSource};
+use crate::rings::ToAccept;
 use crate::store::Row;
 use crate::store::testing::{announcement, store};
-use crate::threads::Step as _;
-use crate::threads::journal::Journal;
+use crate::store::webhook::secrets::MasterKey;
+use threads::Threads;
 
 struct View;
 
@@ -41,8 +43,8 @@ struct Engine {
     dir: tempfile::TempDir,
     tcp: SocketAddr,
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-    told_accept: Arc<Mutex<Vec<String>>>,
+    serving: Vec<JoinHandle<()>>,
+    threads: Arc<Mutex<Threads>>,
 }
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -58,35 +60,10 @@ impl Engine {
             history.iter().map(|a| Row::Announcement { announcement: a, dispatched: None }).collect();
         store.commit(&rows).unwrap();
         let reader = store.reader().unwrap();
+        let secrets = Arc::new(store.master_key().unwrap());
         let stop = Arc::new(AtomicBool::new(false));
-        let told_accept = Arc::new(Mutex::new(Vec::new()));
-
-        let (to_journal, requests) = crossbeam::channel::bounded(16);
-        let mut journal = Journal::new(store, Vec::new(), requests);
-        let (to_accept, mut accept) = rtrb::RingBuffer::new(4);
-        let (to_source, mut source) = rtrb::RingBuffer::new(4);
-        let poll = mio::Poll::new().unwrap();
-        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
-        let told = Arc::clone(&told_accept);
-        let turn = move || {
-            let _poll = &poll;
-            journal.step(clock::now());
-            while let Ok(message) = accept.pop() {
-                told.lock().push(match message {
-                    ToAccept::UpsertKey(key) => format!("upsert {}", key.id.0),
-                    ToAccept::RevokeKey(id) => format!("revoke {}", id.0),
-                    ToAccept::Drain(_) => "drain".to_owned(),
-                });
-            }
-            while let Ok(ToSource::Inject(inject)) = source.pop() {
-                let mut made = announcement(9, 1);
-                (made.exchange, made.title) = (inject.exchange, inject.title);
-                let encoded = Arc::new(tocsin_core::wire::encode(made));
-                encoded.mark_dispatched(WallUs(1_770_000_000_000_000));
-                assert!(inject.reply.send(encoded).is_ok());
-            }
-        };
-        let bridge = Bridge::new(to_accept, waker, to_source, to_journal);
+        let (threads, bridge) = Threads::new(store, secrets);
+        let threads = Arc::new(Mutex::new(threads));
         let (mut listeners, control) = Engine::doors(&dir, bridge, reader);
         if tls {
             let address = listeners.tcp_address().unwrap();
@@ -94,9 +71,10 @@ impl Engine {
         }
         let tcp = listeners.tcp_address().unwrap();
         let at_end = Arc::clone(&stop);
-        let serving = std::thread::spawn(move || run(listeners, &control, &at_end).unwrap());
-        let threads = vec![until(&stop, turn), serving];
-        Engine { dir, tcp, stop, threads, told_accept }
+        let plane = std::thread::spawn(move || run(listeners, &control, &at_end).unwrap());
+        let turning = Arc::clone(&threads);
+        let serving = vec![until(&stop, move || turning.lock().turn()), plane];
+        Engine { dir, tcp, stop, serving, threads }
     }
 
     fn doors(dir: &tempfile::TempDir, bridge: Arc<Bridge>, reader: Reader) -> (Listeners, Arc<Control>) {
@@ -109,7 +87,13 @@ impl Engine {
             token_file: None,
         };
         let token = AdminToken::from_file(&token_file).unwrap();
-        (Listeners::bind(&admin).unwrap(), Control::new(bridge, reader, Arc::new(View), token))
+        let webhooks = WebhookRules {
+            plans: vec!["phantom".to_owned()],
+            rotation_grace: Duration::from_secs(86_400),
+            policy: Arc::default(),
+        };
+        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks };
+        (Listeners::bind(&admin).unwrap(), Control::new(parts))
     }
 
     fn socket(&self) -> PathBuf {
@@ -145,7 +129,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
+        for thread in self.serving.drain(..) {
             let ended = thread.join();
             assert!(ended.is_ok() || std::thread::panicking());
         }
@@ -157,7 +141,7 @@ fn until(stop: &Arc<AtomicBool>, mut turn: impl FnMut() + Send + 'static) -> Joi
     std::thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {
             turn();
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
     })
 }
@@ -181,10 +165,10 @@ fn a_key_from_creation_to_revocation() {
     assert_eq!(revoked["state"], "revoked");
     // Answered means handed over: the ring is taken a turn later at most.
     let expected = [format!("upsert {id}"), format!("upsert {id}"), format!("revoke {id}")];
-    while engine.told_accept.lock().len() < expected.len() {
+    while engine.threads.lock().told_accept.len() < expected.len() {
         std::thread::yield_now();
     }
-    assert_eq!(*engine.told_accept.lock(), expected);
+    assert_eq!(engine.threads.lock().told_accept, expected);
     let refused = engine.ask("PATCH", &one, Some(&json!({"expires_at": null}))).unwrap_err();
     assert!(refused.contains("final"), "{refused}");
     let all = engine.ask("GET", "/admin/v1/keys", None).unwrap();

@@ -96,8 +96,10 @@ pub(super) async fn list_webhooks(
     Ok(Json(Endpoints { webhooks: records.iter().map(shown).collect() }).into_response())
 }
 
-/// Register an endpoint. It is sent a signed verification ping, whose result is in the answer with the
-/// secret, which is shown this once. An endpoint whose ping failed stays `pending`: deploy the secret,
+/// Register an endpoint.
+///
+/// It is sent a signed verification ping, whose result is in the answer with the secret, which is
+/// shown this once. An endpoint whose ping failed stays `pending`: deploy the secret,
 /// then ask for another with `verify`. One whose address may not be called is not registered: 422.
 #[utoipa::path(post, path = "/v1/webhooks", tag = "webhooks", security(("account_token" = [])),
     request_body = EndpointCreate,
@@ -220,7 +222,9 @@ pub(super) async fn show_webhook(
     Ok(Json(control.endpoint_shown(&record).await).into_response())
 }
 
-/// Change an endpoint's label or what it wants. Its URL cannot be changed: register another.
+/// Change an endpoint's label or what it wants.
+///
+/// Its URL cannot be changed: register another.
 #[utoipa::path(patch, path = "/v1/webhooks/{id}", tag = "webhooks", security(("account_token" = [])),
     params(("id" = u64, Path, description = "Number of the endpoint")), request_body = EndpointUpdate,
     responses((status = 200, body = EndpointShown), (status = 404, body = Refusal)))]
@@ -283,7 +287,9 @@ pub(super) async fn verify_webhook(
     Ok(Json(EndpointVerified { shown, verification }).into_response())
 }
 
-/// Switch an endpoint on, whyever it was off. Not a way around verification.
+/// Switch an endpoint on, whyever it was off.
+///
+/// Not a way around verification.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/enable", tag = "webhooks", security(("account_token" = [])),
     params(("id" = u64, Path, description = "Number of the endpoint")),
     responses((status = 200, body = EndpointShown), (status = 404, body = Refusal),
@@ -298,7 +304,9 @@ pub(super) async fn enable_webhook(
     Ok(Json(control.endpoint_shown_in(&record, state).await).into_response())
 }
 
-/// Switch an endpoint off. Events are held for it; on return those still fresh go out.
+/// Switch an endpoint off.
+///
+/// Events are held for it; on return those still fresh go out.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/disable", tag = "webhooks", security(("account_token" = [])),
     params(("id" = u64, Path, description = "Number of the endpoint")),
     responses((status = 200, body = EndpointShown), (status = 404, body = Refusal),
@@ -313,7 +321,9 @@ pub(super) async fn disable_webhook(
     Ok(Json(control.endpoint_shown_in(&record, state).await).into_response())
 }
 
-/// Draw an endpoint a new secret, shown this once. The one before goes on signing for the grace.
+/// Draw an endpoint a new secret, shown this once.
+///
+/// The one before goes on signing for the grace.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/rotate", tag = "webhooks", security(("account_token" = [])),
     params(("id" = u64, Path, description = "Number of the endpoint")), request_body = SecretRotate,
     responses((status = 200, body = EndpointRotated), (status = 404, body = Refusal)))]
@@ -338,8 +348,9 @@ pub(super) async fn rotate_webhook(
     Ok(shown_once(StatusCode::OK, EndpointRotated { shown, secret: secret.reveal().to_owned() }))
 }
 
-/// Send an endpoint a test event: one attempt, at most 50 a day and account. It says `Tocsin` as
-/// exchange and `TESTUSDT` as symbol.
+/// Send an endpoint a test event.
+///
+/// One attempt, at most 50 a day and account. It says `Tocsin` as exchange and `TESTUSDT` as symbol.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/test", tag = "webhooks", security(("account_token" = [])),
     params(("id" = u64, Path, description = "Number of the endpoint")), request_body = TestCreate,
     responses((status = 200, body = TestShown), (status = 404, body = Refusal),

@@ -4,7 +4,8 @@
 //! ring, [`EgressClient::poll`] takes an answer out of another, and the asker's waker is woken for
 //! every answer. A name is asked for as an absolute one, of the name servers alone: no hosts file, no
 //! search list. A and AAAA are always both asked and an answer holds what both gave, or the lookup
-//! fails: an address that is not known cannot be vetted ("every address must pass"). Nothing is kept
+//! fails: an address that is not known cannot be vetted ("every address must pass"). Both come from one
+//! name server: the one that answered last, and when it fails or is silent the next. Nothing is kept
 //! here; the asker may use an answer for [`EgressAnswer::fresh_for`] and asks again after that
 //! ("Re-resolve every 5 to 60 s"). It vets and connects to the addresses of one and the same answer.
 //! Bounds: [`limits::WEBHOOK_DNS_QUESTIONS`] unanswered questions, beyond which one is refused;
@@ -21,6 +22,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -161,22 +163,22 @@ impl EgressResolver {
         resolv_conf: &Path,
         wake: Arc<mio::Waker>,
     ) -> io::Result<(EgressResolver, EgressClient)> {
+        if servers.len() > limits::WEBHOOK_DNS_SERVERS {
+            let text =
+                format!("egress.resolvers: takes at most {} name servers", limits::WEBHOOK_DNS_SERVERS);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let servers = if servers.is_empty() {
             system_servers(resolv_conf)?
         } else {
             servers.iter().map(|server| name_server(*server)).collect()
         };
-        // Neither the system's search list nor its domain comes along.
-        let config = ResolverConfig::from_name_servers(servers);
-        let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            .with_options(options())
-            .build()
-            .map_err(|e| io::Error::other(format!("resolver for webhooks: {e}")))?;
+        let servers = Servers::new(servers)?;
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let (questions_in, questions) = mpsc::channel(limits::WEBHOOK_DNS_QUESTIONS);
         let (answers, answers_out) = rtrb::RingBuffer::new(limits::WEBHOOK_DNS_QUESTIONS);
         let stop = Arc::new(Notify::new());
-        let service = Service { resolver, questions, answers, wake, in_flight: HashMap::new() };
+        let service = Service { servers, questions, answers, wake, in_flight: HashMap::new() };
         let stopped = Arc::clone(&stop);
         std::thread::Builder::new()
             .name("webhook-dns".into())
@@ -212,7 +214,7 @@ fn system_servers(path: &Path) -> io::Result<Vec<NameServerConfig>> {
     let text = std::fs::read(path).map_err(|e| said(&e, e.kind()))?;
     let (config, _) = system_conf::parse_resolv_conf(text)
         .map_err(|e| said(&e.to_string().trim_start_matches("io error: "), io::ErrorKind::InvalidData))?;
-    Ok(config.name_servers().to_vec())
+    Ok(config.name_servers().iter().take(limits::WEBHOOK_DNS_SERVERS).cloned().collect())
 }
 
 fn options() -> ResolverOpts {
@@ -236,7 +238,7 @@ fn run(runtime: Runtime, mut service: Service, stop: &Notify) {
 type Found = Result<(Vec<IpAddr>, Duration), DnsFailure>;
 
 struct Service {
-    resolver: TokioResolver,
+    servers: Arc<Servers>,
     questions: mpsc::Receiver<Question>,
     /// As long as the ring of questions and what is in flight together: the client counts both.
     answers: rtrb::Producer<EgressAnswer>,
@@ -255,7 +257,7 @@ impl Service {
                 Some(done) = lookups.join_next_with_id() => self.answer(done),
                 question = self.questions.recv(), if lookups.len() < limits::WEBHOOK_DNS_IN_FLIGHT => {
                     let Some(Question { id, host, asked }) = question else { return };
-                    let lookup = lookup(self.resolver.clone(), host, asked);
+                    let lookup = lookup(Arc::clone(&self.servers), host, asked);
                     self.in_flight.insert(lookups.spawn(lookup).id(), (id, asked));
                 }
             }
@@ -275,26 +277,77 @@ impl Service {
     }
 }
 
+/// The name servers, each with a resolver of its own: a pool of several would take the SERVFAIL of one
+/// for the answer of all.
+struct Servers {
+    list: Vec<TokioResolver>,
+    /// The one that gave an answer last.
+    good: AtomicUsize,
+}
+
+impl Servers {
+    fn new(servers: Vec<NameServerConfig>) -> io::Result<Arc<Servers>> {
+        let resolver = |server| {
+            // Neither the system's search list nor its domain comes along.
+            let config = ResolverConfig::from_name_servers(vec![server]);
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+                .with_options(options())
+                .build()
+                .map_err(|e| io::Error::other(format!("resolver for webhooks: {e}")))
+        };
+        let list = servers.into_iter().map(resolver).collect::<io::Result<_>>()?;
+        Ok(Arc::new(Servers { list, good: AtomicUsize::new(0) }))
+    }
+
+    /// What the first server says that knows: that there is no such name is an answer too.
+    async fn find(&self, name: &Name) -> Found {
+        let good = self.good.load(Ordering::Relaxed);
+        let mut asked = JoinSet::new();
+        let mut order = self.list.iter().enumerate().cycle().skip(good).take(self.list.len()).peekable();
+        let mut failed = Err(DnsFailure::ServerFailure);
+        loop {
+            if let Some((at, resolver)) = order.next() {
+                let (resolver, name) = (resolver.clone(), name.clone());
+                asked.spawn(async move { (at, ask(&resolver, name).await) });
+            }
+            tokio::select! {
+                biased;
+                Some(done) = asked.join_next() => match done {
+                    Ok((at, found @ (Ok(_) | Err(DnsFailure::NoName | DnsFailure::TooMany)))) => {
+                        self.good.store(at, Ordering::Relaxed);
+                        return found;
+                    }
+                    done => failed = done.map_or(Err(DnsFailure::Malformed), |(_, found)| found),
+                },
+                () = tokio::time::sleep(limits::WEBHOOK_DNS_NEXT_SERVER), if order.peek().is_some() => {}
+                else => return failed,
+            }
+        }
+    }
+}
+
 /// One lookup within its time, which runs since `asked`.
-async fn lookup(resolver: TokioResolver, host: Box<str>, asked: Mono) -> Found {
+async fn lookup(servers: Arc<Servers>, host: Box<str>, asked: Mono) -> Found {
     if let Ok(address) = host.parse() {
         return Ok((vec![address], limits::WEBHOOK_DNS_FRESH_AT_MOST));
     }
+    let mut name = Name::from_ascii(&*host).map_err(|_| DnsFailure::Malformed)?;
+    if name.num_labels() == 0 {
+        return Err(DnsFailure::Malformed);
+    }
+    // Absolute: no search list, whatever the number of dots.
+    name.set_fqdn(true);
     let left = limits::WEBHOOK_DNS_TIMEOUT.saturating_sub(clock::mono().since(asked));
-    let both = async {
-        let mut name = Name::from_ascii(&*host).map_err(|_| DnsFailure::Malformed)?;
-        if name.is_root() {
-            return Err(DnsFailure::Malformed);
-        }
-        // Absolute: no search list, whatever the number of dots.
-        name.set_fqdn(true);
-        let (v4, v6) = tokio::try_join!(
-            records(&resolver, name.clone(), RecordType::A),
-            records(&resolver, name, RecordType::AAAA),
-        )?;
-        addresses(v4.iter().chain(&v6))
-    };
-    tokio::time::timeout(left, both).await.unwrap_or(Err(DnsFailure::Timeout))
+    tokio::time::timeout(left, servers.find(&name)).await.unwrap_or(Err(DnsFailure::Timeout))
+}
+
+/// Both questions to one server.
+async fn ask(resolver: &TokioResolver, name: Name) -> Found {
+    let (v4, v6) = tokio::try_join!(
+        records(resolver, name.clone(), RecordType::A),
+        records(resolver, name, RecordType::AAAA),
+    )?;
+    addresses(v4.iter().chain(&v6))
 }
 
 /// The answer to one of the two questions; none when there is no such record, which is no failure.

@@ -30,7 +30,8 @@ use crate::store::{Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
 use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
-use crate::threads::journal::{Inlet, Journal};
+use crate::threads::journal::{Inlet, Journal, JournalRequest};
+use crate::threads::mail::{JournalOutbox, MailSender, Mailer, Pace};
 use crate::threads::source::publish::{Losses, PublisherParts, WebhookOutlet};
 use crate::threads::source::stats::SourceStats;
 use crate::threads::source::{LaneParts, SourceParts, SourceThread};
@@ -58,6 +59,8 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let history = load_history(&store)?;
     let keys = store.load_keys()?;
     let reader = store.reader()?;
+    let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
+    let mail = Mail::new(config, &store, &ask_journal)?;
 
     let stops = Stops::default();
     let mut rings = Rings::new(config, &plan);
@@ -81,10 +84,12 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
         stats: Arc::clone(&accept_stats),
     })
     .map_err(doing("starting the accept thread"))?;
-    let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
-    let journal = Journal::new(store, built.inlets, requests)
+    let mut journal = Journal::new(store, built.inlets, requests)
         .with_webhook(webhooks.inlet)
         .with_master_key(Arc::clone(&webhooks.master));
+    if let Some(mail) = &mail {
+        journal = journal.with_mail_notifier(mail.wake.clone());
+    }
     let bridge = Bridge::new(BridgeParts {
         accept: rings.control_to_accept.0,
         accept_waker: accept.waker(),
@@ -103,6 +108,7 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
         accept_stats,
         journal.counters(),
         webhooks.stats,
+        mail.as_ref().map(|mail| mail.mailer.counters()),
     ));
     let control = Control::new(ControlParts {
         bridge: Arc::clone(&bridge),
@@ -144,6 +150,9 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     engine.feed_side.push(spawn.accept(accept, &engine.stops.feed_side)?);
     for (plan, source) in plan.sources.iter().zip(built.threads) {
         engine.sources.push(spawn.looped(&plan.thread, &engine.stops.sources, source)?);
+    }
+    if let Some(mail) = mail {
+        engine.control.push(spawn.mail(mail.mailer, &engine.stops.control)?);
     }
     engine.control.push(spawn.control(doors, control, &engine.stops.control)?);
     Ok(engine)
@@ -220,6 +229,33 @@ fn seed() -> u64 {
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
         Ok(8) => u64::from_le_bytes(bytes),
         _ => clock::mono().0,
+    }
+}
+
+/// The mail thread's state, and what tells it that mail is due. Only where a mail server is configured:
+/// without one, what is due waits in the outbox.
+struct Mail {
+    mailer: Mailer<JournalOutbox>,
+    wake: crossbeam::channel::Sender<()>,
+}
+
+impl Mail {
+    fn new(
+        config: &Config,
+        store: &Store,
+        journal: &crossbeam::channel::Sender<JournalRequest>,
+    ) -> Result<Option<Mail>, StartError> {
+        let Some(smtp) = &config.smtp else { return Ok(None) };
+        let (wake, woken) = crossbeam::channel::bounded(1);
+        let sender = MailSender {
+            from: smtp.from.clone(),
+            install: store.install_id()?,
+            self_healing: config.webhooks.self_healing,
+        };
+        let outbox = JournalOutbox::new(store.reader()?, journal.clone());
+        let mailer = Mailer::new(smtp, sender, outbox, woken, Pace::default())
+            .map_err(doing("preparing mail ([smtp])"))?;
+        Ok(Some(Mail { mailer, wake }))
     }
 }
 
@@ -450,6 +486,12 @@ impl Spawn<'_> {
         let (stop, pulse) = (Arc::clone(stop), Arc::new(Pulse::default()));
         let beat = Arc::clone(&pulse);
         self.start("webhook", Some(pulse), move || thread.run(&stop, &beat))
+    }
+
+    /// The mail thread blocks on its mail server; it notices a stop within a moment.
+    fn mail(&self, mailer: Mailer<JournalOutbox>, stop: &Arc<AtomicBool>) -> Result<Watched, StartError> {
+        let stop = Arc::clone(stop);
+        self.start("mail", None, move || mailer.run(&stop))
     }
 
     fn control(

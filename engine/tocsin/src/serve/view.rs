@@ -23,6 +23,7 @@ use crate::threads::Pulse;
 use crate::threads::accept::AcceptStats;
 use crate::threads::feed::{FeedStats, SharedDistribution};
 use crate::threads::journal::JournalCounters;
+use crate::threads::mail::MailCounters;
 use crate::threads::source::publish::Losses;
 use crate::threads::source::stats::{Count, SourceStats};
 use crate::threads::webhook::WebhookStats;
@@ -43,6 +44,8 @@ pub(super) struct View {
     accept: Arc<AcceptStats>,
     journal: Arc<JournalCounters>,
     webhooks: Arc<WebhookStats>,
+    /// Where a mail server is configured.
+    mail: Option<Arc<MailCounters>>,
     threads: Mutex<Vec<ThreadView>>,
     /// What was last logged of each source.
     told: Mutex<Vec<Option<SourceState>>>,
@@ -83,10 +86,11 @@ impl View {
         accept: Arc<AcceptStats>,
         journal: Arc<JournalCounters>,
         webhooks: Arc<WebhookStats>,
+        mail: Option<Arc<MailCounters>>,
     ) -> View {
         let (threads, draining) = (Mutex::new(Vec::new()), AtomicBool::new(false));
         let told = Mutex::new(vec![None; sources.len()]);
-        View { epoch, sources, losses, feeds, accept, journal, webhooks, threads, told, draining }
+        View { epoch, sources, losses, feeds, accept, journal, webhooks, mail, threads, told, draining }
     }
 
     pub(super) fn note_thread(&self, name: &str, pulse: Option<&Arc<Pulse>>) {
@@ -233,6 +237,16 @@ impl View {
         })
     }
 
+    fn mail(&self) -> Value {
+        let Some(mail) = &self.mail else { return Value::Null };
+        json!({
+            "sent": load(&mail.sent),
+            "deferred": load(&mail.deferred),
+            "given_up": load(&mail.given_up),
+            "server_failures": load(&mail.server_failures),
+        })
+    }
+
     fn journal(&self) -> Value {
         let j = &self.journal;
         let losses = |of: fn(&Losses) -> &AtomicU64| self.losses.iter().map(|l| load(of(l))).sum::<u64>();
@@ -265,6 +279,7 @@ impl EngineView for View {
             "accept": self.accept(),
             "journal": self.journal(),
             "webhooks": self.webhooks(),
+            "mail": self.mail(),
             "threads": self.threads.lock().iter().map(thread).collect::<Value>(),
         })
     }

@@ -111,8 +111,8 @@ impl Place {
         format!("{}-{index}.journal", self.stem)
     }
 
-    /// Reads every source thread's journal left by an earlier life. A file that cannot be read is left alone with
-    /// a warning.
+    /// Reads every source thread's journal left by an earlier life. A file that cannot be read is left
+    /// alone with a warning.
     #[must_use]
     pub fn recover(&self) -> Vec<Recovered> {
         let mut found = Vec::new();

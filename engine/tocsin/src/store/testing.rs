@@ -152,9 +152,10 @@ pub(crate) fn health(state: State) -> SavedHealth {
     SavedHealth { state, since: NOW, failures: 0, slow: false }
 }
 
-/// A store with an account that has two verified endpoints, `1` and `2`.
+/// A store with a key file and an account that has two verified endpoints, `1` and `2`.
 pub(crate) fn installation() -> (tempfile::TempDir, Store, [EndpointId; 2]) {
     let (dir, mut store) = store();
+    store.master_key().unwrap();
     let (account, _token) = store.create_account(&new_account(), NOW).unwrap();
     let endpoints = [(); 2].map(|()| register(&mut store, &endpoint_of(account.id)));
     (dir, store, endpoints)

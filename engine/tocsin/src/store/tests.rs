@@ -70,6 +70,21 @@ fn what_is_not_our_database_is_refused_and_left_as_it_was() {
 }
 
 #[test]
+fn a_store_of_the_version_before_webhooks_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    before.execute_batch(include_str!("schema/001_initial.sql")).unwrap();
+    before.execute_batch("UPDATE meta SET value = 6; PRAGMA user_version = 1").unwrap();
+    before.pragma_update(None, "application_id", 0x544F_4353).unwrap();
+    drop(before);
+    let mut store = Store::open_on(dir.path(), dir.path()).unwrap();
+    assert_eq!(store.next_epoch().unwrap(), 7);
+    assert!(
+        store.load_endpoints().unwrap().is_empty() && store.reader().unwrap().accounts().unwrap().is_empty()
+    );
+}
+
+#[test]
 fn a_newer_schema_is_refused() {
     let (dir, store) = store();
     let version = schema::SCHEMA_VERSION + 1;

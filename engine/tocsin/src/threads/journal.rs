@@ -453,3 +453,6 @@ impl Step for Journal {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod webhook_tests;

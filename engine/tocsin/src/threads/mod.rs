@@ -6,6 +6,7 @@
 
 pub mod feed;
 pub mod journal;
+pub mod mail;
 pub mod source;
 pub mod webhook;
 

@@ -148,10 +148,11 @@ impl Desk<'_> {
         let id = EndpointId(args.endpoint.id);
         let grace = args.grace.unwrap_or(self.config.webhooks.rotation_grace);
         let key = self.store.master_key().map_err(refused)?;
-        let rotated = self.store.rotate_endpoint_secret(id, grace, self.now, &key).map_err(refused)?;
-        let mut shown = endpoint_json(&rotated.0, self.now);
+        let (endpoint, secret, _) =
+            self.store.rotate_endpoint_secret(id, grace, self.now, &key).map_err(refused)?;
+        let mut shown = endpoint_json(&endpoint, self.now);
         if let Value::Object(fields) = &mut shown {
-            fields.insert("secret".to_owned(), Value::from(rotated.1.reveal()));
+            fields.insert("secret".to_owned(), Value::from(secret.reveal()));
         }
         Ok(shown)
     }

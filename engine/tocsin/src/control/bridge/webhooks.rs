@@ -27,8 +27,8 @@ use super::{Bridge, BridgeError, LOOK_AGAIN, PATIENCE, await_answer};
 use crate::rings::{AttemptReport, EndpointReport, EndpointSetup, ToWebhook};
 use crate::store::StoreError;
 use crate::store::webhook::accounts::{AccountId, AccountRecord, AccountToken, NewAccount};
-use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint};
-use crate::threads::journal::{JournalRequest, RotatedSecret};
+use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint, RotatedSecret};
+use crate::threads::journal::JournalRequest;
 
 /// How long a ping or test is waited for: the 10 s of an attempt, and its turn.
 const ATTEMPT_PATIENCE: Duration = Duration::from_secs(12);

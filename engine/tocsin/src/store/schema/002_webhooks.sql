@@ -59,7 +59,8 @@ CREATE INDEX events_by_identity ON events (identity);
 CREATE INDEX events_open ON events (number) WHERE open > 0;
 
 -- Deliveries that wait for a retry, or that their endpoint's owner asked for: the others are a bit in
--- events. By event first: the outcomes of one event come together.
+-- events. By event first: the outcomes of one event come together. asked: 0 no, 1 while the service
+-- ran, 2 while none ran.
 CREATE TABLE deliveries (
     event    INTEGER NOT NULL,
     endpoint INTEGER NOT NULL,

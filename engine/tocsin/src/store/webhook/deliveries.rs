@@ -19,7 +19,7 @@ use tocsin_core::webhook::outgoing::{Outgoing, Phases, RecordedOutcome};
 
 use super::log;
 use super::recipients::Recipients;
-use super::rows::Batch;
+use super::rows::{Asked, Batch};
 use super::start::{EVENT_COLUMNS, read_event};
 use crate::store::{Reader, Store, StoreError};
 
@@ -109,7 +109,7 @@ impl Store {
         let mut batch = Batch::new(&transaction, &mut self.webhook);
         let mut found = 0;
         for event in events {
-            found += usize::from(batch.asked(*event, endpoint).map_err(doing)?);
+            found += usize::from(batch.asked(*event, endpoint, Asked::BetweenLives).map_err(doing)?);
         }
         batch.finish().and_then(|()| transaction.commit()).map_err(doing)?;
         Ok(found)

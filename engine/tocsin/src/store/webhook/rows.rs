@@ -26,6 +26,34 @@ use super::{HealthRow, Webhook};
 /// Old events are looked for each time so many have come.
 const PRUNE_EVERY: u64 = 256;
 
+/// Whether, and when, a delivery was asked for by its endpoint's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    No,
+    /// While the service ran: outcomes in shared memory at the next start are of this delivery.
+    Running,
+    /// While none ran: outcomes in shared memory at the next start are older, and not of this one.
+    BetweenLives,
+}
+
+impl Asked {
+    pub(super) const fn number(self) -> i64 {
+        match self {
+            Asked::No => 0,
+            Asked::Running => 1,
+            Asked::BetweenLives => 2,
+        }
+    }
+
+    pub(super) const fn read(number: i64) -> Asked {
+        match number {
+            0 => Asked::No,
+            2 => Asked::BetweenLives,
+            _ => Asked::Running,
+        }
+    }
+}
+
 /// An event met in this transaction.
 struct Met {
     recipients: Recipients,
@@ -53,7 +81,7 @@ impl<'c> Batch<'c> {
         match *row {
             WebhookRow::Event { event, recipients } => self.event(event, recipients).map(drop),
             WebhookRow::Outcome { event, recorded } => self.outcome(event, &recorded),
-            WebhookRow::Asked { event, endpoint } => self.asked(event, endpoint).map(drop),
+            WebhookRow::Asked { event, endpoint } => self.asked(event, endpoint, Asked::Running).map(drop),
             WebhookRow::Attempt(line) if self.webhook.live.contains(&line.endpoint.0) => {
                 log::write(self.connection, &mut self.webhook.lines, line)
             }
@@ -137,15 +165,21 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    /// As [`Batch::outcome`], of an event known by its id. Whether there is such an event.
+    /// As [`Batch::outcome`], found in shared memory and of an event known by its id. Whether there is
+    /// such an event.
     pub(super) fn outcome_by_id(&mut self, recorded: &RecordedOutcome) -> rusqlite::Result<bool> {
         let Some(event) = number_of(self.connection, recorded.event)? else { return Ok(false) };
-        self.outcome(event, recorded)?;
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE event = ?1 AND endpoint = ?2 AND asked = ?3)";
+        let values = params![event, recorded.endpoint.0, Asked::BetweenLives.number()];
+        if !self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))? {
+            self.outcome(event, recorded)?;
+        }
         Ok(true)
     }
 
     /// Has an event sent to an endpoint (again). Whether there are both.
-    pub(super) fn asked(&mut self, event: u64, endpoint: EndpointId) -> rusqlite::Result<bool> {
+    pub(super) fn asked(&mut self, event: u64, endpoint: EndpointId, when: Asked) -> rusqlite::Result<bool> {
         let connection = self.connection;
         if !self.webhook.live.contains(&endpoint.0) {
             return Ok(false);
@@ -156,8 +190,8 @@ impl<'c> Batch<'c> {
         }
         met.changed = true;
         met.has_rows = true;
-        let sql = "INSERT OR REPLACE INTO deliveries VALUES (?1, ?2, 1, NULL, 1)";
-        connection.prepare_cached(sql)?.execute(params![event, endpoint.0])?;
+        let sql = "INSERT OR REPLACE INTO deliveries VALUES (?1, ?2, 1, NULL, ?3)";
+        connection.prepare_cached(sql)?.execute(params![event, endpoint.0, when.number()])?;
         Ok(true)
     }
 

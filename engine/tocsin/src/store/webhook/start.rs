@@ -23,7 +23,7 @@ use super::deliveries::{StoredEvent, WebhookStart};
 use super::endpoints;
 use super::log::read_event_id;
 use super::recipients::Recipients;
-use super::rows::{self, Batch};
+use super::rows::{self, Asked, Batch};
 use crate::store::{Store, StoreError, history, unreadable};
 
 impl Store {
@@ -148,7 +148,7 @@ struct Waiting {
     endpoint: u64,
     attempt: u8,
     due: Option<WallUs>,
-    asked: bool,
+    asked: Asked,
 }
 
 fn read_waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
@@ -158,7 +158,7 @@ fn read_waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
         // One that cannot be is refused where it is taken in.
         attempt: u8::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
         due: row.get::<_, Option<i64>>(3)?.map(WallUs),
-        asked: row.get(4)?,
+        asked: Asked::read(row.get(4)?),
     })
 }
 
@@ -169,6 +169,8 @@ struct Gathered {
     retries: Vec<PendingDelivery>,
     /// Rows that belong to nothing.
     strays: Vec<(u64, u64)>,
+    /// Rows that were asked for while no service ran: from now on it does.
+    taken_up: Vec<(u64, u64)>,
     /// Events with deliveries to endpoints that are gone, concluded.
     mended: Vec<(u64, Recipients)>,
 }
@@ -200,7 +202,7 @@ fn load(connection: &Connection, webhook: &Webhook) -> rusqlite::Result<WebhookS
             (Ok(event), Some(recipients)) => gathered.event(event, recipients, &of_event, webhook),
             (Ok(_), None) => tracing::error!(event = number, "recipients cannot be read; passed over"),
             (Err(error), _) => {
-                tracing::error!(event = number, %error, "an event cannot be read; passed over")
+                tracing::error!(event = number, %error, "an event cannot be read; passed over");
             }
         }
     }
@@ -238,7 +240,10 @@ impl Gathered {
             let (attempt, due) = row.map_or((1, None), |row| (row.attempt, row.due));
             let delivery = PendingDelivery { endpoint, event: number, attempt, due };
             match row {
-                Some(Waiting { asked: true, attempt: 1, .. }) => {
+                Some(Waiting { asked, attempt: 1, .. }) if *asked != Asked::No => {
+                    if *asked == Asked::BetweenLives {
+                        self.taken_up.push((number, endpoint.0));
+                    }
                     let event = asked_for.get_or_insert_with(|| Arc::new(unending(&queued)));
                     self.start.asked.push((delivery, Arc::clone(event)));
                 }
@@ -260,6 +265,10 @@ impl Gathered {
         for (event, endpoint) in &self.strays {
             let sql = "DELETE FROM deliveries WHERE event = ?1 AND endpoint = ?2";
             connection.prepare_cached(sql)?.execute(params![event, endpoint])?;
+        }
+        for (event, endpoint) in &self.taken_up {
+            let sql = "UPDATE deliveries SET asked = ?3 WHERE event = ?1 AND endpoint = ?2";
+            connection.prepare_cached(sql)?.execute(params![event, endpoint, Asked::Running.number()])?;
         }
         for (event, recipients) in &self.mended {
             recipients.save(connection, *event)?;

@@ -143,7 +143,7 @@ pub enum JournalRequest {
 
 impl JournalRequest {
     /// Makes the change and answers. A barrier is handed back.
-    pub(super) fn answer(self, store: &mut Store, key: Option<&MasterKey>, now: WallUs) -> Option<Reply<()>> {
+    pub(crate) fn answer(self, store: &mut Store, key: Option<&MasterKey>, now: WallUs) -> Option<Reply<()>> {
         match self {
             JournalRequest::CreateKey { new, reply } => send(reply, store.create_key(&new, now)),
             JournalRequest::SetKeyExpiry { id, expires_at, reply } => {

@@ -164,7 +164,7 @@ impl WebhookThread {
             "webhook endpoint"
         );
         let detail = || match change {
-            Change::Slow { p95 } => format!("p95 {} ms", p95.as_millis()).into(),
+            Change::Slow { p95 } => format!("P95 {:.1} s", p95.as_secs_f64()).into(),
             _ => receiver.last_failure.clone().unwrap_or_default(),
         };
         let mail = change.mail().map(|mail| (mail, detail()));

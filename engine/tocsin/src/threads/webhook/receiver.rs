@@ -163,8 +163,8 @@ impl Receiver {
     }
 
     pub(super) fn note_failure(&mut self, class: FailureClass, status: Option<u16>, detail: Option<&str>) {
-        let status = status.map(|status| format!(" (status {status})")).unwrap_or_default();
-        let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+        let status = status.map(|status| format!(", status {status}")).unwrap_or_default();
+        let detail = detail.map(|detail| format!(", {detail}")).unwrap_or_default();
         self.last_failure = Some(format!("{}{status}{detail}", class.name()).into());
     }
 }

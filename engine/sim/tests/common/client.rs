@@ -1,8 +1,8 @@
-//! The smallest client that can look at a simulated exchange: blocking, over TCP or TLS, with its
+//! The smallest client that can look at a simulated exchange or receiver: blocking, over TCP or TLS, with its
 //! own reading of responses so that it shares no mistake with the server.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,28 +39,56 @@ impl Reply {
     }
 }
 
+/// Trusts one authority, and takes up earlier sessions.
+pub(crate) fn tls_config(ca_pem: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
 impl Client {
-    /// Connects, over TLS unless the exchange is plain; the handshake is complete on return.
+    /// Connects to an exchange, over TLS unless it is plain.
     pub(crate) fn connect(sim: &SimExchange) -> io::Result<Client> {
-        let socket = TcpStream::connect(sim.addr())?;
-        socket.set_read_timeout(Some(PATIENCE))?;
         if sim.base_url().starts_with("http:") {
-            return Ok(Client { stream: BufReader::new(Box::new(socket)) });
+            return Client::plain(sim.addr());
         }
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(sim.ca_pem().as_bytes()).unwrap()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(sim.addr().ip().to_string()).unwrap();
-        let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        Client::tls(sim.addr(), &tls_config(sim.ca_pem()))
+    }
+
+    /// Connects without TLS.
+    pub(crate) fn plain(addr: SocketAddr) -> io::Result<Client> {
+        Client::plain_with(addr, PATIENCE)
+    }
+
+    /// The same, for a peer that may never say a thing.
+    pub(crate) fn plain_with(addr: SocketAddr, patience: Duration) -> io::Result<Client> {
+        let socket = TcpStream::connect(addr)?;
+        socket.set_read_timeout(Some(patience))?;
+        Ok(Client { stream: BufReader::new(Box::new(socket)) })
+    }
+
+    /// Connects over TLS; the handshake is complete on return.
+    pub(crate) fn tls(addr: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Client> {
+        let socket = TcpStream::connect(addr)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let name = ServerName::try_from(addr.ip().to_string()).unwrap();
+        let tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(tls, socket);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
         Ok(Client { stream: BufReader::new(Box::new(stream)) })
+    }
+
+    /// Sends exactly these bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)?;
+        self.stream.get_mut().flush()
     }
 
     pub(crate) fn send(&mut self, target: &str, headers: &[(&str, &str)]) -> io::Result<()> {
@@ -69,8 +97,7 @@ impl Client {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
-        self.stream.get_mut().write_all(head.as_bytes())?;
-        self.stream.get_mut().flush()
+        self.write(head.as_bytes())
     }
 
     pub(crate) fn get(&mut self, target: &str) -> io::Result<Reply> {
@@ -88,7 +115,7 @@ impl Client {
         let version = words.next().unwrap_or("").to_owned();
         let status = words.next().and_then(|s| s.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
         let mut reply = Reply { version, status, headers, body: Vec::new() };
-        if status == 304 {
+        if matches!(status, 100..=199 | 204 | 304) {
             return Ok(reply);
         }
         if let Some(length) = reply.header("content-length") {
@@ -128,6 +155,13 @@ impl Client {
         }
         line.pop();
         String::from_utf8(line).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The next so many bytes.
+    pub(crate) fn some(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Everything until the end of the connection, and how it ended.

@@ -1,0 +1,443 @@
+//! Measures webhooks: from an event to its first requests, deliveries a second, good endpoints beside
+//! hung ones, and a start with deliveries pending.
+//!
+//! `cargo run --release --example webhooks -- latency --endpoints 100`
+//! `cargo run --release --example webhooks -- isolation --endpoints 100 --hung 1000`
+//! `cargo run --release --example webhooks -- throughput --endpoints 100`
+//! `cargo run --release --example webhooks -- recovery --endpoints 1000 --pending 1000000`
+//!
+//! Each starts engines of its own (this program again, as `tocsin serve`, in processes of their own) and
+//! simulated receivers in this process, over real TLS on loopback. Times are the engine's own stamps:
+//! from `detectedTimestampUs` of the announcement to `X-CEXPing-Sent-At` of each request, taken right
+//! before it is signed and written. Receivers and engine share the cores of this machine.
+
+#![allow(clippy::expect_used, reason = "a tool that cannot go on says why and ends")]
+
+use std::error::Error;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
+use tocsin::cli::client::AdminClient;
+use tocsin::os::clock;
+use tocsin::store::webhook::accounts::NewAccount;
+use tocsin::store::webhook::deliveries::WebhookRow;
+use tocsin::store::webhook::endpoints::NewEndpoint;
+use tocsin::store::webhook::secrets::MasterKey;
+use tocsin::store::{Row, Store};
+use tocsin_core::model::Exchange;
+use tocsin_core::webhook::board::EndpointId;
+use tocsin_core::webhook::endpoint::{Disabled, SavedHealth, State};
+use tocsin_core::webhook::event::{Event, EventId, EventKind, Identity, MarketKind};
+use tocsin_core::webhook::filter::EventFilter;
+use tocsin_core::webhook::outgoing::Outgoing;
+use tocsin_sim::receiver::{Behaviour, ReceiverOptions, SimReceiver};
+
+/// Connections are made within this, or something is wrong.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Measures webhooks.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// From an event to the first request, the median and the last, all connections warm.
+    Latency {
+        #[arg(long, default_value_t = 100)]
+        endpoints: usize,
+        #[arg(long, default_value_t = 200)]
+        events: usize,
+        #[arg(long, default_value_t = 50)]
+        interval_ms: u64,
+    },
+    /// The same for good endpoints, in turn on an engine that has only them and on one with hung ones.
+    Isolation {
+        #[arg(long, default_value_t = 100)]
+        endpoints: usize,
+        #[arg(long, default_value_t = 1_000)]
+        hung: usize,
+        #[arg(long, default_value_t = 300)]
+        events: usize,
+        #[arg(long, default_value_t = 100)]
+        interval_ms: u64,
+    },
+    /// Deliveries a second while more events come than go.
+    Throughput {
+        #[arg(long, default_value_t = 100)]
+        endpoints: usize,
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
+    /// How long a start takes with deliveries pending.
+    Recovery {
+        #[arg(long, default_value_t = 1_000)]
+        endpoints: usize,
+        #[arg(long, default_value_t = 1_000_000)]
+        pending: usize,
+    },
+}
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("serve") {
+        return tocsin::cli::main();
+    }
+    match run(&Args::parse()) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("webhooks: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Outcome<Value> {
+    tocsin::os::memory::raise_descriptor_limit()?;
+    match args.what {
+        What::Latency { endpoints, events, interval_ms } => latency(endpoints, events, interval_ms),
+        What::Isolation { endpoints, hung, events, interval_ms } => {
+            isolation(endpoints, hung, events, interval_ms)
+        }
+        What::Throughput { endpoints, seconds } => throughput(endpoints, seconds),
+        What::Recovery { endpoints, pending } => recovery(endpoints, pending),
+    }
+}
+
+/// A data directory with endpoints, and the engine on it.
+struct Target {
+    dir: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // Whatever fails here, the process ends with this one's pipes.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Ok(place) = tocsin::store::shm::Place::new(&self.data()) {
+            place.clear();
+            place.clear_outcomes();
+        }
+    }
+}
+
+impl Target {
+    fn prepare(ca_pem: &str) -> Outcome<Target> {
+        let dir = tempfile::tempdir()?;
+        let (config, data, ca) =
+            (dir.path().join("tocsin.toml"), dir.path().join("data"), dir.path().join("ca.pem"));
+        std::fs::write(&ca, ca_pem)?;
+        std::fs::write(
+            config,
+            format!(
+                "data_dir = {data:?}\n[feed]\nlisten = \"127.0.0.1:0\"\ntls = false\n[admin]\nlisten = \"\"\n\
+                 [topology]\nidle = \"block\"\n[sources]\nbinance = {{ enabled = false }}\n\
+                 upbit = {{ enabled = false }}\nbithumb = {{ enabled = false }}\n\
+                 [egress]\nallow_nets = [\"127.0.0.0/8\"]\nca_file = {ca:?}\nresolvers = [\"127.0.0.1:9\"]\n\
+                 [log]\nlevel = \"error\"\n"
+            ),
+        )?;
+        Ok(Target { dir, child: None })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.data().join("admin.sock")
+    }
+
+    /// Stores endpoints as if they had been verified: five an account.
+    fn fill(&self, urls: &[String], state: State) -> Outcome<Vec<EndpointId>> {
+        let mut store = Store::open(&self.data())?;
+        let master = store.master_key()?;
+        let now = clock::wall();
+        let mut ids = Vec::new();
+        for five in urls.chunks(5) {
+            let new = NewAccount { name: "bench".into(), email: String::new(), plan: "phantom".into() };
+            let (account, _) = store.create_account(&new, now)?;
+            for url in five {
+                let new = NewEndpoint {
+                    account: account.id,
+                    label: String::new(),
+                    url: url.clone(),
+                    filter: EventFilter::default(),
+                };
+                let seal = &mut |id| master.seal(id, &MasterKey::draw_secret()?);
+                let record = store.create_endpoint(&new, now, seal)?;
+                let health = SavedHealth { state, since: now, failures: 0, slow: false };
+                store.save_health(record.id, &health, Some(now))?;
+                ids.push(record.id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Starts the engine; how long until it was ready.
+    fn start(&mut self) -> Outcome<Duration> {
+        let from = Instant::now();
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["serve", "--json", "--config"])
+            .arg(self.dir.path().join("tocsin.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("no pipe")?).read_line(&mut line)?;
+        self.child = Some(child);
+        serde_json::from_str::<Value>(&line).map_err(|e| format!("the engine did not start: {e}"))?;
+        Ok(from.elapsed())
+    }
+
+    fn admin(&self, method: &str, target: &str, body: Option<&Value>) -> Outcome<Value> {
+        let client = AdminClient::connect(&self.socket()).map_err(|e| e.to_string())?;
+        let client = client.ok_or("the engine has gone")?;
+        Ok(client.request(method, target, body).map_err(|e| e.to_string())?)
+    }
+
+    fn webhooks(&self, field: &str) -> Outcome<u64> {
+        let status = self.admin("GET", "/admin/v1/status", None)?;
+        Ok(status.pointer(&format!("/webhooks/{field}")).and_then(Value::as_u64).unwrap_or_default())
+    }
+
+    fn warm(&self, connections: usize) -> Outcome<()> {
+        let end = Instant::now() + PATIENCE;
+        while self.webhooks("connections")? < connections as u64 {
+            if Instant::now() > end {
+                return Err(format!("only {} connections", self.webhooks("connections")?).into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // The last handshakes are done and nothing is under way.
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(())
+    }
+
+    /// Announces a listing of `tickers` new tickers; when it was detected.
+    fn announce(&self, number: usize, tickers: usize) -> Outcome<i64> {
+        let names: Vec<String> = (0..tickers).map(|n| format!("B{number}X{n}")).collect();
+        let body = json!({
+            "exchange": "binance", "title": format!("Binance Will List Coin {number}"),
+            "listing_type": "spot_listing", "tickers": names,
+        });
+        let answer = self.admin("POST", "/admin/v1/announcements", Some(&body))?;
+        let at = answer.get("detectedTimestampUs").and_then(Value::as_i64);
+        Ok(at.ok_or("no time of detection")?)
+    }
+}
+
+fn receiver() -> Outcome<SimReceiver> {
+    let options = ReceiverOptions { connections: 32_768, ..ReceiverOptions::default() };
+    Ok(SimReceiver::start(options)?)
+}
+
+fn urls(receiver: &SimReceiver, stem: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| receiver.url(&format!("/{stem}{n}"))).collect()
+}
+
+/// Announces once and collects the delays of the requests whose path begins with `stem`.
+fn one_event(
+    target: &Target,
+    receiver: &SimReceiver,
+    stem: &str,
+    count: usize,
+    number: usize,
+) -> Outcome<Vec<i64>> {
+    let _ = receiver.take();
+    let detected = target.announce(number, 1)?;
+    let mut delays = Vec::with_capacity(count);
+    let end = Instant::now() + Duration::from_secs(20);
+    while delays.len() < count {
+        if Instant::now() > end {
+            return Err(format!("{} of {count} requests came", delays.len()).into());
+        }
+        for received in receiver.take() {
+            let is_event = received.event_type().as_deref() != Some("ping");
+            if received.path().starts_with(stem) && is_event && received.attempt() == Some(1) {
+                delays.extend(received.sent_at().map(|at| at.0 - detected));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    delays.sort_unstable();
+    Ok(delays)
+}
+
+/// Nearest rank.
+fn quantile(sorted: &[i64], per_mille: usize) -> i64 {
+    let rank = (sorted.len() * per_mille).div_ceil(1_000).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+fn summary(mut values: Vec<i64>) -> Value {
+    values.sort_unstable();
+    json!({
+        "count": values.len(), "p50": quantile(&values, 500), "p90": quantile(&values, 900),
+        "p99": quantile(&values, 990), "max": quantile(&values, 1_000),
+    })
+}
+
+fn latency(endpoints: usize, events: usize, interval_ms: u64) -> Outcome<Value> {
+    let receiver = receiver()?;
+    let mut target = Target::prepare(receiver.ca().pem())?;
+    target.fill(&urls(&receiver, "good", endpoints), State::Active)?;
+    target.start()?;
+    target.warm(2 * endpoints)?;
+    let (mut first, mut median, mut last) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..events {
+        let delays = one_event(&target, &receiver, "/good", endpoints, number)?;
+        first.push(quantile(&delays, 1));
+        median.push(quantile(&delays, 500));
+        last.push(quantile(&delays, 1_000));
+        std::thread::sleep(Duration::from_millis(interval_ms));
+    }
+    Ok(json!({
+        "endpoints": endpoints, "events": events, "unit": "us from detection to the stamp of the request",
+        "first": summary(first), "median": summary(median), "last": summary(last),
+        "engine": target.admin("GET", "/admin/v1/status", None)?.get("webhooks"),
+    }))
+}
+
+fn isolation(endpoints: usize, hung: usize, events: usize, interval_ms: u64) -> Outcome<Value> {
+    let receiver = receiver()?;
+    let mut alone = Target::prepare(receiver.ca().pem())?;
+    let mut beside = Target::prepare(receiver.ca().pem())?;
+    alone.fill(&urls(&receiver, "alone", endpoints), State::Active)?;
+    let mut both = urls(&receiver, "good", endpoints);
+    both.extend(urls(&receiver, "hung", hung));
+    beside.fill(&both, State::Active)?;
+    for n in 0..hung {
+        receiver.behave(&format!("/hung{n}"), vec![Behaviour::silent()]);
+    }
+    alone.start()?;
+    beside.start()?;
+    alone.warm(2 * endpoints)?;
+    beside.warm(2 * (endpoints + hung))?;
+    let (mut of_alone, mut of_beside, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    // In blocks of 25 events: the 99th percentile of one block of each side makes one ratio.
+    let (mut block_alone, mut block_beside) = (Vec::new(), Vec::new());
+    for number in 0..events {
+        block_alone.extend(one_event(&alone, &receiver, "/alone", endpoints, number)?);
+        std::thread::sleep(Duration::from_millis(interval_ms));
+        block_beside.extend(one_event(&beside, &receiver, "/good", endpoints, number)?);
+        std::thread::sleep(Duration::from_millis(interval_ms));
+        if number % 25 == 24 {
+            block_alone.sort_unstable();
+            block_beside.sort_unstable();
+            ratios.push(quantile(&block_beside, 990) as f64 / quantile(&block_alone, 990).max(1) as f64);
+            of_alone.append(&mut block_alone);
+            of_beside.append(&mut block_beside);
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    Ok(json!({
+        "good": endpoints, "hung": hung, "events": events,
+        "unit": "us from detection to the stamp of the request",
+        "alone": summary(of_alone), "beside_hung": summary(of_beside),
+        "p99_ratio": {"median": ratios.get(ratios.len() / 2), "min": ratios.first(), "max": ratios.last()},
+        "engine_beside": beside.admin("GET", "/admin/v1/status", None)?.get("webhooks"),
+    }))
+}
+
+fn throughput(endpoints: usize, seconds: u64) -> Outcome<Value> {
+    let receiver = receiver()?;
+    let mut target = Target::prepare(receiver.ca().pem())?;
+    target.fill(&urls(&receiver, "good", endpoints), State::Active)?;
+    target.start()?;
+    target.warm(2 * endpoints)?;
+    let (from, before) = (Instant::now(), target.webhooks("delivered")?);
+    let mut number = 0;
+    while from.elapsed() < Duration::from_secs(seconds) {
+        // Enough for everyone all the time, and never near a bound.
+        if target.webhooks("pending")? < 400 * endpoints as u64 {
+            for _ in 0..5 {
+                target.announce(number, 20)?;
+                number += 1;
+            }
+        }
+        let _ = receiver.take();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (took, delivered) = (from.elapsed(), target.webhooks("delivered")? - before);
+    Ok(json!({
+        "endpoints": endpoints, "seconds": took.as_secs_f64(), "delivered": delivered,
+        "deliveries_per_second": delivered as f64 / took.as_secs_f64(),
+        "engine": target.admin("GET", "/admin/v1/status", None)?.get("webhooks"),
+    }))
+}
+
+fn recovery(endpoints: usize, pending: usize) -> Outcome<Value> {
+    let receiver = receiver()?;
+    let mut target = Target::prepare(receiver.ca().pem())?;
+    // Switched off, so that what is measured is the start and not the sending.
+    let ids = target.fill(&urls(&receiver, "good", endpoints), State::Disabled(Disabled::User))?;
+    let filled = Instant::now();
+    {
+        let mut store = Store::open(&target.data())?;
+        let key = store.master_key()?.id_key();
+        let now = clock::wall();
+        let events: Vec<Arc<_>> = (1_u64..)
+            .take(pending / endpoints.max(1))
+            .map(|number| Ok(Arc::new(Outgoing::of(&event(&key, number, now))?.queued(number, now))))
+            .collect::<Outcome<_>>()?;
+        let row = |event| Row::Webhook(WebhookRow::Event { event, recipients: &ids });
+        for group in events.chunks(256) {
+            let rows: Vec<_> = group.iter().map(|event| row(&**event)).collect();
+            store.commit(&rows)?;
+        }
+    }
+    let filled = filled.elapsed();
+    let ready = target.start()?;
+    std::thread::sleep(Duration::from_millis(300));
+    Ok(json!({
+        "endpoints": endpoints, "pending": target.webhooks("pending")?, "ready_after_ms": ready.as_millis() as u64,
+        "filling_ms": filled.as_millis() as u64,
+        "memory": memory(&target)?,
+    }))
+}
+
+fn memory(target: &Target) -> Outcome<String> {
+    let pid = target.child.as_ref().map_or(0, Child::id);
+    let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
+    let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+    Ok(line.trim_start_matches("VmRSS:").trim().to_owned())
+}
+
+fn event(key: &tocsin_core::webhook::event::IdKey, number: u64, now: tocsin_core::time::WallUs) -> Event {
+    let symbol = format!("P{number}USDT");
+    let item = number.to_string();
+    let identity = Identity {
+        kind: EventKind::NewListing,
+        exchange: Some(Exchange::Binance),
+        symbol: &symbol,
+        market: MarketKind::Spot,
+        source_item: &item,
+    };
+    Event {
+        id: EventId::derive(key, now, &identity),
+        kind: EventKind::NewListing,
+        timestamp: now,
+        exchange: Some(Exchange::Binance),
+        symbol: symbol.as_str().into(),
+        market: MarketKind::Spot,
+        volume_24h_usd: None,
+        ai_score: None,
+        latency_ms: 1,
+        late: false,
+    }
+}

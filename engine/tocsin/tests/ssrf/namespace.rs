@@ -1,0 +1,106 @@
+//! A network namespace in which every address, of either family, is this machine: a connection to
+//! anywhere arrives here and is seen.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Set in the process that runs inside.
+const INSIDE: &str = "TOCSIN_SSRF_INSIDE";
+
+/// A public address given to the namespace as its own.
+pub(crate) const OWN_PUBLIC: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 99);
+
+/// Runs `test`, by its full name, in a namespace of its own. True in the process inside, which goes on
+/// with the test; false in the one outside once the other has passed.
+pub(crate) fn enter(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let flag = ["-n", "-rn"]
+        .into_iter()
+        .find(|flag| Command::new("unshare").args([flag, "true"]).output().is_ok_and(|o| o.status.success()));
+    let Some(flag) = flag else {
+        panic!("this test needs a network namespace: run it as root, or allow unprivileged user namespaces")
+    };
+    let ip = Command::new("ip").arg("-V").output();
+    assert!(ip.is_ok_and(|o| o.status.success()), "this test needs `ip`: install the package iproute2");
+    let setup = format!(
+        "set -e; ip link set lo up; ip address add {OWN_PUBLIC}/32 dev lo; \
+         ip route add local 0.0.0.0/0 dev lo; ip -6 route add local ::/0 dev lo; exec \"$0\" \"$@\""
+    );
+    let output = Command::new("unshare")
+        .args([flag, "sh", "-c", &setup])
+        .arg(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{out}");
+    assert!(output.status.success(), "in the namespace: {err}");
+    assert!(out.contains("1 passed"), "no test named {test} ran in the namespace");
+    false
+}
+
+/// TCP connections this namespace has begun to open: each sent a SYN.
+pub(crate) fn syns() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/net/snmp").unwrap();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.split(' ').position(|name| name == "ActiveOpens").unwrap();
+    values.split(' ').nth(at).unwrap().parse().unwrap()
+}
+
+/// Listeners for every address at some ports.
+pub(crate) struct Traps {
+    listeners: BTreeMap<u16, [TcpListener; 2]>,
+}
+
+impl Traps {
+    /// Opens them.
+    pub(crate) fn open(ports: impl IntoIterator<Item = u16>) -> Traps {
+        let mut listeners = BTreeMap::new();
+        for port in ports {
+            listeners.entry(port).or_insert_with(|| {
+                [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+                    .map(|address| listen(SocketAddr::new(address, port)).unwrap())
+            });
+        }
+        Traps { listeners }
+    }
+
+    /// Where connections have come in for since the last time, once there are `at_least` so many.
+    pub(crate) fn caught(&self, at_least: usize) -> Vec<SocketAddr> {
+        let mut caught = Vec::new();
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            for listener in self.listeners.values().flatten() {
+                while let Ok((stream, _)) = listener.accept() {
+                    caught.push(stream.local_addr().unwrap());
+                }
+            }
+            if caught.len() >= at_least {
+                return caught;
+            }
+            assert!(Instant::now() < until, "{caught:?}: a connection did not arrive");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
