@@ -165,7 +165,7 @@ fn every_receiver_verifies_everything_the_engine_sends() {
 /// Three more events, around rotations: with the old secret during the grace; with the new one then,
 /// where the standard header is checked, which holds both; with a new one alone.
 fn rotations(engine: &Engine, all: &mut [Hooked]) -> usize {
-    let mut listing = |all: &mut [Hooked], ticker: &str| {
+    let listing = |all: &mut [Hooked], ticker: &str| {
         let symbol = format!("{ticker}USDT");
         let title = format!("Binance Will List Another Coin ({ticker})");
         announce(engine, all, "binance", &title, &[["new_listing", "Binance", &symbol, "spot"]]);
