@@ -700,3 +700,41 @@ fn private_addresses_need_the_operators_leave() {
     }
     assert_eq!(engine.cli_json(&["webhooks", "list"]), json!({"webhooks": []}));
 }
+
+/// Names of all fields, those within others too.
+fn field_names(value: &Value) -> Vec<String> {
+    let fields = value.as_object().into_iter().flatten();
+    fields
+        .flat_map(|(name, value)| {
+            let below = field_names(value).into_iter().map(move |below| format!("{name}.{below}"));
+            std::iter::once(name.clone()).chain(below)
+        })
+        .collect()
+}
+
+#[test]
+fn the_page_shows_the_answer_of_a_registration() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/webhooks.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let shown = page.lines().find(|line| line.starts_with("{\"id\":")).expect("the page shows one");
+    let shop = Shop::open_with(ReceiverOptions { refuses_unsigned: true, ..Default::default() }, "");
+    shop.receiver.know(&["whsec_dG9jc2luLXRlc3QtdmVjdG9ycy1ub3QtYS1zZWNyZXQ="]).unwrap();
+    let desk = shop.account();
+    let body = json!({"url": shop.receiver.url("/a"), "events": ["new_listing"], "exchanges": ["binance"]});
+    let made = shop.get_done(&desk.token, "POST", "/v1/webhooks", body);
+    let shown: Value = serde_json::from_str(shown).unwrap();
+    assert_eq!(field_names(&shown), field_names(&made));
+    for name in ["label", "state", "events", "exchanges", "failures", "slow", "p95_ms", "verified_at"] {
+        assert_eq!(shown[name], made[name], "{name}");
+    }
+    for name in ["ok", "failed", "class", "status"] {
+        assert_eq!(shown["verification"][name], made["verification"][name], "{name}");
+    }
+    // Every route is one that is served.
+    let document = shop.raw(None, "GET", "/openapi.json", "").2;
+    for row in page.lines().filter(|line| line.starts_with("| `GET /v1") || line.starts_with("| `POST /v1")) {
+        let path = row.split('`').nth(1).unwrap().split(' ').nth(1).unwrap();
+        let path = path.replace("EVENT_ID", "{event_id}").replace("ID", "{id}");
+        assert!(document.contains(&format!("\"{path}\"")), "{path}");
+    }
+}

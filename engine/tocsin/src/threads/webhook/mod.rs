@@ -262,7 +262,6 @@ impl WebhookThread {
             let taken = event.map(|event| self.dispatcher.import(now, delivery, Arc::clone(event)));
             refused += usize::from(!matches!(taken, Some(Ok(()))));
         }
-        // What owners asked for before the start comes behind what waits by itself.
         for (delivery, event) in start.asked {
             refused += usize::from(self.dispatcher.import(now, &delivery, event).is_err());
         }
