@@ -6,6 +6,7 @@
 mod harness;
 
 use std::fs;
+use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -23,18 +24,24 @@ fn tocsin(arguments: &[&str], config: Option<&Path>) -> (i32, String, String) {
         command.arg("--config").arg(config);
     }
     let mut child = command.spawn().unwrap();
+    // Read while it runs: a completion script is longer than what a pipe holds.
+    let mut stdout = child.stdout.take().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut out = String::new();
+        stdout.read_to_string(&mut out).unwrap();
+        out
+    });
     let from = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if from.elapsed() > Duration::from_secs(20) {
             child.kill().unwrap();
             panic!("{arguments:?} did not end: {:?}", child.wait_with_output());
         }
-        // A completion script is shorter than what a pipe holds.
         std::thread::sleep(Duration::from_millis(5));
     }
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    (output.status.code().unwrap_or(-1), reading.join().unwrap(), text(output.stderr))
 }
 
 /// An engine that is not running, with its data directory in `dir`.

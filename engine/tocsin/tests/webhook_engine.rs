@@ -75,7 +75,7 @@ fn from_the_command_line_to_a_signed_delivery() {
     shop.receiver.know(&[&secret]).unwrap();
     let (status, shown) = shop.ask("GET", &format!("/v1/webhooks/{id}"), None);
     assert_eq!((status, shown["state"].as_str()), (200, Some("active")), "{shown}");
-    shop.receiver.take();
+    let _ = shop.receiver.take();
     let announced = shop.engine.inject("binance", "Binance Will List Newcoin (NEWC)");
     let received = shop.events(1);
     assert!(shop.receiver.verdict(&received[0]).is_valid(), "{:?}", shop.receiver.verdict(&received[0]));

@@ -187,7 +187,7 @@ fn a_connection_closed_while_idle_is_resent_over_once_and_made_anew() {
     let mut place = place();
     let id = place.rig.register_active(&place.receiver.url("/hook"));
     place.warm(id);
-    place.receiver.take();
+    let _ = place.receiver.take();
     // Both warm connections die unread as the next request comes.
     place.receiver.behave("/hook", vec![Behaviour::reset(), Behaviour::ok()]);
     place.rig.announce("AGAIN");
@@ -206,7 +206,7 @@ fn a_second_reset_is_a_failure_that_is_retried_on_time() {
     let mut place = place();
     let id = place.rig.register_active(&place.receiver.url("/hook"));
     place.warm(id);
-    place.receiver.take();
+    let _ = place.receiver.take();
     place.receiver.behave("/hook", vec![Behaviour::reset(), Behaviour::reset(), Behaviour::ok()]);
     place.rig.announce("TWICE");
     place.rig.until("its outcome", |rig| !rig.outcomes().is_empty());
@@ -250,7 +250,7 @@ fn what_hangs_holds_up_nobody() {
         place.receiver.behave(&format!("/hung{n}"), vec![Behaviour::silent()]);
     }
     place.warm(good[4]);
-    place.receiver.take();
+    let _ = place.receiver.take();
     for n in 0..30 {
         place.rig.announce(&format!("T{n}"));
     }
@@ -278,7 +278,7 @@ fn tests_and_verifications_are_answered_and_states_obey() {
     assert_eq!(verified.state, State::Active);
     assert!(verified.attempt.phases.tls_us.is_some() || verified.attempt.phases.first_byte_us.is_some());
     assert_eq!(place.ask(|r| ToWebhook::Verify(id, r)).unwrap_err(), Refusal::AlreadyVerified);
-    place.receiver.take();
+    let _ = place.receiver.take();
     let test = place.ask(|reply| ToWebhook::Test(id, EventKind::FuturesListing, reply)).unwrap();
     assert_eq!((test.attempt.status, test.attempt.purpose), (Some(200), Purpose::Test));
     let sent = place.deliveries(1);
@@ -292,7 +292,7 @@ fn tests_and_verifications_are_answered_and_states_obey() {
     assert_eq!(place.ask(|reply| ToWebhook::Enable(EndpointId(9), reply)), Err(Refusal::UnknownEndpoint));
     place.rig.commands.push(ToWebhook::Remove(id)).unwrap();
     place.rig.run_for(Duration::from_millis(20));
-    place.receiver.take();
+    let _ = place.receiver.take();
     place.rig.announce("GONE");
     place.rig.run_for(Duration::from_millis(50));
     assert!(place.receiver.take().is_empty());

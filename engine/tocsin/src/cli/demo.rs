@@ -5,6 +5,8 @@
 //! program of their own (`tocsin-sim`) that ends when its standard input does, so nothing is left
 //! running however this process ends.
 
+mod webhook;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -81,12 +83,15 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, CliError> {
             (sim.wait_for(&dir.0.join("exchanges.json"))?, Some(sim))
         }
     };
-    let config = configure(args, &dir.0, &announced)?;
+    let mut receiver = webhook::Receiver::start(&dir.0)?;
+    let config = configure(args, &dir.0, &announced, &receiver.ca_file)?;
     let key_file = make_key(&config, &dir.0)?;
     let engine = Engine::start(&config).map_err(CliError::failed)?;
+    let endpoint = receiver.register(&config.admin.socket)?;
     let certificate = config.data_dir.join(tls::GENERATED_CERT);
     if !args.json {
-        introduce(&engine, &announced, &key_file, &certificate)?;
+        introduce(&engine, &announced, &key_file, &certificate, &endpoint)?;
+        receiver.print_deliveries();
     }
     let watch = watch::WatchArgs::on(&format!("wss://{}", engine.feed), &key_file, &certificate)
         .printing(args.json, args.count);
@@ -141,21 +146,28 @@ struct Sim(Child);
 
 impl Sim {
     fn start(dir: &Path, every: &str) -> Result<Sim, CliError> {
+        Sim::spawn(|command| {
+            command
+                .args(["exchange", "--kind", "all", "--until-stdin-ends", "--every", every, "--ca-out"])
+                .arg(dir.join("exchanges-ca.pem"))
+                .arg("--announce-to")
+                .arg(dir.join("exchanges.json"));
+        })
+        .map(Sim)
+    }
+
+    /// Starts the program that simulates, with these arguments. Its standard output goes nowhere unless
+    /// they say otherwise.
+    fn spawn(arguments: impl FnOnce(&mut Command)) -> Result<Child, CliError> {
         let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("tocsin-sim")));
         let program = beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("tocsin-sim"));
-        let started = Command::new(&program)
-            .args(["exchange", "--kind", "all", "--until-stdin-ends", "--every", every, "--ca-out"])
-            .arg(dir.join("exchanges-ca.pem"))
-            .arg("--announce-to")
-            .arg(dir.join("exchanges.json"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            // Ctrl-C is for the engine; the exchanges end when their standard input does.
-            .process_group(0)
-            .spawn();
-        started.map(Sim).map_err(|error| match error.kind() {
+        let mut command = Command::new(&program);
+        // Ctrl-C is for the engine; what is simulated ends when its standard input does.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
+        arguments(&mut command);
+        command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => CliError::failed(
-                "the simulated exchanges are a program of their own, tocsin-sim, and it is not beside this one: \
+                "what is simulated is a program of its own, tocsin-sim, and it is not beside this one: \
                  run ./scripts/demo, or build it with `cargo build --release -p tocsin-sim`",
             ),
             _ => CliError::failed(format!("starting {}: {error}", program.display())),
@@ -190,7 +202,12 @@ fn read_announced(file: &Path) -> Result<Announced, CliError> {
 }
 
 /// The defaults, but on loopback, in `dir`, and with the simulated exchanges.
-fn configure(args: &DemoArgs, dir: &Path, announced: &Announced) -> Result<Config, CliError> {
+fn configure(
+    args: &DemoArgs,
+    dir: &Path,
+    announced: &Announced,
+    receiver_ca: &Path,
+) -> Result<Config, CliError> {
     let free = TcpListener::bind(args.listen).is_ok();
     let listen = if free { args.listen } else { SocketAddr::new(args.listen.ip(), 0) };
     let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -202,6 +219,8 @@ fn configure(args: &DemoArgs, dir: &Path, announced: &Announced) -> Result<Confi
         ("feed.max_connections", "1000".to_owned()),
         ("feed.limits.exempt", "[\"127.0.0.0/8\"]".to_owned()),
         ("admin.listen", "127.0.0.1:0".to_owned()),
+        ("egress.allow_nets", "[\"127.0.0.0/8\"]".to_owned()),
+        ("egress.ca_file", text(receiver_ca)),
     ];
     for (key, value) in settings {
         layers = layers.with_flag("demo", key, &value)?;
@@ -242,6 +261,7 @@ fn introduce(
     announced: &Announced,
     key_file: &Path,
     certificate: &Path,
+    endpoint: &str,
 ) -> Result<(), CliError> {
     let key = std::fs::read_to_string(key_file).map_err(CliError::failed)?;
     println!("Tocsin demo: everything below runs on this machine and ends with Ctrl-C.\n");
@@ -252,6 +272,7 @@ fn introduce(
     if let Some(admin) = engine.admin {
         println!("  admin API           http://{admin} (token: <data>/admin.token)");
     }
+    println!("  webhook             {endpoint} (registered, verified by a signed ping)");
     println!("  your key            {key}");
     println!("  certificate         {}", certificate.display());
     println!("\nConnect with a client of your own:");
@@ -261,7 +282,8 @@ fn introduce(
         key_file.display(),
         certificate.display()
     );
-    println!("\nThe exchanges publish now; each line is one announcement, as a subscriber got it over TLS:");
+    println!("\nThe exchanges publish now; each line is one announcement, as a subscriber got it over TLS,");
+    println!("and below it the webhooks that its listings and delistings made:");
     println!(
         "[detect: published to found new; dispatch: to the start of the fan-out; here: to this client]\n"
     );
@@ -274,5 +296,12 @@ fn summarize(status: &serde_json::Value) {
         "\n{} announcements; first subscriber's bytes written {} µs after dispatch (median)",
         number("/feed/announcements"),
         number("/feed/fanout_first_ns/p50") / 1_000
+    );
+    println!(
+        "{} webhooks delivered; request written {} µs after the event was found (median), first byte of the \
+         answer {} µs later",
+        number("/webhooks/delivered"),
+        number("/webhooks/first_write_ns/p50") / 1_000,
+        number("/webhooks/first_byte_us/p50"),
     );
 }

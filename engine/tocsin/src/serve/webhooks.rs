@@ -46,7 +46,7 @@ pub(super) fn build(
     let master = store.master_key()?;
     let policy = Arc::new(policy(config)?);
     let start = store.start_webhooks(&master.id_key())?;
-    let endpoints = setups(store, &master, &policy)?;
+    let endpoints = setups(config, store, &master, &policy)?;
     let bell = Bell::new().map_err(doing("starting the webhook thread"))?;
     let waker = bell.waker();
     let (resolver, client) = EgressResolver::start(&config.egress.resolvers, Arc::clone(&waker))
@@ -100,9 +100,10 @@ fn policy(config: &Config) -> Result<AddressPolicy, StartError> {
     Ok(AddressPolicy::new(allow, own))
 }
 
-/// Every endpoint of the store. One whose URL the rules refuse by now, or whose secret does not open, is
-/// left out and said: nothing is sent to it, nothing of it is lost.
+/// Every endpoint of the store. One whose URL the rules refuse by now, whose secret does not open, or whose
+/// account has no plan with webhooks, is left out and said: nothing is sent to it, nothing of it is lost.
 fn setups(
+    config: &Config,
     store: &Store,
     master: &MasterKey,
     policy: &AddressPolicy,
@@ -110,6 +111,11 @@ fn setups(
     let mut setups = Vec::new();
     for record in store.load_endpoints()? {
         let id = record.id.0;
+        let plan = store.account(record.account)?.plan;
+        if !config.webhooks.plans.contains(&plan) {
+            tracing::warn!(endpoint = id, plan, "left out: the plan has no webhooks (webhooks.plans)");
+            continue;
+        }
         match setup(&record, master, policy) {
             Ok(setup) => setups.push((setup, record.health)),
             Err(problem) => tracing::error!(endpoint = id, problem, "a webhook endpoint is left out"),
