@@ -126,6 +126,7 @@ impl Shop {
     }
 
     /// One request with a token; a body of null is none.
+    #[allow(clippy::needless_pass_by_value, reason = "bodies are made where they are sent")]
     pub fn ask(&self, token: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let (status, _, answer) = self.raw(Some(token), method, path, &body);
