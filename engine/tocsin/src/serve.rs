@@ -123,7 +123,43 @@ pub enum Ended {
     Died(String),
 }
 
+/// Where an engine is and which start this is: what [`Engine`] tells of itself.
+struct Addresses {
+    feed: SocketAddr,
+    admin: Option<SocketAddr>,
+    fingerprint: Option<String>,
+    epoch: u64,
+}
+
 impl Engine {
+    /// Without a thread yet.
+    fn new(
+        config: &Config,
+        addresses: Addresses,
+        bridge: Arc<Bridge>,
+        view: Arc<View>,
+        resolvers: (crate::net::dns::Resolver, crate::net::egress::EgressResolver),
+    ) -> Engine {
+        let Addresses { feed, admin, fingerprint, epoch } = addresses;
+        Engine {
+            feed,
+            admin,
+            admin_socket: config.admin.socket.clone(),
+            fingerprint,
+            epoch,
+            bridge,
+            view,
+            stops: Stops::default(),
+            sources: Vec::new(),
+            feed_side: Vec::new(),
+            webhooks: Vec::new(),
+            control: Vec::new(),
+            journal: Vec::new(),
+            drain: config.feed.drain,
+            _resolvers: resolvers,
+        }
+    }
+
     /// Opens, binds and starts everything.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Builds the engine: opens what it needs, makes the rings of the plan, starts the threads.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -9,24 +10,25 @@ use tocsin_core::classify::classify;
 use tocsin_core::detect::told::Told;
 use tocsin_core::detect::{Detector, ListHistory};
 use tocsin_core::feed::history::History;
+use tocsin_core::feed::key::KeyRecord;
 use tocsin_core::limits;
 use tocsin_core::model::CategoryHint;
 use tocsin_core::source::pacing::Mode;
 use tocsin_core::source::{SourceSpec, exchange};
 use tocsin_core::wire::{self, EncodedAnnouncement};
 
-use super::view::View;
-use super::{Engine, StartError, Stops, doing, webhooks};
+use super::view::{View, ViewParts};
+use super::{Addresses, Engine, StartError, doing, webhooks};
 use crate::config::{Config, Idle, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::token::AdminToken;
-use crate::control::{self, Control, ControlParts, WebhookRules};
+use crate::control::{self, Control, ControlParts};
 use crate::net::dns::{Resolver, ResolverClient};
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
 use crate::net::url::BaseUrl;
 use crate::os::{clock, cores, memory};
 use crate::rings::{AcceptToFeed, Released, SourceToFeed, ToAccept, ToSource};
-use crate::store::{Store, StoredAnnouncement};
+use crate::store::{Reader, Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
 use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
@@ -46,29 +48,88 @@ const STACK_BYTES: usize = 2 << 20;
 pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
     let plan = Plan::new(config);
     prepare_process(config, &plan);
-    let mut store = Store::open(&config.data_dir)?;
-    let certificate = certificate(config)?;
-    let tls = certificate.clone().filter(|_| config.feed.tls);
-    let listener =
-        accept::listen(config.feed.listen).map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
-    let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
-    let doors = admin_doors(config, certificate)?;
-    let admin = doors.tcp_address();
-    let token = admin_token(config)?;
-    let epoch = store.next_epoch()?;
-    let history = load_history(&store)?;
-    let keys = store.load_keys()?;
-    let reader = store.reader()?;
+    let opened = Opened::open(config)?;
+    let (engine, threads) = assemble(config, &plan, opened)?;
+    threads.start(engine, &plan)
+}
+
+/// What has to be there before anything is built: files, ports, certificates, the store.
+struct Opened {
+    store: Store,
+    tls: Option<ServerTls>,
+    listener: mio::net::TcpListener,
+    feed: SocketAddr,
+    doors: control::Listeners,
+    token: AdminToken,
+    epoch: u64,
+    history: Vec<Arc<EncodedAnnouncement>>,
+    keys: Vec<KeyRecord>,
+    reader: Reader,
+}
+
+impl Opened {
+    fn open(config: &Config) -> Result<Opened, StartError> {
+        let mut store = Store::open(&config.data_dir)?;
+        let certificate = certificate(config)?;
+        let tls = certificate.clone().filter(|_| config.feed.tls);
+        let listener = accept::listen(config.feed.listen)
+            .map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
+        let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
+        let doors = admin_doors(config, certificate)?;
+        let token = admin_token(config)?;
+        let epoch = store.next_epoch()?;
+        let history = load_history(&store)?;
+        let keys = store.load_keys()?;
+        let reader = store.reader()?;
+        Ok(Opened { store, tls, listener, feed, doors, token, epoch, history, keys, reader })
+    }
+}
+
+/// Every thread's state, not started.
+struct Threads {
+    journal: Journal,
+    webhook: WebhookThread,
+    feeds: Vec<FeedThread>,
+    accept: AcceptThread,
+    sources: Vec<SourceThread>,
+    mail: Option<Mail>,
+    doors: control::Listeners,
+    control: Arc<Control>,
+}
+
+impl Threads {
+    /// Against the flow: whoever receives runs before whoever sends.
+    fn start(self, mut engine: Engine, plan: &Plan) -> Result<Engine, StartError> {
+        let view = Arc::clone(&engine.view);
+        let spawn = Spawn { view: &view };
+        let journal_plan = ThreadPlan { name: "journal".into(), core: None, idle: Some(Idle::Block) };
+        engine.journal.push(spawn.looped(&journal_plan, &engine.stops.journal, self.journal)?);
+        engine.webhooks.push(spawn.webhook(self.webhook, &engine.stops.webhooks)?);
+        for (plan, feed) in plan.feeds.iter().zip(self.feeds) {
+            engine.feed_side.push(spawn.looped(plan, &engine.stops.feed_side, feed)?);
+        }
+        engine.feed_side.push(spawn.accept(self.accept, &engine.stops.feed_side)?);
+        for (plan, source) in plan.sources.iter().zip(self.sources) {
+            engine.sources.push(spawn.looped(&plan.thread, &engine.stops.sources, source)?);
+        }
+        if let Some(mail) = self.mail {
+            engine.control.push(spawn.mail(mail.mailer, &engine.stops.control)?);
+        }
+        engine.control.push(spawn.control(self.doors, self.control, &engine.stops.control)?);
+        Ok(engine)
+    }
+}
+
+fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Threads), StartError> {
+    let Opened { mut store, tls, listener, feed, doors, token, epoch, history, keys, reader } = opened;
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let mail = Mail::new(config, &store, &ask_journal)?;
-
-    let stops = Stops::default();
-    let mut rings = Rings::new(config, &plan);
+    let mut rings = Rings::new(config, plan);
     let (resolver, resolver_clients) =
         Resolver::start(plan.sources.len()).map_err(doing("starting the resolver thread"))?;
     let webhooks = webhooks::build(config, &mut store, plan.sources.len(), seed())?;
     let built =
-        build_sources(config, &plan, &mut store, epoch, &mut rings, resolver_clients, webhooks.outlets)?;
+        build_sources(config, plan, &mut store, epoch, &mut rings, resolver_clients, webhooks.outlets)?;
     let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
     let feeds = build_feeds(&mut rings, &feed_stats, &history, epoch)?;
     let accept_stats = Arc::new(AcceptStats::default());
@@ -100,62 +161,26 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
         secrets: webhooks.master,
         policy: Arc::clone(&webhooks.policy),
     });
-    let view = Arc::new(View::new(
+    let view = Arc::new(View::new(ViewParts {
         epoch,
-        built.stats,
-        built.losses,
-        feed_stats,
-        accept_stats,
-        journal.counters(),
-        webhooks.stats,
-        mail.as_ref().map(|mail| mail.mailer.counters()),
-    ));
-    let control = Control::new(ControlParts {
-        bridge: Arc::clone(&bridge),
-        reader,
-        view: Arc::clone(&view) as _,
-        token,
-        webhooks: WebhookRules {
-            plans: config.webhooks.plans.clone(),
-            rotation_grace: config.webhooks.rotation_grace,
-            policy: webhooks.policy,
-        },
-    });
-
-    let spawn = Spawn { view: &view };
-    let mut engine = Engine {
-        feed,
-        admin,
-        admin_socket: config.admin.socket.clone(),
-        fingerprint: tls.as_ref().map(ServerTls::fingerprint_text),
-        epoch,
-        bridge,
-        view: Arc::clone(&view),
-        stops,
-        sources: Vec::new(),
-        feed_side: Vec::new(),
-        webhooks: Vec::new(),
-        control: Vec::new(),
-        journal: Vec::new(),
-        drain: config.feed.drain,
-        _resolvers: (resolver, webhooks.resolver),
-    };
-    // Against the flow: whoever receives runs before whoever sends.
-    let journal_plan = ThreadPlan { name: "journal".into(), core: None, idle: Some(Idle::Block) };
-    engine.journal.push(spawn.looped(&journal_plan, &engine.stops.journal, journal)?);
-    engine.webhooks.push(spawn.webhook(webhooks.thread, &engine.stops.webhooks)?);
-    for (plan, feed) in plan.feeds.iter().zip(feeds) {
-        engine.feed_side.push(spawn.looped(plan, &engine.stops.feed_side, feed)?);
-    }
-    engine.feed_side.push(spawn.accept(accept, &engine.stops.feed_side)?);
-    for (plan, source) in plan.sources.iter().zip(built.threads) {
-        engine.sources.push(spawn.looped(&plan.thread, &engine.stops.sources, source)?);
-    }
-    if let Some(mail) = mail {
-        engine.control.push(spawn.mail(mail.mailer, &engine.stops.control)?);
-    }
-    engine.control.push(spawn.control(doors, control, &engine.stops.control)?);
-    Ok(engine)
+        sources: built.stats,
+        losses: built.losses,
+        feeds: feed_stats,
+        accept: accept_stats,
+        journal: journal.counters(),
+        webhooks: webhooks.stats,
+        mail: mail.as_ref().map(|mail| mail.mailer.counters()),
+    }));
+    let rules = webhooks::rules(config, webhooks.policy);
+    let engine_view = Arc::clone(&view) as _;
+    let parts =
+        ControlParts { bridge: Arc::clone(&bridge), reader, view: engine_view, token, webhooks: rules };
+    let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
+    let admin = doors.tcp_address();
+    let resolvers = (resolver, webhooks.resolver);
+    let engine = Engine::new(config, Addresses { feed, admin, fingerprint, epoch }, bridge, view, resolvers);
+    let (webhook, sources, control) = (webhooks.thread, built.threads, Control::new(parts));
+    Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, doors, control }))
 }
 
 /// Limits, memory and cores of the whole process. What the machine refuses is said once.

@@ -52,6 +52,18 @@ pub(super) struct View {
     draining: AtomicBool,
 }
 
+/// The counters a [`View`] is made of.
+pub(super) struct ViewParts {
+    pub(super) epoch: u64,
+    pub(super) sources: Vec<Arc<SourceStats>>,
+    pub(super) losses: Vec<Arc<Losses>>,
+    pub(super) feeds: Vec<Arc<FeedStats>>,
+    pub(super) accept: Arc<AcceptStats>,
+    pub(super) journal: Arc<JournalCounters>,
+    pub(super) webhooks: Arc<WebhookStats>,
+    pub(super) mail: Option<Arc<MailCounters>>,
+}
+
 fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
@@ -78,16 +90,8 @@ fn summary<'a>(parts: impl Iterator<Item = &'a SharedDistribution>) -> Value {
 }
 
 impl View {
-    pub(super) fn new(
-        epoch: u64,
-        sources: Vec<Arc<SourceStats>>,
-        losses: Vec<Arc<Losses>>,
-        feeds: Vec<Arc<FeedStats>>,
-        accept: Arc<AcceptStats>,
-        journal: Arc<JournalCounters>,
-        webhooks: Arc<WebhookStats>,
-        mail: Option<Arc<MailCounters>>,
-    ) -> View {
+    pub(super) fn new(parts: ViewParts) -> View {
+        let ViewParts { epoch, sources, losses, feeds, accept, journal, webhooks, mail } = parts;
         let (threads, draining) = (Mutex::new(Vec::new()), AtomicBool::new(false));
         let told = Mutex::new(vec![None; sources.len()]);
         View { epoch, sources, losses, feeds, accept, journal, webhooks, mail, threads, told, draining }

@@ -9,6 +9,7 @@ use tocsin_core::webhook::url::EndpointUrl;
 
 use super::{StartError, doing};
 use crate::config::Config;
+use crate::control::WebhookRules;
 use crate::net::egress::EgressResolver;
 use crate::net::tls::{ClientTls, ClientTrust};
 use crate::os::{addresses, clock};
@@ -87,6 +88,12 @@ pub(super) fn build(
     let inlet = WebhookInlet { ring, shm };
     let master = Arc::new(master);
     Ok(Built { thread, outlets, inlet, commands, waker, master, policy, stats, resolver })
+}
+
+/// What the control plane needs of the configuration.
+pub(super) fn rules(config: &Config, policy: Arc<AddressPolicy>) -> WebhookRules {
+    let webhooks = &config.webhooks;
+    WebhookRules { plans: webhooks.plans.clone(), rotation_grace: webhooks.rotation_grace, policy }
 }
 
 /// What may be called: public addresses, and what the operator allows.

@@ -48,8 +48,14 @@ impl Receiver {
         let first = says.as_mut().map(|out| read_line(out, &mut line));
         let place: Value = serde_json::from_str(&line).unwrap_or_default();
         let base_url = place.pointer("/receiver/base_url").and_then(Value::as_str).map(str::to_owned);
-        let receiver =
-            Receiver { child, hold: stdin, says, base_url: base_url.clone().unwrap_or_default(), ca_file, secret_file };
+        let receiver = Receiver {
+            child,
+            hold: stdin,
+            says,
+            base_url: base_url.clone().unwrap_or_default(),
+            ca_file,
+            secret_file,
+        };
         match (first, base_url) {
             (Some(Ok(())), Some(_)) => Ok(receiver),
             _ => Err(CliError::failed("the simulated receiver did not start")),

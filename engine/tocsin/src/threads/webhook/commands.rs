@@ -1,17 +1,18 @@
 //! What the control plane asks of the webhook thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tocsin_core::limits;
 use tocsin_core::time::{Mono, Now};
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::dispatcher::Refusal;
-use tocsin_core::webhook::endpoint::{SavedHealth, State};
+use tocsin_core::webhook::endpoint::{Endpoint, SavedHealth, State};
 use tocsin_core::webhook::event::{Event, EventKind};
 use tocsin_core::webhook::lane::QueuedEvent;
 use tocsin_core::webhook::outgoing::Outgoing;
 
+use super::connection::Attempt;
 use super::receiver::Receiver;
 use super::{COMMANDS_PER_TURN, Wants, WebhookThread};
 use crate::rings::{EndpointReport, EndpointSetup, ToWebhook, WebhookToJournal};
@@ -64,7 +65,7 @@ impl WebhookThread {
     }
 
     fn state(&self, endpoint: EndpointId) -> State {
-        self.dispatcher.endpoint(endpoint).map_or(State::Pending, |endpoint| endpoint.state())
+        self.dispatcher.endpoint(endpoint).map_or(State::Pending, Endpoint::state)
     }
 
     /// Takes an endpoint: a new one, or one of an earlier process. A pending one is sent its verification
@@ -102,10 +103,17 @@ impl WebhookThread {
         self.dispatcher.remove(endpoint);
         self.waiters.verifications.remove(&endpoint);
         self.resolving.remove(&endpoint);
-        self.cold.retain(|attempt| attempt.endpoint != endpoint);
         self.close_all(endpoint);
+        let (gone, kept) = self.cold.drain(..).partition(|attempt| attempt.endpoint == endpoint);
+        self.cold = kept;
+        let gone: VecDeque<Box<Attempt>> = gone;
+        let mut tickets: Vec<_> = gone.iter().map(|attempt| attempt.ticket).collect();
         if let Some(receiver) = self.receivers.remove(&endpoint) {
             self.warm.remove(&(receiver.warm_at, endpoint));
+            tickets.extend(receiver.waiting.iter().map(|attempt| attempt.ticket));
+        }
+        for ticket in tickets {
+            self.abandon(ticket);
         }
     }
 

@@ -464,6 +464,10 @@ fn detail_of(parser: &ResponseParser, error: Option<ResponseError>) -> Option<Bo
 
 fn link_failure(failure: &LinkFailure) -> Failure {
     match failure {
+        // It was connected, for an instant.
+        LinkFailure::Dial(DialError::Failed(io::ErrorKind::ConnectionReset)) => {
+            Failure::new(FailureClass::Reset, "the connection was reset")
+        }
         LinkFailure::Dial(DialError::Failed(kind)) => {
             Failure::new(FailureClass::Connect, format!("no connection: {kind}"))
         }

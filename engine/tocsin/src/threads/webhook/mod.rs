@@ -191,6 +191,7 @@ pub struct WebhookThread {
     next_test: u64,
     identities: BTreeSet<Box<str>>,
     identity_order: VecDeque<Box<str>>,
+    #[allow(clippy::vec_box, reason = "they move between here and connections, whole")]
     exchanges: Vec<Box<Exchange>>,
     recipients: Vec<EndpointId>,
     scratch: Box<[u8]>,

@@ -11,7 +11,7 @@ use tocsin_core::time::{Now, WallUs};
 use tocsin_core::webhook::attempt::Verdict;
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::dispatcher::{Note, Refusal, Sequel};
-use tocsin_core::webhook::endpoint::{Change, Ping, State};
+use tocsin_core::webhook::endpoint::{Change, Endpoint, Ping, State};
 use tocsin_core::webhook::lane::{Purpose, QueuedEvent};
 use tocsin_core::webhook::outgoing::{Outcome, Outgoing, Phases};
 use tokio::sync::oneshot;
@@ -124,7 +124,7 @@ impl WebhookThread {
             Purpose::Test => self.waiters.tests.remove(&number).into_iter().collect(),
             Purpose::Ping(_) | Purpose::Event { .. } => return,
         };
-        let state = self.dispatcher.endpoint(record.endpoint).map_or(State::Pending, |e| e.state());
+        let state = self.dispatcher.endpoint(record.endpoint).map_or(State::Pending, Endpoint::state);
         for reply in replies {
             let _ = reply.send(Ok(AttemptReport { attempt: record.clone(), state }));
         }

@@ -51,7 +51,7 @@ pub(super) struct Receiver {
     /// Connections being opened to be kept warm.
     pub(super) warming: usize,
     /// Attempts that wait for addresses.
-    pub(super) waiting: Vec<Box<Attempt>>,
+    pub(super) waiting: Vec<Attempt>,
     /// A question is at the resolver since then.
     pub(super) asked_at: Option<Mono>,
     addresses: Addresses,

@@ -6,13 +6,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::Token;
 use tocsin_core::limits;
 use tocsin_core::time::{Mono, Now};
 use tocsin_core::webhook::attempt::{FailureClass, Report};
 use tocsin_core::webhook::board::EndpointId;
-use tocsin_core::webhook::dispatcher::{Handling, Start};
+use tocsin_core::webhook::dispatcher::{Handling, Start, Ticket};
 use tocsin_core::webhook::endpoint::State;
 use tocsin_core::webhook::event::Event as OutgoingEvent;
 use tocsin_core::webhook::lane::{Purpose, QueuedEvent};
@@ -81,7 +82,7 @@ impl WebhookThread {
         let (Some(connection), Some(receiver)) =
             (self.connections.get_mut(slot), self.receivers.get(&attempt.endpoint))
         else {
-            return;
+            return self.failed(*attempt, Failure::new(FailureClass::Reset, "the connection has gone"));
         };
         let mut exchange = self.exchanges.pop().unwrap_or_else(|| Box::new(Exchange::new()));
         exchange.request.clear();
@@ -105,7 +106,7 @@ impl WebhookThread {
         self.set_timer(slot);
     }
 
-    fn finished(&mut self, attempt: Box<Attempt>, report: &Report, detail: Option<Box<str>>) {
+    fn finished(&mut self, attempt: Attempt, report: &Report, detail: Option<Box<str>>) {
         let now = (self.clock)();
         let random = self.next_random();
         if let Some(us) = attempt.phases.first_byte_us {
@@ -130,14 +131,14 @@ impl WebhookThread {
                     kept: false,
                     phases,
                     written: Mono::NEVER,
-                    ..*attempt
+                    ..attempt
                 }));
             }
             Handling::Unknown => {}
         }
     }
 
-    fn failed(&mut self, attempt: Box<Attempt>, failure: Failure) {
+    fn failed(&mut self, attempt: Attempt, failure: Failure) {
         self.finished(attempt, &failure.report, failure.detail);
     }
 
@@ -145,10 +146,9 @@ impl WebhookThread {
 
     /// Moves epoll's events into the queues.
     pub(super) fn take_events(&mut self) -> usize {
-        if !self.waited {
-            if self.is_busy() || self.poll.poll(&mut self.events, Some(std::time::Duration::ZERO)).is_err() {
-                return 0;
-            }
+        let looks = self.waited || !self.is_busy();
+        if !looks || (!self.waited && self.poll.poll(&mut self.events, Some(Duration::ZERO)).is_err()) {
+            return 0;
         }
         self.waited = false;
         let mut taken = 0;
@@ -226,11 +226,11 @@ impl WebhookThread {
             Event::Quiet => self.set_timer(slot),
             Event::Opened => self.opened(slot, endpoint),
             Event::Idle => self.idle(slot, endpoint),
-            Event::Answered(attempt, answer) => self.answered(slot, attempt, answer),
+            Event::Answered(attempt, answer) => self.answered(slot, *attempt, answer),
             Event::Failed(attempt, failure) => {
                 self.drop_connection(slot, now);
                 match attempt {
-                    Some(attempt) => self.failed(attempt, failure),
+                    Some(attempt) => self.failed(*attempt, failure),
                     None => self.could_not_warm(endpoint, now),
                 }
             }
@@ -279,7 +279,7 @@ impl WebhookThread {
         self.ready.push_back(slot);
     }
 
-    fn answered(&mut self, slot: u32, attempt: Box<Attempt>, answer: Answer) {
+    fn answered(&mut self, slot: u32, attempt: Attempt, answer: Answer) {
         let endpoint = attempt.endpoint;
         match answer.then {
             Then::Reuse => self.idle(slot, endpoint),
@@ -310,7 +310,9 @@ impl WebhookThread {
         let (was_idle, used) = (connection.is_idle(), !connection.is_unused());
         let warming = connection.is_opening() && connection.is_spare();
         let lived = connection.since_opened(now.mono);
-        connection.close(self.poll.registry());
+        if let Some(attempt) = connection.close(self.poll.registry()) {
+            self.failed(*attempt, Failure::new(FailureClass::Reset, "the connection was closed"));
+        }
         let Some(receiver) = self.receivers.get_mut(&endpoint) else { return };
         receiver.connections = receiver.connections.saturating_sub(1);
         receiver.warming = receiver.warming.saturating_sub(usize::from(warming));
@@ -331,7 +333,9 @@ impl WebhookThread {
                 self.open_connections = self.open_connections.saturating_sub(1);
                 let exchange = connection.take_exchange();
                 self.pool(exchange);
-                connection.close(self.poll.registry());
+                if let Some(attempt) = connection.close(self.poll.registry()) {
+                    self.abandon(attempt.ticket);
+                }
             }
         }
     }
@@ -354,15 +358,21 @@ impl WebhookThread {
         let endpoint = attempt.endpoint;
         match self.addresses(endpoint, now) {
             Known::Fresh => self.dial(endpoint, Some(attempt), now),
-            Known::Refused(why) => self.failed(attempt, Failure::new(FailureClass::Address, why)),
+            Known::Refused(why) => self.failed(*attempt, Failure::new(FailureClass::Address, why)),
             Known::No => {
                 self.ask(endpoint, now);
                 if let Some(receiver) = self.receivers.get_mut(&endpoint) {
-                    receiver.waiting.push(attempt);
+                    receiver.waiting.push(*attempt);
                 }
             }
-            Known::Gone => {}
+            Known::Gone => self.abandon(attempt.ticket),
         }
+    }
+
+    /// An attempt whose endpoint has been removed: the dispatcher counts it no longer, and nobody is told.
+    pub(super) fn abandon(&mut self, ticket: Ticket) {
+        let now = (self.clock)();
+        self.dispatcher.on_result(now, ticket, &Report::failed(FailureClass::Reset), 0);
     }
 
     /// Whether an endpoint's addresses may be used now. A literal one is vetted each time.
@@ -382,12 +392,19 @@ impl WebhookThread {
 
     fn dial(&mut self, endpoint: EndpointId, attempt: Option<Box<Attempt>>, now: Now) {
         let slot = self.connections.next_free();
-        let Some(receiver) = self.receivers.get_mut(&endpoint) else { return };
-        let Some(addresses) = receiver.fresh_addresses(now.mono) else { return };
+        let Some((receiver, addresses)) = self.receivers.get_mut(&endpoint).and_then(|receiver| {
+            let addresses = receiver.fresh_addresses(now.mono)?.to_vec();
+            Some((receiver, addresses))
+        }) else {
+            if let Some(attempt) = attempt {
+                self.failed(*attempt, Failure::new(FailureClass::Dns, "the addresses are no longer fresh"));
+            }
+            return;
+        };
         let token = Token(FIRST_CONNECTION + slot as usize);
         let warming = attempt.is_none();
         let mut connection = Connection::new(endpoint, token, attempt);
-        connection.open(addresses, receiver.port, receiver.turn, self.poll.registry(), now.mono);
+        connection.open(&addresses, receiver.port, receiver.turn, self.poll.registry(), now.mono);
         receiver.turn = receiver.turn.wrapping_add(1);
         receiver.connections += 1;
         receiver.warming += usize::from(warming);
@@ -455,7 +472,7 @@ impl WebhookThread {
                 receiver.set_addresses(list.into(), now.mono + answer.fresh_for);
                 self.drop_strays(endpoint, now);
                 for attempt in waiting {
-                    self.dial(endpoint, Some(attempt), now);
+                    self.dial(endpoint, Some(Box::new(attempt)), now);
                 }
                 self.warm_at(endpoint, now.mono);
             }
