@@ -131,7 +131,7 @@ impl Server {
             .name(format!("sim-{name}"))
             .spawn({
                 let (listener, shared) = (Arc::clone(&listener), Arc::clone(&shared));
-                move || accept_loop(&listener, &shared, limits, &handler)
+                move || accept_loop(&listener, addr, &shared, limits, &handler)
             })
             .map_err(SimError::Thread)?;
         Ok(Server { addr, listener, shared, acceptor: Some(acceptor) })
@@ -171,7 +171,13 @@ impl Drop for Server {
     }
 }
 
-fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, limits: Limits, handler: &Arc<dyn Handler>) {
+fn accept_loop(
+    listener: &TcpListener,
+    addr: SocketAddr,
+    shared: &Arc<Shared>,
+    limits: Limits,
+    handler: &Arc<dyn Handler>,
+) {
     loop {
         let accepted = listener.accept();
         let mut live = shared.live.lock();
@@ -196,7 +202,8 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>, limits: Limits, han
         live.sockets.insert(number, Arc::clone(&socket));
         live.threads += 1;
         drop(live);
-        let link = Link { number, peer: peer.ip(), socket, shared: Arc::clone(shared) };
+        let to = socket.local_addr().unwrap_or(addr);
+        let link = Link { number, peer: peer.ip(), to, socket, shared: Arc::clone(shared) };
         let handler = Arc::clone(handler);
         let thread = thread::Builder::new().name(format!("sim-conn-{number}")).stack_size(limits.stack_bytes);
         let spawned = thread.spawn(move || {
@@ -289,6 +296,8 @@ pub(crate) struct Link {
     pub(crate) number: u64,
     /// Who connected.
     pub(crate) peer: IpAddr,
+    /// To which of this machine's addresses.
+    pub(crate) to: SocketAddr,
     socket: Arc<TcpStream>,
     shared: Arc<Shared>,
 }

@@ -8,7 +8,8 @@
 //! must be closed, for its framing is lost.
 //!
 //! Stricter than RFC 9112 asks where leniency enables smuggling: line ends are CRLF only, no NUL, no
-//! folding, `Content-Length` beside `Transfer-Encoding` is refused, `chunked` is the one coding known.
+//! folding, `Content-Length` beside `Transfer-Encoding` is refused, `chunked` is the one coding known,
+//! and a `Content-Length` said twice, equal or not, is the last thing its connection carries.
 
 use super::chunked::Chunked;
 use super::date;
@@ -435,7 +436,8 @@ impl ResponseParser {
         for header in response.headers.iter() {
             fields.read(header, &mut head, &self.head_bytes)?;
         }
-        head.keep_alive = if old { fields.says_keep_alive && !fields.says_close } else { !fields.says_close };
+        let persists = if old { fields.says_keep_alive && !fields.says_close } else { !fields.says_close };
+        head.keep_alive = persists && !fields.length_repeated;
         let framing = fields.framing(status, old, self.method, head.content_length)?;
         if framing == Framing::UntilClose {
             head.keep_alive = false;
@@ -461,6 +463,8 @@ struct Fields {
     says_close: bool,
     says_keep_alive: bool,
     chunked: bool,
+    /// More than one length, all equal: the answer stands, but who wrote it twice may mean it twice.
+    length_repeated: bool,
 }
 
 impl Fields {
@@ -478,6 +482,7 @@ impl Fields {
                 if head.content_length.is_some_and(|known| known != length) {
                     return Err(ResponseError::DifferingLengths);
                 }
+                self.length_repeated |= head.content_length.is_some();
                 head.content_length = Some(length);
             }
         } else if name.eq_ignore_ascii_case("transfer-encoding") {

@@ -57,7 +57,7 @@ fn get(input: &str) -> Outcome {
 fn length_chunks_and_close_frame_a_body() {
     for (input, body, complete, keep_alive) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", true, true),
-        ("HTTP/1.1 200\r\ncontent-length: 5, 5\r\nContent-Length: 5\r\n\r\nhello", "hello", true, true),
+        ("HTTP/1.1 200\r\ncontent-length: 5, 5\r\nContent-Length: 5\r\n\r\nhello", "hello", true, false),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", true, true),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\nhel\r\n02\r\nlo\r\n0\r\n\r\n",
@@ -91,6 +91,22 @@ fn length_chunks_and_close_frame_a_body() {
     }
     let head = run(Method::Head, b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n", &[]);
     assert_eq!((head.result, head.head.unwrap().content_length), (Ok(Some(43)), Some(900_000)));
+}
+
+/// The answer stands; nothing more is sent on its connection.
+#[test]
+fn a_repeated_length_ends_the_connection() {
+    for lines in [
+        "Content-Length: 5\r\nContent-Length: 5",
+        "Content-Length: 5, 5",
+        "Content-Length: 5\r\nX: y\r\ncontent-length: 05",
+        "Connection: keep-alive\r\nContent-Length: 5\r\nContent-Length: 5",
+    ] {
+        let got = get(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\nhello"));
+        assert_eq!((got.result.is_ok(), got.body.as_slice()), (true, &b"hello"[..]), "{lines}");
+        let head = got.head.unwrap();
+        assert_eq!((head.status, head.content_length, head.keep_alive), (200, Some(5), false), "{lines}");
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod serve;
 mod signature;
 mod step;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -298,6 +299,13 @@ impl SimReceiver {
     #[must_use]
     pub fn trap_url(&self) -> &str {
         &self.desk.trap_url
+    }
+
+    /// The addresses that connections have come to, whatever came of these, and forgets them: of
+    /// interest where it listens on all of them.
+    #[must_use]
+    pub fn take_reached(&self) -> BTreeSet<SocketAddr> {
+        self.desk.take_reached()
     }
 
     /// Connections, requests and bytes so far.

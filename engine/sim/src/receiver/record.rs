@@ -5,6 +5,7 @@
 //! the caller; recording wakes it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub struct Received {
     pub began: WallUs,
     /// Counts connections of this receiver from 1.
     pub connection: u64,
+    /// The address it came to: of interest where the receiver listens on all of them.
+    pub to: SocketAddr,
     /// Counts requests of this connection from 1.
     pub nth: u32,
     /// The connection took up an earlier TLS session.
@@ -129,6 +132,7 @@ impl Received {
             at,
             began: at,
             connection: 1,
+            to: SocketAddr::from(([127, 0, 0, 1], 1)),
             nth: 1,
             resumed: false,
             method: "POST".to_owned(),

@@ -4,8 +4,9 @@
 //! Contract: a request is recorded before anything of its answer is sent. Blocks on the connection;
 //! locks for no longer than it takes to copy a behaviour. A connection's troubles end it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -47,7 +48,12 @@ pub(super) struct Desk {
     greeter: Mutex<Greeter>,
     secrets: Mutex<Vec<KnownSecret>>,
     path_secrets: Mutex<BTreeMap<String, Vec<KnownSecret>>>,
+    /// Addresses that connections came to, up to [`REACHED`].
+    reached: Mutex<BTreeSet<SocketAddr>>,
 }
+
+/// Most addresses remembered.
+const REACHED: usize = 4_096;
 
 impl Desk {
     pub(super) fn new(
@@ -69,6 +75,7 @@ impl Desk {
             greeter: Mutex::new(greeter),
             secrets: Mutex::new(secrets),
             path_secrets: Mutex::default(),
+            reached: Mutex::default(),
         })
     }
 
@@ -108,6 +115,17 @@ impl Desk {
         verify(&secrets, &self.brands, delivery)
     }
 
+    fn note_reached(&self, to: SocketAddr) {
+        let mut reached = self.reached.lock();
+        if reached.len() < REACHED {
+            reached.insert(to);
+        }
+    }
+
+    pub(super) fn take_reached(&self) -> BTreeSet<SocketAddr> {
+        std::mem::take(&mut *self.reached.lock())
+    }
+
     /// Its script, or the behaviour the path names, or the one for everything else.
     fn behaviour(&self, path: &str) -> Behaviour {
         if let Some(scripted) = self.turns.lock().get_mut(path).and_then(Turns::turn) {
@@ -124,6 +142,7 @@ impl Desk {
             at: clock::wall_now(),
             began: request.began,
             connection: link.number,
+            to: canonical(link.to),
             nth,
             resumed,
             method: request.method,
@@ -144,8 +163,14 @@ impl Desk {
     }
 }
 
+/// An address of IPv4 as itself also where the listener takes both families.
+fn canonical(to: SocketAddr) -> SocketAddr {
+    SocketAddr::new(to.ip().to_canonical(), to.port())
+}
+
 impl Handler for Desk {
     fn serve(&self, link: &Link) -> After {
+        self.note_reached(canonical(link.to));
         let (greeting, config) = self.greeter.lock().turn();
         let mut transport = match meet(link, greeting, config) {
             Ok(transport) => transport,

@@ -4,12 +4,18 @@
 //! variable `TOCSIN_SSRF` names one, of that file, is run with the real resolver against a scripted
 //! name server: once for its verdict anywhere, and once in a network namespace in which every address
 //! is caught, where a refused row must not cause a single SYN and an allowed one must connect to an
-//! address of the very answer that was vetted. The namespace needs root or user namespaces, and `ip`.
+//! address of the very answer that was vetted. There both the parts of a delivery and the real webhook
+//! thread are held to them, and the latter delivers to the allowed ones over TLS (`deliveries.rs`). The
+//! namespace needs root or user namespaces, and `ip`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod cases;
+mod deliveries;
 mod namespace;
+#[allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#[path = "../support/webhook.rs"]
+mod rig;
 mod sender;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +28,7 @@ use tocsin_sim::{DnsStub, DnsType};
 
 use cases::Case;
 use namespace::{OWN_PUBLIC, Traps, syns};
-use sender::{Outcome, Sender, sender};
+use sender::{Outcome, Sender, policy_level, webhook_thread};
 
 const OWN_ROWS: &[u8] = include_bytes!("rows.csv");
 const FIXTURE: &[u8] = include_bytes!("../../../../fixtures/ssrf/cases.csv");
@@ -152,7 +158,7 @@ fn run(
 fn every_row_gets_its_verdict() {
     let stub = DnsStub::start::<&str>([]).unwrap();
     let own = [own_addresses().unwrap(), vec![OWN_PUBLIC.into()]].concat();
-    let mut sender = sender(stub.address(), own, false);
+    let mut sender = policy_level(stub.address(), own, false);
     for (file, cases) in files() {
         let mut tally = Tally::default();
         for case in &cases {
@@ -181,9 +187,20 @@ fn only_absolute_names_were_asked_for(stub: &DnsStub) {
 
 #[test]
 fn no_syn_leaves_for_a_refused_address() {
-    if !namespace::enter("no_syn_leaves_for_a_refused_address") {
-        return;
+    if namespace::enter("no_syn_leaves_for_a_refused_address") {
+        hold_to_the_rows(|stub, own| policy_level(stub, own, true));
     }
+}
+
+#[test]
+fn no_syn_leaves_the_webhook_thread_for_a_refused_address() {
+    if namespace::enter("no_syn_leaves_the_webhook_thread_for_a_refused_address") {
+        hold_to_the_rows(|stub, own| webhook_thread(stub, &own));
+    }
+}
+
+/// Runs every row in the namespace against what `sender` makes of a name server and our own addresses.
+fn hold_to_the_rows<S: Sender>(sender: impl FnOnce(SocketAddr, Vec<IpAddr>) -> S) {
     let files = files();
     let ports = files.iter().flat_map(|(_, cases)| cases).filter_map(|case| {
         let url = EndpointUrl::parse(&case.url, &AddressPolicy::default()).ok()?;
@@ -194,7 +211,7 @@ fn no_syn_leaves_for_a_refused_address() {
     let stub = DnsStub::start::<&str>([]).unwrap();
     let own = own_addresses().unwrap();
     assert!(own.contains(&OWN_PUBLIC.into()), "{own:?}");
-    let mut sender = sender(stub.address(), own, true);
+    let mut sender = sender(stub.address(), own);
     for (file, cases) in &files {
         let mut tally = Tally::default();
         let mut allowed_syns = 0;

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Set in the process that runs inside.
@@ -56,9 +60,11 @@ pub(crate) fn syns() -> u64 {
     values.split(' ').nth(at).unwrap().parse().unwrap()
 }
 
-/// Listeners for every address at some ports.
+/// Listeners for every address at some ports: each connection is noted and closed.
 pub(crate) struct Traps {
-    listeners: BTreeMap<u16, [TcpListener; 2]>,
+    caught: Arc<Mutex<Vec<SocketAddr>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Traps {
@@ -71,25 +77,40 @@ impl Traps {
                     .map(|address| listen(SocketAddr::new(address, port)).unwrap())
             });
         }
-        Traps { listeners }
+        let (caught, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (noted, stopped) = (Arc::clone(&caught), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                for listener in listeners.values().flatten() {
+                    while let Ok((stream, _)) = listener.accept() {
+                        noted.lock().push(stream.local_addr().unwrap());
+                    }
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Traps { caught, stop, thread: Some(thread) }
     }
 
     /// Where connections have come in for since the last time, once there are `at_least` so many.
     pub(crate) fn caught(&self, at_least: usize) -> Vec<SocketAddr> {
-        let mut caught = Vec::new();
         let until = Instant::now() + Duration::from_secs(10);
         loop {
-            for listener in self.listeners.values().flatten() {
-                while let Ok((stream, _)) = listener.accept() {
-                    caught.push(stream.local_addr().unwrap());
-                }
-            }
+            let mut caught = self.caught.lock();
             if caught.len() >= at_least {
-                return caught;
+                return std::mem::take(&mut caught);
             }
             assert!(Instant::now() < until, "{caught:?}: a connection did not arrive");
-            std::thread::sleep(Duration::from_millis(1));
+            drop(caught);
+            thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+impl Drop for Traps {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

@@ -1,8 +1,8 @@
 //! One attempt at a URL: the one place that says what sends.
 //!
-//! What stands here is the way every delivery goes before its first byte: URL rules, resolver, address
-//! policy, dial. [`sender`] gives it to the tests; another [`Sender`] put in its place is held to the
-//! same rows.
+//! There are two senders, held to the same rows. [`policy_level`] is the way every delivery goes before
+//! its first byte, piece by piece: URL rules, resolver, address policy, dial. [`webhook_thread`] is the
+//! real thread, asked to register the URL as an endpoint: its verification ping is the attempt.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,10 +13,14 @@ use mio::{Events, Poll, Token};
 use tocsin::net::dial::{Dial, Dialled};
 use tocsin::net::egress::{DnsFailure, EgressClient, EgressResolver};
 use tocsin::os::clock;
+use tocsin::rings::ToWebhook;
+use tocsin::store::webhook::deliveries::AttemptRecord;
 use tocsin_core::webhook::address::{AddressPolicy, AnswerRefused};
+use tocsin_core::webhook::attempt::FailureClass;
 use tocsin_core::webhook::url::{EndpointUrl, Host};
 
 use crate::cases::PATIENCE;
+use crate::rig::{Surroundings, WebhookRig};
 
 /// What an attempt came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,9 +45,16 @@ pub(crate) trait Sender {
     fn attempt(&mut self, url: &str) -> Outcome;
 }
 
-/// What the rows are run against.
-pub(crate) fn sender(name_server: SocketAddr, own: Vec<IpAddr>, dials: bool) -> impl Sender {
+/// The parts a delivery goes through before its first byte; `dials` says whether to the last of them.
+pub(crate) fn policy_level(name_server: SocketAddr, own: Vec<IpAddr>, dials: bool) -> impl Sender {
     PolicyLevel::new(name_server, own, dials).unwrap()
+}
+
+/// The webhook thread. It dials: only where every address is a trap.
+pub(crate) fn webhook_thread(name_server: SocketAddr, own: &[IpAddr]) -> impl Sender + use<> {
+    ThreadLevel {
+        rig: WebhookRig::new(&Surroundings { resolvers: &[name_server], allow: &[], own, ca_file: None }),
+    }
 }
 
 const WOKEN: Token = Token(0);
@@ -122,5 +133,44 @@ impl Sender for PolicyLevel {
             Ok(()) => {}
         }
         self.dial(&addresses, url.port())
+    }
+}
+
+struct ThreadLevel {
+    rig: WebhookRig,
+}
+
+impl Sender for ThreadLevel {
+    fn attempt(&mut self, url: &str) -> Outcome {
+        // As the customer API does before an endpoint is stored.
+        let port = match EndpointUrl::parse(url, &self.rig.policy) {
+            Ok(url) => url.port(),
+            Err(error) => return Outcome::RefusedUrl(error.code()),
+        };
+        let (id, report) = self.rig.register(url);
+        self.rig.commands.push(ToWebhook::Remove(id)).unwrap();
+        let gone = self.rig.ask(|reply| ToWebhook::Report(vec![id], reply));
+        assert!(gone.is_empty(), "{gone:?}");
+        outcome(&report.attempt, port)
+    }
+}
+
+/// What the delivery log says, in the terms of the rows.
+fn outcome(line: &AttemptRecord, port: u16) -> Outcome {
+    let detail = line.detail.as_deref().unwrap_or_default();
+    match (line.class, line.address) {
+        (Some(FailureClass::Address), None) => {
+            let mixed = detail.ends_with("every address of a name must be public");
+            Outcome::RefusedAddress(if mixed { "mixed" } else { "addr" })
+        }
+        (Some(FailureClass::Dns), None) => {
+            use DnsFailure::{Malformed, NoName, ServerFailure, Timeout, TooMany};
+            let all = [Malformed, NoName, ServerFailure, Timeout, TooMany];
+            let said = all.into_iter().find(|failure| failure.to_string() == detail);
+            Outcome::NoAddresses(said.unwrap_or_else(|| panic!("{line:?}")))
+        }
+        // Whatever became of it there.
+        (_, Some(address)) => Outcome::Connected(SocketAddr::new(address, port)),
+        (_, None) => Outcome::NotConnected(format!("{line:?}")),
     }
 }

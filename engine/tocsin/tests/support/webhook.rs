@@ -1,7 +1,7 @@
 //! A webhook thread stepped by hand, with the far ends of its rings and a clock that can be moved on.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,11 +10,12 @@ use parking_lot::Mutex;
 use tocsin::net::egress::EgressResolver;
 use tocsin::net::tls::{ClientTls, ClientTrust};
 use tocsin::os::clock;
-use tocsin::rings::{AttemptReport, EndpointSetup, ToWebhook, WebhookToJournal};
+use tocsin::rings::{AttemptReport, EndpointReport, EndpointSetup, ToWebhook, WebhookToJournal};
 use tocsin::store::shm::OutcomeLog;
 use tocsin::store::webhook::deliveries::{AttemptRecord, WebhookStart};
 use tocsin::threads::Step;
 use tocsin::threads::webhook::{Bell, WebhookParts, WebhookSettings, WebhookStats, WebhookThread};
+use tocsin_core::limits;
 use tocsin_core::model::{
     Action, Announcement, Classification, Exchange, FeedPosition, Lang, ListingType, Ticker,
 };
@@ -26,6 +27,7 @@ use tocsin_core::webhook::endpoint::{SavedHealth, State};
 use tocsin_core::webhook::event::IdKey;
 use tocsin_core::webhook::filter::EventFilter;
 use tocsin_core::webhook::outgoing::RecordedOutcome;
+use tocsin_core::webhook::schedule::scatter;
 use tocsin_core::webhook::signature::{Brand, Secret};
 use tocsin_core::webhook::url::EndpointUrl;
 use tocsin_core::wire::{self, EncodedAnnouncement};
@@ -33,13 +35,22 @@ use tokio::sync::oneshot;
 
 thread_local! {
     static AHEAD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static MONO_AHEAD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// The clocks of this machine, moved on by [`WebhookRig::pass`].
 fn moved_clock() -> Now {
     let (now, ahead) = (clock::now(), AHEAD.get());
     let micros = i64::try_from(ahead.as_micros()).unwrap();
-    Now { mono: now.mono + ahead, wall: WallUs(now.wall.0 + micros) }
+    Now { mono: now.mono + ahead + MONO_AHEAD.get(), wall: WallUs(now.wall.0 + micros) }
+}
+
+/// How far the monotonic clock must be moved so that the health ping of endpoint `key` has just passed:
+/// else it would come into a test once in so many runs.
+fn past_the_ping_of(key: u64) -> Duration {
+    let period = limits::WEBHOOK_PING_PERIOD.as_nanos() as u64;
+    let just_past = scatter(key) % period + 1_000_000_000;
+    Duration::from_nanos((just_past + period - clock::now().mono.0 % period) % period)
 }
 
 /// Remembers what it is given.
@@ -60,13 +71,15 @@ pub struct Surroundings<'a> {
     pub resolvers: &'a [SocketAddr],
     /// Networks that are allowed.
     pub allow: &'a [&'a str],
+    /// Addresses that are this machine's.
+    pub own: &'a [IpAddr],
     /// Of the receivers' certificates.
     pub ca_file: Option<&'a Path>,
 }
 
 impl Default for Surroundings<'_> {
     fn default() -> Self {
-        Surroundings { resolvers: &[], allow: &["127.0.0.0/8"], ca_file: None }
+        Surroundings { resolvers: &[], allow: &["127.0.0.0/8"], own: &[], ca_file: None }
     }
 }
 
@@ -93,6 +106,7 @@ pub fn secret() -> Secret {
 impl WebhookRig {
     pub fn new(around: &Surroundings<'_>) -> WebhookRig {
         AHEAD.set(Duration::ZERO);
+        MONO_AHEAD.set(past_the_ping_of(1));
         let bell = Bell::new().unwrap();
         let nobody: SocketAddr = ([127, 0, 0, 1], 9).into();
         let servers = if around.resolvers.is_empty() { &[nobody][..] } else { around.resolvers };
@@ -101,7 +115,7 @@ impl WebhookRig {
         let (commands, obeys) = rtrb::RingBuffer::new(4_096);
         let (tells, journal) = rtrb::RingBuffer::new(65_536);
         let allow = around.allow.iter().map(|net| net.parse().unwrap()).collect();
-        let policy = Arc::new(AddressPolicy::new(allow, Vec::new()));
+        let policy = Arc::new(AddressPolicy::new(allow, around.own.to_vec()));
         let ca_file = around.ca_file.map(Path::to_owned);
         let (outcomes, stats) = (Outcomes::default(), Arc::new(WebhookStats::default()));
         let parts = WebhookParts {
@@ -211,6 +225,44 @@ impl WebhookRig {
         let (id, report) = self.register(url);
         assert_eq!(report.state, State::Active, "{report:?}");
         id
+    }
+
+    /// Asks the thread something and steps until it answers.
+    #[track_caller]
+    pub fn ask<T>(&mut self, command: impl FnOnce(oneshot::Sender<T>) -> ToWebhook) -> T {
+        let (reply, mut answer) = oneshot::channel();
+        self.commands.push(command(reply)).unwrap();
+        let mut got = None;
+        self.until("an answer", |_| {
+            got = answer.try_recv().ok();
+            got.is_some()
+        });
+        got.unwrap()
+    }
+
+    /// What the thread says of an endpoint.
+    #[track_caller]
+    pub fn report(&mut self, id: EndpointId) -> EndpointReport {
+        self.ask(|reply| ToWebhook::Report(vec![id], reply)).remove(0)
+    }
+
+    /// Steps until an endpoint has so many idle connections.
+    #[track_caller]
+    pub fn idle(&mut self, id: EndpointId, connections: usize) {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let idle = self.report(id).connections;
+            if idle == connections {
+                return;
+            }
+            assert!(Instant::now() < end, "{idle} connections are idle and not {connections}");
+        }
+    }
+
+    /// Steps until it has as many as are kept warm.
+    #[track_caller]
+    pub fn warm(&mut self, id: EndpointId) {
+        self.idle(id, usize::from(limits::WEBHOOK_WARM_CONNECTIONS));
     }
 
     /// An announcement of a spot listing goes to the thread.

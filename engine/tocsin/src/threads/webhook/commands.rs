@@ -50,7 +50,7 @@ impl WebhookThread {
                 let _ = reply.send(done.map(|()| self.state(endpoint)));
             }
             ToWebhook::Test(endpoint, kind, reply) => match self.test(now, endpoint, kind) {
-                Ok(number) => drop(self.waiters.tests.insert(number, reply)),
+                Ok(number) => drop(self.waiters.tests.insert(number, (endpoint, reply))),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             ToWebhook::Redeliver(endpoint, events, reply) => {
@@ -102,6 +102,7 @@ impl WebhookThread {
     fn remove(&mut self, endpoint: EndpointId) {
         self.dispatcher.remove(endpoint);
         self.waiters.verifications.remove(&endpoint);
+        self.waiters.tests.retain(|_, (of, _)| *of != endpoint);
         self.resolving.remove(&endpoint);
         self.close_all(endpoint);
         let (gone, kept) = self.cold.drain(..).partition(|attempt| attempt.endpoint == endpoint);

@@ -198,6 +198,15 @@ impl Connection {
         self.phase == Phase::Idle
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.phase == Phase::Draining
+    }
+
+    /// Whether an idle one is inside the receiver's limit still.
+    pub(super) fn may_carry(&self, now: Mono) -> bool {
+        now < self.until
+    }
+
     /// Whether it stands or is being made with nothing to carry: what warmth is counted by.
     pub(super) fn is_spare(&self) -> bool {
         self.attempt.is_none()
@@ -354,7 +363,7 @@ impl Connection {
                 Ok(count) => {
                     let input = scratch.get(..count).unwrap_or_default();
                     if let Some(event) = self.take(input, now) {
-                        return event;
+                        return self.unless_more_came(event, scratch);
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => match written {
@@ -365,6 +374,23 @@ impl Connection {
                 Err(_) => return self.broken("the connection was reset"),
             }
         }
+    }
+
+    /// A connection is used again only if nothing follows the answer: what came in the same flight would
+    /// be taken for the answer to the next request.
+    fn unless_more_came(&mut self, event: Event, scratch: &mut [u8]) -> Event {
+        match event {
+            Event::Answered(attempt, answer) if answer.then == Then::Reuse && !self.is_quiet(scratch) => {
+                Event::Answered(attempt, Answer { then: Then::Close, ..answer })
+            }
+            other => other,
+        }
+    }
+
+    /// Whether there is nothing to read; the next byte, or the end, has an event of its own then.
+    fn is_quiet(&mut self, scratch: &mut [u8]) -> bool {
+        let Some(stream) = self.link.stream() else { return false };
+        matches!(stream.read(scratch), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Bytes of the answer; an event once its head is complete or is none.
@@ -385,14 +411,15 @@ impl Connection {
             _ => Then::Close,
         };
         let detail = detail_of(&exchange.parser, progress.err());
-        match then {
-            Then::Reuse => self.rest(now),
+        let then = match then {
+            Then::Reuse if !self.rest(now) => Then::Close,
             Then::Drain => {
                 self.phase = Phase::Draining;
                 self.until = now + limits::WEBHOOK_DRAIN_TIME;
+                then
             }
-            Then::Close => {}
-        }
+            _ => then,
+        };
         Some(match (report, self.attempt.take()) {
             (_, None) => Event::Closed,
             (report @ Report::Answered { .. }, Some(attempt)) => {
@@ -423,8 +450,8 @@ impl Connection {
                     let Some(exchange) = self.exchange.as_deref_mut() else { return Event::Closed };
                     match exchange.parser.feed(input, &mut Discard) {
                         Ok(Progress::Complete { consumed }) if consumed == count => {
-                            self.rest(now);
-                            return Event::Idle;
+                            let rests = self.is_quiet(scratch) && self.rest(now);
+                            return if rests { Event::Idle } else { Event::Closed };
                         }
                         Ok(Progress::NeedMore) if self.drained <= limits::WEBHOOK_DRAIN_BYTES => {}
                         _ => return Event::Closed,
@@ -436,16 +463,20 @@ impl Connection {
         }
     }
 
-    /// Idle again, for as long as the server says it keeps it.
-    fn rest(&mut self, now: Mono) {
-        self.phase = Phase::Idle;
+    /// Idle again, for as long as the server says it keeps it; false if that is no time at all.
+    fn rest(&mut self, now: Mono) -> bool {
         let head = self.exchange.as_ref().and_then(|exchange| exchange.parser.head());
         let limit = head.and_then(|head| head.idle_timeout_secs).map(std::time::Duration::from_secs);
-        self.until = match limit {
+        let until = match limit {
             _ if head.is_some_and(|head: &Head| head.requests_left == Some(0)) => now,
             Some(limit) => now + limit.saturating_sub(limits::IDLE_MARGIN),
             None => Mono::NEVER,
         };
+        if now >= until {
+            return false;
+        }
+        (self.phase, self.until) = (Phase::Idle, until);
+        true
     }
 }
 

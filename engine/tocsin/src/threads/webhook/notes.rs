@@ -39,8 +39,8 @@ type Reply = oneshot::Sender<Result<AttemptReport, Refusal>>;
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     pub(super) verifications: HashMap<EndpointId, Vec<Reply>>,
-    /// By the number of the test event.
-    pub(super) tests: HashMap<u64, Reply>,
+    /// By the number of the test event; its endpoint beside it.
+    pub(super) tests: HashMap<u64, (EndpointId, Reply)>,
 }
 
 /// How an attempt ended, as its note tells it.
@@ -121,7 +121,7 @@ impl WebhookThread {
             Purpose::Ping(Ping::Verification) => {
                 self.waiters.verifications.remove(&record.endpoint).unwrap_or_default()
             }
-            Purpose::Test => self.waiters.tests.remove(&number).into_iter().collect(),
+            Purpose::Test => self.waiters.tests.remove(&number).map(|(_, reply)| reply).into_iter().collect(),
             Purpose::Ping(_) | Purpose::Event { .. } => return,
         };
         let state = self.dispatcher.endpoint(record.endpoint).map_or(State::Pending, Endpoint::state);

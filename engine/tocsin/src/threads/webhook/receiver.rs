@@ -50,6 +50,8 @@ pub(super) struct Receiver {
     pub(super) connections: usize,
     /// Connections being opened to be kept warm.
     pub(super) warming: usize,
+    /// Connections whose last answer's body is still read.
+    pub(super) draining: usize,
     /// Attempts that wait for addresses.
     pub(super) waiting: Vec<Attempt>,
     /// A question is at the resolver since then.
@@ -83,6 +85,7 @@ impl Receiver {
             idle: Vec::new(),
             connections: 0,
             warming: 0,
+            draining: 0,
             waiting: Vec::new(),
             asked_at: None,
             addresses: Addresses::default(),
@@ -108,6 +111,11 @@ impl Receiver {
     /// Addresses that may be connected to now.
     pub(super) fn fresh_addresses(&self, now: Mono) -> Option<&[IpAddr]> {
         (now < self.addresses.fresh_until && !self.addresses.list.is_empty()).then_some(&*self.addresses.list)
+    }
+
+    /// Until when those known may be connected to.
+    pub(super) const fn fresh_until(&self) -> Mono {
+        self.addresses.fresh_until
     }
 
     /// Takes addresses that have passed the policy.

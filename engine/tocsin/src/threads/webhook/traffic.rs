@@ -56,7 +56,7 @@ impl WebhookThread {
             kept: false,
             address: None,
         });
-        match self.idle_connection(endpoint) {
+        match self.idle_connection(endpoint, now.mono) {
             Some(slot) => {
                 attempt.kept = true;
                 self.send(slot, attempt);
@@ -71,9 +71,16 @@ impl WebhookThread {
         Some(Arc::new(outgoing.queued(0, now.wall)))
     }
 
-    /// The idle connection of an endpoint that was used last: the likeliest to be alive.
-    fn idle_connection(&mut self, endpoint: EndpointId) -> Option<u32> {
-        self.receivers.get_mut(&endpoint)?.idle.pop()
+    /// The idle connection of an endpoint that was used last: the likeliest to be alive. One past its time
+    /// is left to its timer, which is due.
+    fn idle_connection(&mut self, endpoint: EndpointId, now: Mono) -> Option<u32> {
+        let idle = &mut self.receivers.get_mut(&endpoint)?.idle;
+        while let Some(slot) = idle.pop() {
+            if self.connections.get_mut(slot).is_some_and(|connection| connection.may_carry(now)) {
+                return Some(slot);
+            }
+        }
+        None
     }
 
     /// Renders, signs and writes.
@@ -225,7 +232,10 @@ impl WebhookThread {
         match event {
             Event::Quiet => self.set_timer(slot),
             Event::Opened => self.opened(slot, endpoint),
-            Event::Idle => self.idle(slot, endpoint),
+            Event::Idle => {
+                receiver.draining = receiver.draining.saturating_sub(1);
+                self.idle(slot, endpoint);
+            }
             Event::Answered(attempt, answer) => self.answered(slot, *attempt, answer),
             Event::Failed(attempt, failure) => {
                 self.drop_connection(slot, now);
@@ -261,7 +271,7 @@ impl WebhookThread {
         let most = usize::from(limits::WEBHOOK_WARM_CONNECTIONS);
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let exchange = connection.take_exchange();
-        let peer = connection.peer();
+        let (peer, fresh) = (connection.peer(), connection.is_unused());
         self.pool(exchange);
         let keep = self.receivers.get_mut(&endpoint).is_some_and(|receiver| {
             let keep = receiver.idle.len() < most && peer.is_some_and(|peer| receiver.leads_to(peer.ip()));
@@ -275,21 +285,34 @@ impl WebhookThread {
             return self.drop_connection(slot, now);
         }
         self.set_timer(slot);
-        // Its end may have come in the same flight; no further event would announce it.
-        self.ready.push_back(slot);
+        if fresh {
+            // Its end may have come with the handshake; no further event would announce it.
+            self.ready.push_back(slot);
+        }
     }
 
     fn answered(&mut self, slot: u32, attempt: Attempt, answer: Answer) {
         let endpoint = attempt.endpoint;
         match answer.then {
             Then::Reuse => self.idle(slot, endpoint),
-            Then::Drain => self.set_timer(slot),
-            Then::Close => {
+            Then::Drain if self.drains(endpoint) => {
+                self.set_timer(slot);
+                // The rest may have come in the same flight; no further event would announce it.
+                self.ready.push_back(slot);
+            }
+            Then::Drain | Then::Close => {
                 let now = (self.clock)();
                 self.drop_connection(slot, now);
             }
         }
         self.finished(attempt, &answer.report, answer.detail);
+    }
+
+    /// One more answer's body is waited for; whether that may be: as many connections as may be in flight.
+    fn drains(&mut self, endpoint: EndpointId) -> bool {
+        let Some(receiver) = self.receivers.get_mut(&endpoint) else { return false };
+        receiver.draining += 1;
+        receiver.draining <= usize::from(limits::WEBHOOK_IN_FLIGHT)
     }
 
     fn pool(&mut self, exchange: Option<Box<Exchange>>) {
@@ -308,6 +331,7 @@ impl WebhookThread {
         let seed = self.next_random();
         let endpoint = connection.endpoint;
         let (was_idle, used) = (connection.is_idle(), !connection.is_unused());
+        let drained = connection.is_draining();
         let warming = connection.is_opening() && connection.is_spare();
         let lived = connection.since_opened(now.mono);
         if let Some(attempt) = connection.close(self.poll.registry()) {
@@ -316,6 +340,7 @@ impl WebhookThread {
         let Some(receiver) = self.receivers.get_mut(&endpoint) else { return };
         receiver.connections = receiver.connections.saturating_sub(1);
         receiver.warming = receiver.warming.saturating_sub(usize::from(warming));
+        receiver.draining = receiver.draining.saturating_sub(usize::from(drained));
         receiver.idle.retain(|idle| *idle != slot);
         if was_idle || used {
             let pause = receiver.rewarm_pause(lived, used, seed);
@@ -570,7 +595,7 @@ impl WebhookThread {
                 if let Some(receiver) = self.receivers.get(&endpoint)
                     && receiver.literal().is_none()
                 {
-                    let again = now.mono + limits::WEBHOOK_RESOLVE_AGAIN;
+                    let again = receiver.fresh_until().min(now.mono + limits::WEBHOOK_RESOLVE_AGAIN);
                     self.warm_at(endpoint, again);
                 }
             }
