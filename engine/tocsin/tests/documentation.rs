@@ -1,11 +1,13 @@
 //! `docs/testing.md` against the tests it names: every one of them exists, and no test of the feed's
-//! specification or of webhook receivers is missing there.
+//! specification or of webhooks is missing there. The pages' commands are ones that there are.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use clap::Parser as _;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
@@ -96,13 +98,74 @@ fn every_test_of_the_feed_s_specification_is_in_the_tables() {
     assert!(unnamed.is_empty(), "not in docs/testing.md: {unnamed:#?}");
 }
 
+/// Files and folders of tests that the tables on webhooks must be complete in.
+const WEBHOOK_TESTS: [&str; 10] = [
+    "cli_webhooks.rs",
+    "mail/main.rs",
+    "mail/secrets.rs",
+    "ssrf/main.rs",
+    "webhook_api.rs",
+    "webhook_clients.rs",
+    "webhook_clients_engine.rs",
+    "webhook_engine.rs",
+    "webhook_secrets.rs",
+    "webhook_thread.rs",
+];
+
 #[test]
-fn every_test_of_webhook_receivers_is_in_the_tables() {
+fn every_test_of_webhooks_is_in_the_tables() {
     let named = named();
-    let text = fs::read_to_string(root().join("engine/tocsin/tests/webhook_clients.rs")).unwrap();
-    let names = tests_of(&text).into_iter().map(|test| format!("webhook_clients::{test}"));
-    let unnamed: Vec<String> = names.filter(|name| !named.contains(name)).collect();
+    let mut unnamed = Vec::new();
+    for file in WEBHOOK_TESTS {
+        let module = file.trim_end_matches(".rs").trim_end_matches("/main").trim_start_matches("mail/");
+        let text = fs::read_to_string(root().join("engine/tocsin/tests").join(file)).unwrap();
+        let tests = tests_of(&text);
+        assert!(!tests.is_empty(), "{file} is read wrongly");
+        let names = tests.into_iter().map(|test| format!("{module}::{test}"));
+        unnamed.extend(names.filter(|name| !named.contains(name)));
+    }
     assert!(unnamed.is_empty(), "not in docs/testing.md: {unnamed:#?}");
+}
+
+/// What the pages would have a reader type is what the program takes.
+#[test]
+fn every_command_of_the_pages_is_one_that_there_is() {
+    let mut pages = vec![root().join("README.md")];
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        pages.extend(Some(entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "md")));
+    }
+    let mut count = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            for line in block.lines().map(|line| line.trim_start_matches("./target/release/")) {
+                if !line.starts_with("tocsin ") {
+                    continue;
+                }
+                count += 1;
+                let words = shell_words(line);
+                let read = tocsin::cli::Cli::try_parse_from(&words);
+                assert!(read.is_ok(), "{}: {line}: {}", page.display(), read.unwrap_err());
+            }
+        }
+    }
+    assert!(count > 20, "the pages are read wrongly: {count}");
+}
+
+/// Words of a command up to a comment or redirection; single and double quotes hold together.
+fn shell_words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for c in line.chars().chain([' ']) {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, ' ') if word.is_empty() => {}
+            (None, ' ') => words.push(std::mem::take(&mut word)),
+            (None, '#' | '>') if word.is_empty() => break,
+            (_, c) => word.push(c),
+        }
+    }
+    words
 }
 
 #[test]

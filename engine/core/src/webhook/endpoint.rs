@@ -272,8 +272,8 @@ impl Endpoint {
         }
     }
 
-    /// Switches it off. One that has not been verified gets nothing anyway and stays pending: switched on
-    /// again it would be active.
+    /// Switches it off. A pending one stays pending: nothing is sent to it, and switched off and on it
+    /// would have got around its verification.
     pub fn disable(&mut self, now: Mono) -> Option<Change> {
         match self.state {
             State::Pending | State::Disabled(Disabled::User | Disabled::Gone) => None,

@@ -280,6 +280,13 @@ fn the_customers_switch() {
 }
 
 #[test]
+fn switching_off_and_on_is_no_way_around_verification() {
+    let mut endpoint = Endpoint::new(at(0), 7, true);
+    assert_eq!((endpoint.disable(at(1)), endpoint.enable(at(1))), (None, None));
+    assert_eq!(endpoint.state(), State::Pending);
+}
+
+#[test]
 fn health_outlives_the_process() {
     let (endpoint, disabled) = auto_disabled(true);
     let wall = WallUs::from_secs(1_700_000_000);

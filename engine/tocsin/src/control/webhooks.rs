@@ -15,6 +15,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tocsin_core::limits;
+use tocsin_core::webhook::dispatcher::Refusal as Refused;
 use tocsin_core::webhook::endpoint::State as EndpointState;
 use tocsin_core::webhook::event::EventKind;
 use tocsin_core::webhook::filter::{EventFilter, UnknownName};
@@ -137,6 +138,14 @@ pub(super) async fn add_webhook(
         verification.map_or_else(AttemptOutcome::unknown, |report| AttemptOutcome::of(&report.attempt));
     let secret = made.secret.reveal().to_owned();
     Ok(shown_once(StatusCode::CREATED, EndpointCreated { shown, secret, verification }))
+}
+
+/// The state, unless it is the one in which nothing can be switched.
+fn require_verified(state: EndpointState) -> Result<EndpointState, ApiError> {
+    match state {
+        EndpointState::Pending => Err(super::bridge::BridgeError::Refused(Refused::NotVerified).into()),
+        verified => Ok(verified),
+    }
 }
 
 async fn take_registration(control: &Control, account: &AccountRecord) -> Result<(), ApiError> {
@@ -291,11 +300,7 @@ pub(super) async fn enable_webhook(
     Path(path): Path<EndpointPath>,
 ) -> Answer {
     let (_, record) = control.find_entitled(&caller, &path).await?;
-    let state = control.bridge.enable(record.id).await?;
-    if state == EndpointState::Pending {
-        let refusal = tocsin_core::webhook::dispatcher::Refusal::NotVerified;
-        return Err(super::bridge::BridgeError::Refused(refusal).into());
-    }
+    let state = require_verified(control.bridge.enable(record.id).await?)?;
     Ok(Json(control.endpoint_shown_in(&record, state).await).into_response())
 }
 
@@ -304,14 +309,15 @@ pub(super) async fn enable_webhook(
 /// Events are held for it; on return those still fresh go out.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/disable", tag = "webhooks", security(("account_token" = [])),
     params(("id" = u64, Path, description = "Number of the endpoint")),
-    responses((status = 200, body = EndpointShown), (status = 404, body = Refusal)))]
+    responses((status = 200, body = EndpointShown), (status = 404, body = Refusal),
+        (status = 409, body = Refusal)))]
 pub(super) async fn disable_webhook(
     State(control): State<Arc<Control>>,
     Extension(caller): Extension<Caller>,
     Path(path): Path<EndpointPath>,
 ) -> Answer {
     let (_, record) = control.find(&caller, &path).await?;
-    let state = control.bridge.disable(record.id).await?;
+    let state = require_verified(control.bridge.disable(record.id).await?)?;
     Ok(Json(control.endpoint_shown_in(&record, state).await).into_response())
 }
 
@@ -365,8 +371,7 @@ pub(super) async fn test_webhook(
     };
     let (account, record) = control.find_entitled(&caller, &path).await?;
     if control.endpoint_shown(&record).await.state == EndpointState::Pending.name() {
-        let refusal = tocsin_core::webhook::dispatcher::Refusal::NotVerified;
-        return Err(super::bridge::BridgeError::Refused(refusal).into());
+        return Err(super::bridge::BridgeError::Refused(Refused::NotVerified).into());
     }
     let tests_left = match control.bridge.take_test(account.id).await? {
         Ok(left) => left,

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod crowd;
 pub mod exchange;
+pub mod shop;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -227,9 +228,19 @@ impl Engine {
         answer
     }
 
-    /// One request to the admin API over TCP with these header lines; its status and body.
+    /// One request to the admin API over TCP with these header lines; its status and body, null where
+    /// there is none.
     pub fn admin_as(&self, method: &str, path: &str, headers: &str, body: Option<&Value>) -> (u16, Value) {
         let body = body.map_or_else(String::new, Value::to_string);
+        let (status, _, body) = self.admin_raw(method, path, headers, &body);
+        if body.is_empty() {
+            return (status, Value::Null);
+        }
+        (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{method} {path}: {e}: {body}")))
+    }
+
+    /// The same with any body: status, head and body as they came.
+    pub fn admin_raw(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
         let length = body.len();
         let mut tcp = client::open_tcp(self.admin, None, None);
         let request = format!(
@@ -240,7 +251,7 @@ impl Engine {
         tcp.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}")))
+        (status, head.to_owned(), body.to_owned())
     }
 
     /// Creates a key with further flags; returns its number and its text.

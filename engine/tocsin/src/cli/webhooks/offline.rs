@@ -45,6 +45,8 @@ pub(super) fn answer(verb: &WebhooksVerb, store: Store, config: &Config) -> Resu
     }
 }
 
+const NOT_VERIFIED: &str = "the endpoint has not been verified; the service does so when it starts";
+
 /// What a verb works on.
 struct Desk<'a> {
     store: Store,
@@ -117,9 +119,7 @@ impl Desk<'_> {
         self.require_plan(endpoint.account)?;
         match endpoint.health.state {
             State::Active => Ok(endpoint_json(&endpoint, self.now)),
-            State::Pending => Err(CliError::failed(
-                "the endpoint has not been verified; the service does so when it starts",
-            )),
+            State::Pending => Err(CliError::failed(NOT_VERIFIED)),
             State::Suspended | State::Disabled(_) => {
                 let health = SavedHealth { state: State::Active, since: self.now, failures: 0, slow: false };
                 self.save(endpoint.id, &health)
@@ -129,12 +129,14 @@ impl Desk<'_> {
 
     fn disable(mut self, id: u64) -> Result<Value, CliError> {
         let endpoint = self.endpoint(id)?;
-        if matches!(endpoint.health.state, State::Pending | State::Disabled(Disabled::User | Disabled::Gone))
-        {
-            return Ok(endpoint_json(&endpoint, self.now));
+        match endpoint.health.state {
+            State::Disabled(Disabled::User | Disabled::Gone) => Ok(endpoint_json(&endpoint, self.now)),
+            State::Pending => Err(CliError::failed(NOT_VERIFIED)),
+            State::Active | State::Suspended | State::Disabled(Disabled::Auto) => {
+                let state = State::Disabled(Disabled::User);
+                self.save(endpoint.id, &SavedHealth { state, since: self.now, ..endpoint.health })
+            }
         }
-        let state = State::Disabled(Disabled::User);
-        self.save(endpoint.id, &SavedHealth { state, since: self.now, ..endpoint.health })
     }
 
     fn save(&mut self, id: EndpointId, health: &SavedHealth) -> Result<Value, CliError> {
