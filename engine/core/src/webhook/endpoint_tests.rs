@@ -402,11 +402,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn switching_off_and_on_is_no_way_around_verification() {
-    let mut endpoint = Endpoint::new(Mono(0), 1, true);
-    assert_eq!(endpoint.disable(Mono(1)), None);
-    assert_eq!(endpoint.enable(Mono(2)), None);
-    assert_eq!(endpoint.state(), State::Pending);
-}
