@@ -186,7 +186,7 @@ fn run(world: &mut World, case: &Case) -> u64 {
                 world
                     .receivers
                     .values()
-                    .map(tocsin_sim::SimReceiver::counters)
+                    .map(SimReceiver::counters)
                     .map(|c| c.connections - c.open)
                     .sum()
             };
