@@ -275,6 +275,11 @@ impl Book {
         self.recorded.insert(pair, Recorded { retry, at });
     }
 
+    /// Pairs that may have a row: not recorded as concluded, or asked for again.
+    pub(crate) fn may_wait(&self) -> usize {
+        self.open.len() + self.asked.len()
+    }
+
     /// Pairs not recorded as concluded.
     pub(crate) fn open_pairs(&self) -> usize {
         self.open.len()

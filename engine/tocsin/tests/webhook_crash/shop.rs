@@ -238,8 +238,8 @@ impl Shop {
 
     fn resend(&mut self, api: &Api, random: &mut Random, book: &mut Book) {
         let pick = usize::try_from(random.below(10_000)).unwrap();
-        let Some(pair) = book.concluded_on("/fast", pick) else { return };
-        let (id, event) = (self.find("/fast").id, &pair.0);
+        let Some(pair) = book.concluded_on("/slow", pick) else { return };
+        let (id, event) = (self.find("/slow").id, &pair.0);
         let asked_at = now_us();
         let path = format!("/admin/v1/webhooks/{id}/deliveries/{event}/resend");
         let answered = api.succeed("POST", &path, None).is_some();
