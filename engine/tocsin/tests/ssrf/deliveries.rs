@@ -183,12 +183,7 @@ fn run(world: &mut World, case: &Case) -> u64 {
             // The old address is left before anything is sent to the new one.
             before = world.seen();
             let closed = |world: &World| -> u64 {
-                world
-                    .receivers
-                    .values()
-                    .map(SimReceiver::counters)
-                    .map(|c| c.connections - c.open)
-                    .sum()
+                world.receivers.values().map(SimReceiver::counters).map(|c| c.connections - c.open).sum()
             };
             let closed_before = closed(world);
             world.rig.pass(STALE);
