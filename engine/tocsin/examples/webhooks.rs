@@ -35,7 +35,7 @@ use tocsin_core::webhook::endpoint::{Disabled, SavedHealth, State};
 use tocsin_core::webhook::event::{Event, EventId, EventKind, Identity, MarketKind};
 use tocsin_core::webhook::filter::EventFilter;
 use tocsin_core::webhook::outgoing::Outgoing;
-use tocsin_sim::receiver::{Behaviour, ReceiverOptions, SimReceiver};
+use tocsin_sim::receiver::{Behaviour, Greeting, ReceiverOptions, SimReceiver};
 
 /// Connections are made within this, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -64,6 +64,9 @@ enum What {
         endpoints: usize,
         #[arg(long, default_value_t = 1_000)]
         hung: usize,
+        /// How they hang: `tcp` takes connections and never reads, `http` reads requests and never answers.
+        #[arg(long, default_value = "tcp")]
+        how: String,
         #[arg(long, default_value_t = 300)]
         events: usize,
         #[arg(long, default_value_t = 100)]
@@ -107,8 +110,8 @@ fn run(args: &Args) -> Outcome<Value> {
     tocsin::os::memory::raise_descriptor_limit()?;
     match args.what {
         What::Latency { endpoints, events, interval_ms } => latency(endpoints, events, interval_ms),
-        What::Isolation { endpoints, hung, events, interval_ms } => {
-            isolation(endpoints, hung, events, interval_ms)
+        What::Isolation { endpoints, hung, ref how, events, interval_ms } => {
+            isolation(endpoints, hung, how, events, interval_ms)
         }
         What::Throughput { endpoints, seconds } => throughput(endpoints, seconds),
         What::Recovery { endpoints, pending } => recovery(endpoints, pending),
@@ -313,17 +316,23 @@ fn latency(endpoints: usize, events: usize, interval_ms: u64) -> Outcome<Value> 
     }))
 }
 
-fn isolation(endpoints: usize, hung: usize, events: usize, interval_ms: u64) -> Outcome<Value> {
+fn isolation(endpoints: usize, hung: usize, how: &str, events: usize, interval_ms: u64) -> Outcome<Value> {
     let receiver = receiver()?;
+    let greeting = if how == "tcp" { Greeting::NeverRead } else { Greeting::Good };
+    let options = ReceiverOptions {
+        connections: 32_768,
+        ca: Some(Arc::clone(receiver.ca())),
+        greetings: vec![greeting],
+        otherwise: Behaviour::silent(),
+        ..ReceiverOptions::default()
+    };
+    let never = SimReceiver::start(options)?;
     let mut alone = Target::prepare(receiver.ca().pem())?;
     let mut beside = Target::prepare(receiver.ca().pem())?;
     alone.fill(&urls(&receiver, "alone", endpoints), State::Active)?;
     let mut both = urls(&receiver, "good", endpoints);
-    both.extend(urls(&receiver, "hung", hung));
+    both.extend(urls(&never, "hung", hung));
     beside.fill(&both, State::Active)?;
-    for n in 0..hung {
-        receiver.behave(&format!("/hung{n}"), vec![Behaviour::silent()]);
-    }
     alone.start()?;
     beside.start()?;
     alone.warm(2 * endpoints)?;
@@ -346,7 +355,7 @@ fn isolation(endpoints: usize, hung: usize, events: usize, interval_ms: u64) -> 
     }
     ratios.sort_by(f64::total_cmp);
     Ok(json!({
-        "good": endpoints, "hung": hung, "events": events,
+        "good": endpoints, "hung": hung, "how": how, "events": events,
         "unit": "us from detection to the stamp of the request",
         "alone": summary(of_alone), "beside_hung": summary(of_beside),
         "p99_ratio": {"median": ratios.get(ratios.len() / 2), "min": ratios.first(), "max": ratios.last()},

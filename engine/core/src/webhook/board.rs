@@ -28,6 +28,8 @@ pub(super) struct Place {
     timer: Mono,
     /// What it adds to the unused assurances.
     unused_assurance: usize,
+    /// It is among those that answer.
+    in_well: bool,
 }
 
 impl Default for Place {
@@ -38,6 +40,7 @@ impl Default for Place {
             in_others: false,
             timer: Mono::NEVER,
             unused_assurance: 0,
+            in_well: false,
         }
     }
 }
@@ -50,6 +53,8 @@ pub(super) struct Board {
     others: VecDeque<EndpointId>,
     timers: BTreeSet<(Mono, EndpointId)>,
     unused_assurances: usize,
+    /// Active endpoints whose last attempt did not time out: an event is offered to them first.
+    well: BTreeSet<EndpointId>,
     in_flight: usize,
     cap: usize,
 }
@@ -76,9 +81,15 @@ impl Board {
             others: VecDeque::new(),
             timers: BTreeSet::new(),
             unused_assurances: 0,
+            well: BTreeSet::new(),
             in_flight: 0,
             cap: cap.max(CAP_AT_LEAST),
         }
+    }
+
+    /// Active endpoints whose last attempt did not time out.
+    pub(super) const fn well(&self) -> &BTreeSet<EndpointId> {
+        &self.well
     }
 
     pub(super) const fn in_flight(&self) -> usize {
@@ -136,6 +147,15 @@ impl Board {
         let unused = lane.unused_assurance();
         self.unused_assurances = self.unused_assurances + unused - lane.place.unused_assurance;
         lane.place.unused_assurance = unused;
+        let well = lane.is_well();
+        if well != lane.place.in_well {
+            lane.place.in_well = well;
+            if well {
+                self.well.insert(endpoint)
+            } else {
+                self.well.remove(&endpoint)
+            };
+        }
         if lane.has_first() {
             if lane.is_assured() {
                 enlist(&mut self.assured, &mut lane.place.in_assured, endpoint);
@@ -161,6 +181,7 @@ impl Board {
     pub(super) fn forget(&mut self, endpoint: EndpointId, place: &Place) {
         self.unused_assurances -= place.unused_assurance;
         self.timers.remove(&(place.timer, endpoint));
+        self.well.remove(&endpoint);
     }
 }
 

@@ -330,25 +330,60 @@ impl<E, P> Dispatcher<E, P> {
         event: &Arc<QueuedEvent<E>>,
         mut wants: impl FnMut(&P) -> bool,
     ) -> usize {
+        self.offer_to_well(now, event, &mut wants) + self.offer_to_rest(now, event, &mut wants)
+    }
+
+    /// The first half of [`Dispatcher::on_event`]: active endpoints whose last attempt did not time out,
+    /// beginning at another one each time. What they get can be sent before the others are even looked
+    /// at; [`Dispatcher::offer_to_rest`] must follow.
+    pub fn offer_to_well(
+        &mut self,
+        now: Now,
+        event: &Arc<QueuedEvent<E>>,
+        mut wants: impl FnMut(&P) -> bool,
+    ) -> usize {
+        let well = self.board.well();
         let after = (Bound::Excluded(self.rotation), Bound::Unbounded);
-        let begin = self.lanes.range(after).next().or_else(|| self.lanes.first_key_value());
-        let Some(begin) = begin.map(|(endpoint, _)| *endpoint) else { return 0 };
+        let Some(begin) = well.range(after).next().or_else(|| well.first()).copied() else { return 0 };
         self.rotation = begin;
-        let mut offered = 0;
-        for half in [(Bound::Included(begin), Bound::Unbounded), (Bound::Unbounded, Bound::Excluded(begin))] {
-            for (endpoint, lane) in self.lanes.range_mut(half) {
-                if lane.endpoint.state().takes_events() && wants(&lane.profile) {
-                    offered += 1;
-                    self.pending += 1;
-                    lane.push(Arc::clone(event));
-                    let over = lane.pending() > self.bounds.pending_per_endpoint;
-                    self.pending -= make_room(now, *endpoint, lane, usize::from(over), &mut self.notes);
-                    self.board.place(now.mono, *endpoint, lane);
-                }
-            }
-        }
+        let order: Vec<EndpointId> = well.range(begin..).chain(well.range(..begin)).copied().collect();
+        order.into_iter().filter(|endpoint| self.offer(now, *endpoint, event, &mut wants)).count()
+    }
+
+    /// The second half: every endpoint that the first has not offered this event to.
+    pub fn offer_to_rest(
+        &mut self,
+        now: Now,
+        event: &Arc<QueuedEvent<E>>,
+        mut wants: impl FnMut(&P) -> bool,
+    ) -> usize {
+        let missed = self.lanes.iter().filter(|(_, lane)| lane.offered != event.number);
+        let rest: Vec<EndpointId> = missed.map(|(endpoint, _)| *endpoint).collect();
+        let offered =
+            rest.into_iter().filter(|endpoint| self.offer(now, *endpoint, event, &mut wants)).count();
         self.hold_total(now);
         offered
+    }
+
+    /// Offers an event to one endpoint; whether it goes there.
+    fn offer(
+        &mut self,
+        now: Now,
+        endpoint: EndpointId,
+        event: &Arc<QueuedEvent<E>>,
+        wants: &mut impl FnMut(&P) -> bool,
+    ) -> bool {
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return false };
+        lane.offered = event.number;
+        if !lane.endpoint.state().takes_events() || !wants(&lane.profile) {
+            return false;
+        }
+        self.pending += 1;
+        lane.push(Arc::clone(event));
+        let over = lane.pending() > self.bounds.pending_per_endpoint;
+        self.pending -= make_room(now, endpoint, lane, usize::from(over), &mut self.notes);
+        self.board.place(now.mono, endpoint, lane);
+        true
     }
 
     /// Sends an event to one endpoint because its owner asked for it: replay and resend.

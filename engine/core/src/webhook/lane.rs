@@ -93,6 +93,8 @@ pub(super) struct Lane<E, P> {
     first_in_flight: u16,
     retries_in_flight: u16,
     others_in_flight: u16,
+    /// Number of the event offered last.
+    pub(super) offered: u64,
 }
 
 impl<E, P> Lane<E, P> {
@@ -107,11 +109,17 @@ impl<E, P> Lane<E, P> {
             first_in_flight: 0,
             retries_in_flight: 0,
             others_in_flight: 0,
+            offered: 0,
         }
     }
 
     fn is_active(&self) -> bool {
         self.endpoint.state() == State::Active
+    }
+
+    /// Active, and its last attempt did not time out.
+    pub(super) fn is_well(&self) -> bool {
+        self.is_active() && !self.endpoint.is_ailing()
     }
 
     fn has_room(&self) -> bool {
@@ -192,7 +200,7 @@ impl<E, P> Lane<E, P> {
     /// Assured first attempts not in flight.
     pub(super) fn unused_assurance(&self) -> usize {
         let unused = limits::WEBHOOK_IN_FLIGHT_ASSURED.saturating_sub(self.first_in_flight);
-        if self.is_active() && !self.endpoint.is_ailing() { usize::from(unused) } else { 0 }
+        if self.is_well() { usize::from(unused) } else { 0 }
     }
 
     /// When a ping, test event or retry may start, as far as this lane is concerned. `NEVER` while

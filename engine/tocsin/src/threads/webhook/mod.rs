@@ -4,7 +4,7 @@
 //! `tocsin_core::webhook`), and moves bytes: one event loop, no worker slots, so that a receiver that
 //! hangs costs the others nothing. When an announcement comes, all its first attempts on warm
 //! connections are written in one pass, before anything else is done; everything else is done in
-//! slices with a look at the announcement rings in between. What became of each delivery goes into
+//! slices, with a look at the announcement rings between any two pieces of it. What became of each delivery goes into
 //! shared memory before it goes anywhere ([`ledger::Ledger`]).
 //!
 //! Owner: itself, a housekeeping thread. It allocates, and blocks in `epoll_wait` only; source threads,
@@ -319,14 +319,20 @@ impl WebhookThread {
         self.recipients.clear();
         if !late {
             let recipients = &mut self.recipients;
-            self.dispatcher.on_event(now, &queued, |wants| {
+            self.dispatcher.offer_to_well(now, &queued, |wants| {
+                let wanted = wants.filter.wants(kind, exchange);
+                recipients.extend(wanted.then_some(wants.id));
+                wanted
+            });
+            self.send_first(now);
+            // Nothing on the way to a receiver waits for those that are away, nor for the journal.
+            let recipients = &mut self.recipients;
+            self.dispatcher.offer_to_rest(now, &queued, |wants| {
                 let wanted = wants.filter.wants(kind, exchange);
                 recipients.extend(wanted.then_some(wants.id));
                 wanted
             });
         }
-        // Written behind the first attempts: nothing on the way to a receiver waits for the journal.
-        self.send_first(now);
         self.recipients.sort_unstable();
         let recipients = self.recipients.as_slice().into();
         self.ledger.push(WebhookToJournal::Event { event: queued, recipients });
@@ -369,8 +375,16 @@ impl WebhookThread {
             }
             done += 1;
             now = (self.clock)();
+            self.hear_first(now);
         }
         done
+    }
+
+    /// Between any two pieces of work: an announcement waits for one of them, never for a slice.
+    fn hear_first(&mut self, now: Now) {
+        if self.announcements.iter().any(|ring| !ring.is_empty()) {
+            self.hear(now);
+        }
     }
 
     fn next_random(&mut self) -> u64 {

@@ -221,6 +221,7 @@ impl WebhookThread {
 
     fn drive(&mut self, slot: u32) {
         let now = (self.clock)();
+        self.hear_first(now);
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let endpoint = connection.endpoint;
         let Some(receiver) = self.receivers.get_mut(&endpoint) else { return };
