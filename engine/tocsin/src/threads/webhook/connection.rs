@@ -495,6 +495,10 @@ fn detail_of(parser: &ResponseParser, error: Option<ResponseError>) -> Option<Bo
 
 fn link_failure(failure: &LinkFailure) -> Failure {
     match failure {
+        // Of a connection that stood, if only until we looked: one that is refused says so.
+        LinkFailure::Dial(DialError::Failed(io::ErrorKind::ConnectionReset)) => {
+            Failure::new(FailureClass::Reset, "the connection was reset")
+        }
         LinkFailure::Dial(DialError::Failed(kind)) => {
             Failure::new(FailureClass::Connect, format!("no connection: {kind}"))
         }
