@@ -45,12 +45,15 @@ fn moved_clock() -> Now {
     Now { mono: now.mono + ahead + MONO_AHEAD.get(), wall: WallUs(now.wall.0 + micros) }
 }
 
-/// How far the monotonic clock must be moved so that the health ping of endpoint `key` has just passed:
-/// else it would come into a test once in so many runs.
-fn past_the_ping_of(key: u64) -> Duration {
+/// How far the monotonic clock must be moved so that the longest time without a health ping of the
+/// first so many endpoints has just begun: else one would come into a test once in so many runs.
+fn until_no_ping(endpoints: u64, now: Mono) -> Duration {
     let period = limits::WEBHOOK_PING_PERIOD.as_nanos() as u64;
-    let just_past = scatter(key) % period + 1_000_000_000;
-    Duration::from_nanos((just_past + period - clock::now().mono.0 % period) % period)
+    let mut pings: Vec<u64> = (1..=endpoints).map(|key| scatter(key) % period).collect();
+    pings.sort_unstable();
+    let next = |at: usize| pings.get(at + 1).copied().unwrap_or(pings[0] + period);
+    let longest = (0..pings.len()).max_by_key(|at| next(*at) - pings[*at]).unwrap();
+    Duration::from_nanos((pings[longest] + 1_000_000_000 + period - now.0 % period) % period)
 }
 
 /// Remembers what it is given.
@@ -106,7 +109,7 @@ pub fn secret() -> Secret {
 impl WebhookRig {
     pub fn new(around: &Surroundings<'_>) -> WebhookRig {
         AHEAD.set(Duration::ZERO);
-        MONO_AHEAD.set(past_the_ping_of(1));
+        MONO_AHEAD.set(until_no_ping(1, clock::now().mono));
         let bell = Bell::new().unwrap();
         let nobody: SocketAddr = ([127, 0, 0, 1], 9).into();
         let servers = if around.resolvers.is_empty() { &[nobody][..] } else { around.resolvers };
@@ -181,6 +184,12 @@ impl WebhookRig {
     /// Moves the clock on.
     pub fn pass(&mut self, time: Duration) {
         AHEAD.set(AHEAD.get() + time);
+    }
+
+    /// Moves the monotonic clock alone to where the first so many endpoints are not pinged for a while.
+    /// For one endpoint, and nearly five minutes, that is done at the start.
+    pub fn quiet(&mut self, endpoints: u64) {
+        MONO_AHEAD.set(MONO_AHEAD.get() + until_no_ping(endpoints, moved_clock().mono));
     }
 
     pub fn now(&self) -> Now {

@@ -157,9 +157,10 @@ fn two_answers_in_two_records(after: Duration) -> Behaviour {
 /// behind those.
 #[test]
 fn an_answer_nobody_asked_for_is_nobodys() {
-    const ENDPOINTS: usize = 30;
+    const ENDPOINTS: u64 = 30;
     let each = 2 * usize::from(limits::WEBHOOK_IN_FLIGHT);
     let mut scene = Scene::new();
+    scene.rig.quiet(ENDPOINTS);
     let answers = two_answers_in_two_records(Duration::from_millis(300));
     for n in 0..ENDPOINTS {
         let path = format!("/hook{n}");
@@ -170,7 +171,12 @@ fn an_answer_nobody_asked_for_is_nobodys() {
     for n in 0..each {
         scene.rig.announce(&format!("T{n}"));
     }
-    let all = ENDPOINTS * each;
+    // Nobody looks until all of both answers has come.
+    let first = ENDPOINTS * (1 + u64::from(limits::WEBHOOK_IN_FLIGHT));
+    let Scene { receiver, rig, .. } = &mut scene;
+    rig.until("what fits in flight", |_| receiver.counters().requests >= first);
+    std::thread::sleep(Duration::from_millis(800));
+    let all = usize::try_from(ENDPOINTS).unwrap() * each;
     scene.outcomes(all);
     let delivered = scene.rig.outcomes().iter().filter(|o| o.outcome == Outcome::Delivered).count();
     assert_eq!(delivered, all);
