@@ -94,7 +94,7 @@ pub struct RecordedOutcome {
 /// connection has no DNS, TCP and TLS) or did not reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
-    /// From the event's creation (a retry: from when it was due) to the start of the attempt.
+    /// From the event's creation to the start of its first attempt; 0 in other attempts.
     pub queue_us: u32,
     /// Looking the name up.
     pub dns_us: Option<u32>,
