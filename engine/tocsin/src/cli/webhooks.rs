@@ -322,8 +322,10 @@ fn outcome_for_people(what: &str, outcome: &Value) -> String {
         return format!("{what}: answered with {}{took}\n", cell(outcome, "status"));
     }
     let text = |name: &str| Some(cell(outcome, name)).filter(|text| text != "-");
-    let why: Vec<String> =
+    let mut why: Vec<String> =
         [text("failed"), text("class"), text("status"), text("detail")].into_iter().flatten().collect();
+    // The stage and the class are often one word.
+    why.dedup();
     format!("{what}: failed{took}: {}\n", why.join(", "))
 }
 
