@@ -18,9 +18,11 @@ use super::{COMMANDS_PER_TURN, Wants, WebhookThread};
 use crate::rings::{EndpointReport, EndpointSetup, ToWebhook, WebhookToJournal};
 
 impl WebhookThread {
+    /// None is taken while the journal thread's ring has no room: what is answered must be on its way to
+    /// the disk, and the control plane answers "busy" meanwhile.
     pub(super) fn take_commands(&mut self, now: Now) -> usize {
         let mut taken = 0;
-        while taken < COMMANDS_PER_TURN {
+        while taken < COMMANDS_PER_TURN && !self.ledger.is_behind() {
             let Ok(command) = self.commands.pop() else { break };
             taken += 1;
             self.take_command(now, command);

@@ -366,7 +366,7 @@ impl WebhookThread {
         while done < ACTIONS_PER_TURN {
             let next = self.dispatcher.poll(now);
             if !matches!(next, Some(Action::Note(Note::Changed { .. }))) {
-                self.waiters.answer();
+                self.answer_those_told();
             }
             match next {
                 None => break,
@@ -452,6 +452,7 @@ impl Step for WebhookThread {
         work += self.open_cold();
         work += self.keep_warm(now);
         work += self.ledger.retry();
+        self.answer_those_told();
         self.keep_house(now);
         work += usize::from(self.is_busy());
         Turn { work, deadline: self.next_deadline(now) }

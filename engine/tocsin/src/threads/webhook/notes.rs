@@ -48,7 +48,7 @@ pub(super) struct Waiters {
 
 impl Waiters {
     /// Sends the answers whose changes have been told. One that nobody waits for any more is dropped.
-    pub(super) fn answer(&mut self) {
+    fn answer(&mut self) {
         for (reply, report) in self.ready.drain(..) {
             let _ = reply.send(Ok(report));
         }
@@ -70,7 +70,14 @@ impl WebhookThread {
         while let Some(note) = self.dispatcher.poll_note() {
             self.take_note(now, note);
         }
-        self.waiters.answer();
+        self.answer_those_told();
+    }
+
+    /// Answers those whose changes have been sent to the journal thread, all of them.
+    pub(super) fn answer_those_told(&mut self) {
+        if !self.ledger.is_behind() {
+            self.waiters.answer();
+        }
     }
 
     pub(super) fn take_note(&mut self, now: Now, note: Note<Outgoing>) {
