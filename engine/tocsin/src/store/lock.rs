@@ -8,10 +8,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
 use super::error::StoreError;
+
+/// How long an owner is waited for, and between two looks.
+const PATIENCE: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Held while this process owns the data directory.
 #[derive(Debug)]
@@ -20,13 +25,21 @@ pub(crate) struct StoreLock {
 }
 
 impl StoreLock {
-    /// Takes the lock, or says who has it. Does not wait.
+    /// Takes the lock, or says who has it. Waits a moment for an owner that is just going: one that has
+    /// started a program holds the file in that process too, until it has become the program.
     pub(crate) fn take(data_dir: &Path) -> Result<StoreLock, StoreError> {
         let path = data_dir.join("tocsin.lock");
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = file.map_err(|error| StoreError::io("opening", &path, error))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let lock = || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        let mut locked = lock();
+        let patience = Instant::now() + PATIENCE;
+        while locked == Err(rustix::io::Errno::WOULDBLOCK) && Instant::now() < patience {
+            std::thread::sleep(LOOK_AGAIN);
+            locked = lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut text = String::new();
@@ -72,5 +85,17 @@ mod tests {
         }
         drop(first);
         StoreLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn an_owner_that_is_just_going_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StoreLock::take(dir.path()).unwrap();
+        let going = std::thread::spawn(move || {
+            std::thread::sleep(LOOK_AGAIN * 3);
+            drop(first);
+        });
+        StoreLock::take(dir.path()).unwrap();
+        going.join().unwrap();
     }
 }
