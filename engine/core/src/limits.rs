@@ -77,8 +77,11 @@ pub const REPLAY_SLICE: usize = 16;
 pub const SWEEP_SLOTS: usize = 256;
 /// Sweeps that wait for their turn at most; beyond it the oldest is finished at once.
 pub const SWEEPS: usize = 256;
-/// How long an announcement waits for one with a smaller sequence number.
-pub const ORDER_PATIENCE: Duration = Duration::from_millis(1);
+/// How long an announcement waits for one with a smaller sequence number. A source thread needs
+/// microseconds from taking the number to the ring; on a machine that shares its cores the scheduler
+/// may take it off one in between, for several slices of some milliseconds. A subscriber that was
+/// told out of order and comes back to another writer would resume past what it has not got.
+pub const ORDER_PATIENCE: Duration = Duration::from_millis(50);
 /// Announcements that wait for a smaller sequence number at most; beyond it the gap is skipped.
 pub const ORDER_BUFFER: usize = 64;
 /// Sources whose state a feed writer remembers; reports of further ones are not passed on.

@@ -94,6 +94,9 @@ pub struct Counters {
     pub announcements: u64,
     /// Late announcements, only remembered.
     pub late: u64,
+    /// Announcements fanned out after one with a larger `seq`: another source thread was held up for
+    /// longer than [`crate::limits::ORDER_PATIENCE`] between taking the number and the ring.
+    pub out_of_order: u64,
     /// Announcements too large to send; none is expected.
     pub too_large: u64,
     /// Announcement frames that left for subscribers.

@@ -124,7 +124,9 @@ impl<S: Socket> Writer<S> {
 
     /// The next announcement to fan out.
     pub fn next_in_order(&mut self, now: Mono) -> Option<Arc<EncodedAnnouncement>> {
-        self.merge.pop(now)
+        let next = self.merge.pop(now);
+        self.shared.counters.out_of_order = self.merge.overtaken();
+        next
     }
 
     /// Stamps an announcement with `now` and sends it to everyone whose filter it matches, beginning

@@ -171,6 +171,7 @@ impl View {
             "closed": closed,
             "announcements": sum(|f| &f.announcements),
             "late": sum(|f| &f.late),
+            "out_of_order": sum(|f| &f.out_of_order),
             "messages": sum(|f| &f.messages),
             "from_history": sum(|f| &f.from_history),
             "heartbeats": sum(|f| &f.heartbeats),
