@@ -1,0 +1,8 @@
+//! The latency harness: measures the engine beside the floor and its peers, on loopback.
+//!
+//! Contract: open loop (a latency counts from the instant at which its load was due), both sides of a
+//! comparison take turns in one run, every distribution is kept whole. Bounded in time, processes and
+//! sockets; cleans up after itself.
+
+pub mod result;
+pub mod suites;

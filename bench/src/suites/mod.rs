@@ -1,0 +1,36 @@
+//! What can be measured, by name.
+//!
+//! Contract: a suite takes the [`Context`], measures, ends every process and removes every file it
+//! made, also when it fails, and returns what it found. Suites run one after the other, alone on the
+//! machine. A suite that cannot measure a part says so in `missing`; it fails when it can measure
+//! nothing.
+
+use std::path::PathBuf;
+
+use crate::result::SuiteResult;
+
+/// How a run is to be done.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Small counts and few rounds: shows that all works, in a minute or so a suite.
+    pub quick: bool,
+    /// Of everything random; printed with the results.
+    pub seed: u64,
+    /// Where peers are installed by `scripts/setup-peers`, and other things that outlive a run.
+    pub cache: PathBuf,
+    /// Where this run's result files go.
+    pub out: PathBuf,
+}
+
+/// A suite's entry.
+pub struct Suite {
+    /// As on the command line.
+    pub name: &'static str,
+    /// One line for the help.
+    pub about: &'static str,
+    /// Measures.
+    pub run: fn(&Context) -> Result<SuiteResult, String>,
+}
+
+/// Every suite, in the order in which `all` runs them.
+pub const ALL: &[Suite] = &[];
