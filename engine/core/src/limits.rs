@@ -301,6 +301,11 @@ pub const WEBHOOK_RETRIES_IN_FLIGHT: u16 = 6;
 pub const WEBHOOK_WARM_CONNECTIONS: u16 = 2;
 /// First attempts an endpoint may always have in flight, whatever the others do.
 pub const WEBHOOK_IN_FLIGHT_ASSURED: u16 = 2;
+/// Deliveries in flight to an endpoint that gives no sign of life: each one more costs a connection and
+/// a handshake that those who answer would pay for.
+pub const WEBHOOK_IN_FLIGHT_SILENT: u16 = 2;
+/// With deliveries in flight and none answered for so long, an endpoint is silent.
+pub const WEBHOOK_SILENCE: Duration = Duration::from_millis(500);
 /// Attempts of all endpoints in flight, unless the operator says otherwise.
 pub const WEBHOOK_IN_FLIGHT_TOTAL: usize = 4_096;
 /// Endpoints the dispatcher takes.

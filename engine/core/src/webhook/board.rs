@@ -53,7 +53,8 @@ pub(super) struct Board {
     others: VecDeque<EndpointId>,
     timers: BTreeSet<(Mono, EndpointId)>,
     unused_assurances: usize,
-    /// Active endpoints whose last attempt did not time out: an event is offered to them first.
+    /// Active endpoints whose last attempt did not time out and that have little in flight: an event is
+    /// offered to them first.
     well: BTreeSet<EndpointId>,
     in_flight: usize,
     cap: usize,
@@ -87,7 +88,7 @@ impl Board {
         }
     }
 
-    /// Active endpoints whose last attempt did not time out.
+    /// Active endpoints whose last attempt did not time out and that have little in flight.
     pub(super) const fn well(&self) -> &BTreeSet<EndpointId> {
         &self.well
     }
@@ -156,14 +157,14 @@ impl Board {
                 self.well.remove(&endpoint)
             };
         }
-        if lane.has_first() {
+        if lane.has_first(now) {
             if lane.is_assured() {
                 enlist(&mut self.assured, &mut lane.place.in_assured, endpoint);
             } else {
                 enlist(&mut self.further, &mut lane.place.in_further, endpoint);
             }
         }
-        let mut due = lane.other_deadline();
+        let mut due = lane.other_deadline(now);
         if due <= now {
             enlist(&mut self.others, &mut lane.place.in_others, endpoint);
             due = Mono::NEVER;

@@ -16,7 +16,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::attempt::{Report, Verdict};
+use super::attempt::{FailureClass, Report, Verdict};
 use super::board::{Board, EndpointId, List};
 use super::endpoint::{Change, Changes, Endpoint, SavedHealth};
 use super::lane::{Lane, Next, Purpose, QueuedEvent};
@@ -330,27 +330,26 @@ impl<E, P> Dispatcher<E, P> {
         event: &Arc<QueuedEvent<E>>,
         mut wants: impl FnMut(&P) -> bool,
     ) -> usize {
-        self.offer_to_well(now, event, &mut wants) + self.offer_to_rest(now, event, &mut wants)
+        let mut offered = 0;
+        for endpoint in self.well_in_order() {
+            offered += usize::from(self.offer(now, endpoint, event, &mut wants));
+        }
+        offered + self.offer_to_rest(now, event, &mut wants)
     }
 
-    /// The first half of [`Dispatcher::on_event`]: active endpoints whose last attempt did not time out,
-    /// beginning at another one each time. What they get can be sent before the others are even looked
-    /// at; [`Dispatcher::offer_to_rest`] must follow.
-    pub fn offer_to_well(
-        &mut self,
-        now: Now,
-        event: &Arc<QueuedEvent<E>>,
-        mut wants: impl FnMut(&P) -> bool,
-    ) -> usize {
+    /// Whom an event is offered to first: active endpoints whose last attempt did not time out and for
+    /// which a warm connection is likely, beginning at another one each time. What each gets can be sent
+    /// before the next is even looked at; [`Dispatcher::offer_to_rest`] must follow.
+    pub fn well_in_order(&mut self) -> Vec<EndpointId> {
         let well = self.board.well();
         let after = (Bound::Excluded(self.rotation), Bound::Unbounded);
-        let Some(begin) = well.range(after).next().or_else(|| well.first()).copied() else { return 0 };
-        self.rotation = begin;
-        let order: Vec<EndpointId> = well.range(begin..).chain(well.range(..begin)).copied().collect();
-        order.into_iter().filter(|endpoint| self.offer(now, *endpoint, event, &mut wants)).count()
+        let begin = well.range(after).next().or_else(|| well.first()).copied();
+        self.rotation = begin.unwrap_or(self.rotation);
+        let (after, before) = (well.range(self.rotation..), well.range(..self.rotation));
+        after.chain(before).copied().collect()
     }
 
-    /// The second half: every endpoint that the first has not offered this event to.
+    /// The second half: every endpoint that the event has not been offered to yet.
     pub fn offer_to_rest(
         &mut self,
         now: Now,
@@ -366,12 +365,12 @@ impl<E, P> Dispatcher<E, P> {
     }
 
     /// Offers an event to one endpoint; whether it goes there.
-    fn offer(
+    pub fn offer(
         &mut self,
         now: Now,
         endpoint: EndpointId,
         event: &Arc<QueuedEvent<E>>,
-        wants: &mut impl FnMut(&P) -> bool,
+        mut wants: impl FnMut(&P) -> bool,
     ) -> bool {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return false };
         lane.offered = event.number;
@@ -484,8 +483,8 @@ impl<E, P> Dispatcher<E, P> {
         while let Some((endpoint, list)) = self.board.pop_first() {
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
             lane.place.left(list);
-            let ready = lane.has_first() && (list == List::Further || lane.is_assured());
-            let next = if ready { lane.take_first(now.wall) } else { None };
+            let ready = lane.has_first(now.mono) && (list == List::Further || lane.is_assured());
+            let next = if ready { lane.take_first(now) } else { None };
             self.board.place(now.mono, endpoint, lane);
             if let Some(next) = next {
                 return Some(self.give_out(now, endpoint, next));
@@ -547,7 +546,7 @@ impl<E, P> Dispatcher<E, P> {
             self.pending -= usize::from(matches!(purpose, Purpose::Event { .. }));
             return Handling::Unknown;
         };
-        lane.ended(purpose);
+        lane.ended(now.mono, purpose, verdict.class() != Some(FailureClass::Timeout));
         let (sequel, changes) = match purpose {
             Purpose::Test => (Sequel::Done, [None, None]),
             Purpose::Ping(ping) => (Sequel::Done, lane.endpoint.on_ping(now.mono, ping, &verdict, took)),

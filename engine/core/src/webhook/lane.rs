@@ -3,7 +3,8 @@
 //!
 //! Contract: events wait in the order they came and their first attempts start in that order; at most
 //! [`limits::WEBHOOK_IN_FLIGHT`] attempts are in flight, at most [`limits::WEBHOOK_RETRIES_IN_FLIGHT`]
-//! of them retries. A lane knows nothing of other lanes: how it fares changes nothing for them. A
+//! of them retries; of one that is silent or whose last attempt timed out, at most
+//! [`limits::WEBHOOK_IN_FLIGHT_SILENT`] deliveries. A lane knows nothing of other lanes: how it fares changes nothing for them. A
 //! waiting event takes 8 bytes, a waiting retry 32 (without the tables' slack): events are shared.
 //! Owner: the webhook thread. Fails never; the bounds on what waits are the dispatcher's.
 
@@ -93,6 +94,8 @@ pub(super) struct Lane<E, P> {
     first_in_flight: u16,
     retries_in_flight: u16,
     others_in_flight: u16,
+    /// When it last answered or failed at once, or began to be waited for.
+    alive_at: Mono,
     /// Number of the event offered last.
     pub(super) offered: u64,
 }
@@ -109,6 +112,7 @@ impl<E, P> Lane<E, P> {
             first_in_flight: 0,
             retries_in_flight: 0,
             others_in_flight: 0,
+            alive_at: Mono(0),
             offered: 0,
         }
     }
@@ -118,12 +122,36 @@ impl<E, P> Lane<E, P> {
     }
 
     /// Active, and its last attempt did not time out.
-    pub(super) fn is_well(&self) -> bool {
+    fn is_answering(&self) -> bool {
         self.is_active() && !self.endpoint.is_ailing()
     }
 
+    /// Answering, and so little in flight that one more finds a warm connection.
+    pub(super) fn is_well(&self) -> bool {
+        self.is_answering() && self.in_flight() < limits::WEBHOOK_WARM_CONNECTIONS
+    }
+
+    fn in_flight(&self) -> u16 {
+        self.first_in_flight + self.retries_in_flight + self.others_in_flight
+    }
+
     fn has_room(&self) -> bool {
-        self.first_in_flight + self.retries_in_flight + self.others_in_flight < limits::WEBHOOK_IN_FLIGHT
+        self.in_flight() < limits::WEBHOOK_IN_FLIGHT
+    }
+
+    /// Whether one more delivery may start. Time alone never makes room: only something that ends does.
+    fn has_room_for_delivery(&self, now: Mono) -> bool {
+        let deliveries = self.first_in_flight + self.retries_in_flight;
+        let silent = deliveries > 0 && now.since(self.alive_at) >= limits::WEBHOOK_SILENCE;
+        let few = deliveries < limits::WEBHOOK_IN_FLIGHT_SILENT;
+        self.has_room() && (few || !(silent || self.endpoint.is_ailing()))
+    }
+
+    /// Something starts.
+    fn begun(&mut self, now: Mono) {
+        if self.in_flight() == 0 {
+            self.alive_at = now;
+        }
     }
 
     // ---- What waits ----------------------------------------------------------------------------
@@ -187,8 +215,8 @@ impl<E, P> Lane<E, P> {
     // ---- What goes -----------------------------------------------------------------------------
 
     /// Whether a first attempt may start, as far as this lane is concerned.
-    pub(super) fn has_first(&self) -> bool {
-        self.is_active() && self.has_room() && !self.waiting.is_empty()
+    pub(super) fn has_first(&self, now: Mono) -> bool {
+        self.is_active() && self.has_room_for_delivery(now) && !self.waiting.is_empty()
     }
 
     /// Whether the next first attempt is one the endpoint is assured of. One whose last attempt timed
@@ -200,33 +228,36 @@ impl<E, P> Lane<E, P> {
     /// Assured first attempts not in flight.
     pub(super) fn unused_assurance(&self) -> usize {
         let unused = limits::WEBHOOK_IN_FLIGHT_ASSURED.saturating_sub(self.first_in_flight);
-        if self.is_well() { usize::from(unused) } else { 0 }
+        if self.is_answering() { usize::from(unused) } else { 0 }
     }
 
     /// When a ping, test event or retry may start, as far as this lane is concerned. `NEVER` while
     /// that depends on something in flight.
-    pub(super) fn other_deadline(&self) -> Mono {
+    pub(super) fn other_deadline(&self, now: Mono) -> Mono {
         if !self.has_room() {
             return Mono::NEVER;
         }
         if !self.tests.is_empty() {
             return Mono(0);
         }
-        self.endpoint.deadline().min(self.retry_deadline())
+        self.endpoint.deadline().min(self.retry_deadline(now))
     }
 
-    fn retry_deadline(&self) -> Mono {
-        let allowed = self.is_active() && self.retries_in_flight < limits::WEBHOOK_RETRIES_IN_FLIGHT;
+    fn retry_deadline(&self, now: Mono) -> Mono {
+        let allowed = self.is_active()
+            && self.retries_in_flight < limits::WEBHOOK_RETRIES_IN_FLIGHT
+            && self.has_room_for_delivery(now);
         let first = self.retries.first_key_value().filter(|_| allowed);
         first.map_or(Mono::NEVER, |((due, _), _)| *due)
     }
 
     /// The next first attempt.
-    pub(super) fn take_first(&mut self, now: WallUs) -> Option<Next<E>> {
+    pub(super) fn take_first(&mut self, now: Now) -> Option<Next<E>> {
         let event = self.waiting.pop_front()?;
-        if !event.is_fresh(now) {
+        if !event.is_fresh(now.wall) {
             return Some(Next::Expired(event));
         }
+        self.begun(now.mono);
         self.first_in_flight += 1;
         Some(Next::Send(Purpose::Event { attempt: 1 }, Some(event)))
     }
@@ -237,26 +268,32 @@ impl<E, P> Lane<E, P> {
             return None;
         }
         if let Some(ping) = self.endpoint.start_ping(now.mono) {
+            self.begun(now.mono);
             self.others_in_flight += 1;
             return Some(Next::Send(Purpose::Ping(ping), None));
         }
         if let Some(test) = self.tests.pop_front() {
+            self.begun(now.mono);
             self.others_in_flight += 1;
             return Some(Next::Send(Purpose::Test, Some(test)));
         }
-        if self.retry_deadline() > now.mono {
+        if self.retry_deadline(now.mono) > now.mono {
             return None;
         }
         let ((due, _), Retry { event, attempt }) = self.retries.pop_first()?;
         if now.mono.since(due) > limits::WEBHOOK_RETRY_OVERDUE {
             return Some(Next::Expired(event));
         }
+        self.begun(now.mono);
         self.retries_in_flight += 1;
         Some(Next::Send(Purpose::Event { attempt }, Some(event)))
     }
 
-    /// An attempt is no longer in flight.
-    pub(super) fn ended(&mut self, purpose: Purpose) {
+    /// An attempt is no longer in flight. `heard`: the endpoint was heard of, be it by a refusal.
+    pub(super) fn ended(&mut self, now: Mono, purpose: Purpose, heard: bool) {
+        if heard {
+            self.alive_at = now;
+        }
         let count = match purpose {
             Purpose::Event { attempt: 1 } => &mut self.first_in_flight,
             Purpose::Event { .. } => &mut self.retries_in_flight,
@@ -314,18 +351,51 @@ mod tests {
         }
         let retries = core::iter::from_fn(|| lane.take_other(NOW)).count();
         assert_eq!(retries, usize::from(limits::WEBHOOK_RETRIES_IN_FLIGHT));
-        assert_eq!(lane.other_deadline(), lane.endpoint.deadline());
+        assert_eq!(lane.other_deadline(NOW.mono), lane.endpoint.deadline());
         (20..40).for_each(|number| lane.push(event(number, None)));
         let mut firsts = 0;
-        while lane.has_first() {
-            lane.take_first(NOW.wall);
+        while lane.has_first(NOW.mono) {
+            lane.take_first(NOW);
             firsts += 1;
         }
         assert_eq!(firsts, 2);
-        assert_eq!((lane.pending(), lane.waiting(), lane.other_deadline()), (40, 32, Mono::NEVER));
-        lane.ended(Purpose::Event { attempt: 3 });
-        assert!(lane.has_first());
-        assert!(lane.other_deadline() <= NOW.mono);
+        assert_eq!((lane.pending(), lane.waiting(), lane.other_deadline(NOW.mono)), (40, 32, Mono::NEVER));
+        lane.ended(NOW.mono, Purpose::Event { attempt: 3 }, true);
+        assert!(lane.has_first(NOW.mono));
+        assert!(lane.other_deadline(NOW.mono) <= NOW.mono);
+    }
+
+    #[test]
+    fn of_a_silent_endpoint_two_are_in_flight_until_it_is_heard_of() {
+        let mut lane = lane();
+        (0..20).for_each(|number| lane.push(event(number, None)));
+        lane.push_retry(event(20, None), 2, Mono(0));
+        let at = |after: Duration| Now { mono: NOW.mono + after, wall: NOW.wall };
+        let first = Purpose::Event { attempt: 1 };
+        assert!(lane.is_well());
+        for _ in 0..2 {
+            assert!(lane.has_first(NOW.mono));
+            lane.take_first(NOW);
+        }
+        assert!(!lane.is_well(), "one more would need another connection");
+        // A burst does not wait for the first answer.
+        assert!(lane.has_first(NOW.mono));
+        let late = at(limits::WEBHOOK_SILENCE);
+        assert!(!lane.has_first(late.mono));
+        assert_eq!(lane.retry_deadline(late.mono), Mono::NEVER);
+        lane.ended(late.mono, first, false);
+        assert!(lane.has_first(late.mono), "a timeout makes room for one");
+        lane.take_first(late);
+        assert!(!lane.has_first(late.mono));
+        lane.ended(late.mono, first, true);
+        while lane.has_first(late.mono) {
+            lane.take_first(late);
+        }
+        assert_eq!(lane.in_flight(), limits::WEBHOOK_IN_FLIGHT);
+        // Long after a rest, the wait begins anew.
+        (0..8).for_each(|_| lane.ended(late.mono, first, true));
+        let later = at(Duration::from_secs(60));
+        (0..3).for_each(|_| assert!(lane.has_first(later.mono) && lane.take_first(later).is_some()));
     }
 
     #[test]

@@ -318,13 +318,14 @@ impl WebhookThread {
         self.next_number += 1;
         self.recipients.clear();
         if !late {
-            let recipients = &mut self.recipients;
-            self.dispatcher.offer_to_well(now, &queued, |wants| {
-                let wanted = wants.filter.wants(kind, exchange);
-                recipients.extend(wanted.then_some(wants.id));
-                wanted
-            });
-            self.send_first(now);
+            let mut now = now;
+            for endpoint in self.dispatcher.well_in_order() {
+                let wants = |wants: &Wants| wants.filter.wants(kind, exchange);
+                if self.dispatcher.offer(now, endpoint, &queued, wants) {
+                    self.recipients.push(endpoint);
+                    now = self.send_first(now);
+                }
+            }
             // Nothing on the way to a receiver waits for those that are away, nor for the journal.
             let recipients = &mut self.recipients;
             self.dispatcher.offer_to_rest(now, &queued, |wants| {
@@ -350,13 +351,14 @@ impl WebhookThread {
 
     // ---- The dispatcher ------------------------------------------------------------------------
 
-    /// Starts the first attempts that can be started, and nothing else.
-    fn send_first(&mut self, now: Now) {
+    /// Starts the first attempts that can be started, and nothing else. Returns the time after that.
+    fn send_first(&mut self, now: Now) -> Now {
         let mut now = now;
         while let Some(start) = self.dispatcher.poll_first_attempt(now) {
             self.start(start, now);
             now = (self.clock)();
         }
+        now
     }
 
     /// Does what the dispatcher says, up to a bound.
