@@ -39,6 +39,8 @@ use tocsin_sim::receiver::{Behaviour, Greeting, ReceiverOptions, SimReceiver};
 
 /// Connections are made within this, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Events of one side that make one figure of an interleaved comparison.
+const BLOCK: usize = 25;
 
 /// Measures webhooks.
 #[derive(Parser)]
@@ -71,6 +73,9 @@ enum What {
         events: usize,
         #[arg(long, default_value_t = 100)]
         interval_ms: u64,
+        /// Engines on the first core, receivers and this program on the others.
+        #[arg(long)]
+        pin: bool,
     },
     /// Deliveries a second while more events come than go.
     Throughput {
@@ -110,8 +115,8 @@ fn run(args: &Args) -> Outcome<Value> {
     tocsin::os::memory::raise_descriptor_limit()?;
     match args.what {
         What::Latency { endpoints, events, interval_ms } => latency(endpoints, events, interval_ms),
-        What::Isolation { endpoints, hung, ref how, events, interval_ms } => {
-            isolation(endpoints, hung, how, events, interval_ms)
+        What::Isolation { endpoints, hung, ref how, events, interval_ms, pin } => {
+            isolation(endpoints, hung, how, events, interval_ms, pin)
         }
         What::Throughput { endpoints, seconds } => throughput(endpoints, seconds),
         What::Recovery { endpoints, pending } => recovery(endpoints, pending),
@@ -316,7 +321,28 @@ fn latency(endpoints: usize, events: usize, interval_ms: u64) -> Outcome<Value> 
     }))
 }
 
-fn isolation(endpoints: usize, hung: usize, how: &str, events: usize, interval_ms: u64) -> Outcome<Value> {
+/// The calling thread, and what it starts, on these cores only.
+fn keep_to(cores: impl Iterator<Item = usize>) -> Outcome<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    cores.for_each(|core| set.set(core));
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+fn isolation(
+    endpoints: usize,
+    hung: usize,
+    how: &str,
+    events: usize,
+    interval_ms: u64,
+    pin: bool,
+) -> Outcome<Value> {
+    let cores = std::thread::available_parallelism()?.get();
+    let of_engine = |engine: bool| match (pin, engine) {
+        (false, _) => keep_to(0..cores),
+        (true, true) => keep_to(0..1),
+        (true, false) => keep_to(1..cores),
+    };
+    of_engine(false)?;
     let receiver = receiver()?;
     let greeting = if how == "tcp" { Greeting::NeverRead } else { Greeting::Good };
     let options = ReceiverOptions {
@@ -333,34 +359,60 @@ fn isolation(endpoints: usize, hung: usize, how: &str, events: usize, interval_m
     let mut both = urls(&receiver, "good", endpoints);
     both.extend(urls(&never, "hung", hung));
     beside.fill(&both, State::Active)?;
+    of_engine(true)?;
     alone.start()?;
     beside.start()?;
+    of_engine(false)?;
     alone.warm(2 * endpoints)?;
     beside.warm(2 * (endpoints + hung))?;
-    let (mut of_alone, mut of_beside, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    // In blocks of 25 events: the 99th percentile of one block of each side makes one ratio.
-    let (mut block_alone, mut block_beside) = (Vec::new(), Vec::new());
+    let (mut side_alone, mut side_beside) = (Side::default(), Side::default());
     for number in 0..events {
-        block_alone.extend(one_event(&alone, &receiver, "/alone", endpoints, number)?);
+        side_alone.take(&one_event(&alone, &receiver, "/alone", endpoints, number)?);
         std::thread::sleep(Duration::from_millis(interval_ms));
-        block_beside.extend(one_event(&beside, &receiver, "/good", endpoints, number)?);
+        side_beside.take(&one_event(&beside, &receiver, "/good", endpoints, number)?);
         std::thread::sleep(Duration::from_millis(interval_ms));
-        if number % 25 == 24 {
-            block_alone.sort_unstable();
-            block_beside.sort_unstable();
-            ratios.push(quantile(&block_beside, 990) as f64 / quantile(&block_alone, 990).max(1) as f64);
-            of_alone.append(&mut block_alone);
-            of_beside.append(&mut block_beside);
-        }
     }
+    // Neighbouring blocks of both sides make one ratio of their 99th percentiles.
+    let blocks: Vec<_> = side_alone.blocks().zip(side_beside.blocks()).collect();
+    let mut ratios: Vec<_> = blocks.iter().map(|(a, b)| *b as f64 / (*a).max(1) as f64).collect();
     ratios.sort_by(f64::total_cmp);
     Ok(json!({
-        "good": endpoints, "hung": hung, "how": how, "events": events,
-        "unit": "us from detection to the stamp of the request",
-        "alone": summary(of_alone), "beside_hung": summary(of_beside),
-        "p99_ratio": {"median": ratios.get(ratios.len() / 2), "min": ratios.first(), "max": ratios.last()},
+        "good": endpoints, "hung": hung, "how": how, "events": events, "pinned": pin,
+        "unit": "us from detection",
+        "to_stamp": {"alone": summary(side_alone.stamps), "beside_hung": summary(side_beside.stamps)},
+        "to_first_byte": {"alone": summary(side_alone.written), "beside_hung": summary(side_beside.written)},
+        "block_p99_ratio": {"median": ratios.get(ratios.len() / 2), "min": ratios.first(), "max": ratios.last()},
+        "blocks": blocks,
         "engine_beside": beside.admin("GET", "/admin/v1/status", None)?.get("webhooks"),
     }))
+}
+
+/// The delays of one engine.
+#[derive(Default)]
+struct Side {
+    stamps: Vec<i64>,
+    /// Until the first byte was with the kernel. A pass writes one request after the other, so the write
+    /// of each but the last had returned when the next one was stamped.
+    written: Vec<i64>,
+    by_event: Vec<Vec<i64>>,
+}
+
+impl Side {
+    fn take(&mut self, sorted: &[i64]) {
+        self.stamps.extend(sorted);
+        let written = sorted.get(1..).unwrap_or_default();
+        self.written.extend(written);
+        self.by_event.push(written.to_vec());
+    }
+
+    /// The 99th percentile of every [`BLOCK`] events.
+    fn blocks(&self) -> impl Iterator<Item = i64> {
+        self.by_event.chunks(BLOCK).map(|block| {
+            let mut all = block.concat();
+            all.sort_unstable();
+            quantile(&all, 990)
+        })
+    }
 }
 
 fn throughput(endpoints: usize, seconds: u64) -> Outcome<Value> {
