@@ -77,6 +77,12 @@ enum What {
         #[arg(long)]
         pin: bool,
     },
+    /// Hangs, for `isolation`.
+    #[command(hide = true)]
+    Hang {
+        #[arg(long)]
+        how: String,
+    },
     /// Deliveries a second while more events come than go.
     Throughput {
         #[arg(long, default_value_t = 100)]
@@ -118,6 +124,7 @@ fn run(args: &Args) -> Outcome<Value> {
         What::Isolation { endpoints, hung, ref how, events, interval_ms, pin } => {
             isolation(endpoints, hung, how, events, interval_ms, pin)
         }
+        What::Hang { ref how } => hang(how),
         What::Throughput { endpoints, seconds } => throughput(endpoints, seconds),
         What::Recovery { endpoints, pending } => recovery(endpoints, pending),
     }
@@ -344,20 +351,13 @@ fn isolation(
     };
     of_engine(false)?;
     let receiver = receiver()?;
-    let greeting = if how == "tcp" { Greeting::NeverRead } else { Greeting::Good };
-    let options = ReceiverOptions {
-        connections: 32_768,
-        ca: Some(Arc::clone(receiver.ca())),
-        greetings: vec![greeting],
-        otherwise: Behaviour::silent(),
-        ..ReceiverOptions::default()
-    };
-    let never = SimReceiver::start(options)?;
-    let mut alone = Target::prepare(receiver.ca().pem())?;
-    let mut beside = Target::prepare(receiver.ca().pem())?;
+    let never = Hanging::start(how)?;
+    let trusted = receiver.ca().pem().to_owned() + &never.ca;
+    let mut alone = Target::prepare(&trusted)?;
+    let mut beside = Target::prepare(&trusted)?;
     alone.fill(&urls(&receiver, "alone", endpoints), State::Active)?;
     let mut both = urls(&receiver, "good", endpoints);
-    both.extend(urls(&never, "hung", hung));
+    both.extend((0..hung).map(|n| format!("{}/hung{n}", never.url)));
     beside.fill(&both, State::Active)?;
     of_engine(true)?;
     alone.start()?;
@@ -385,6 +385,55 @@ fn isolation(
         "blocks": blocks,
         "engine_beside": beside.admin("GET", "/admin/v1/status", None)?.get("webhooks"),
     }))
+}
+
+/// Receivers that hang, in a process of their own that gives way to everything else: they stand for
+/// machines elsewhere, whose work costs this one nothing.
+struct Hanging {
+    child: Child,
+    url: String,
+    ca: String,
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        // Whatever fails here, the process ends with this one's pipes.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Hanging {
+    fn start(how: &str) -> Outcome<Hanging> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["hang", "--how", how])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("no pipe")?).read_line(&mut line)?;
+        let mut hanging = Hanging { child, url: String::new(), ca: String::new() };
+        let said: Value = serde_json::from_str(&line).map_err(|e| format!("nothing hangs: {e}"))?;
+        let text = |name| said.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        (hanging.url, hanging.ca) = (text("url"), text("ca"));
+        Ok(hanging)
+    }
+}
+
+/// The other side of [`Hanging`]: until its standard input ends.
+fn hang(how: &str) -> Outcome<Value> {
+    rustix::process::nice(19)?;
+    let greeting = if how == "tcp" { Greeting::NeverRead } else { Greeting::Good };
+    let options = ReceiverOptions {
+        connections: 32_768,
+        greetings: vec![greeting],
+        otherwise: Behaviour::silent(),
+        ..ReceiverOptions::default()
+    };
+    let never = SimReceiver::start(options)?;
+    println!("{}", json!({"url": never.base_url(), "ca": never.ca().pem()}));
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(Value::Null)
 }
 
 /// The delays of one engine.
