@@ -2,9 +2,9 @@
 //!
 //! Contract: every call returns at once. `WouldBlock` means "nothing moved; wait for the event".
 //! Owner: whichever thread holds the value; it may be handed over, deregistered, between threads.
-//! Allocation: none on plain connections. With TLS, [`Stream::handshake`], [`Stream::read`] and
-//! [`Stream::write`] may allocate inside the TLS library (records, post-handshake messages); the
-//! bounds are said at each call. Blocking: never. Failure: `io::Error`; after any error other than
+//! Allocation: none on plain connections. With TLS, [`Stream::handshake`] allocates; after it a
+//! server's [`Stream::read`] does while a record has arrived in part and its [`Stream::write`] while the
+//! socket is full, a client's both do inside the TLS library; the bounds are said at each call. Blocking: never. Failure: `io::Error`; after any error other than
 //! `WouldBlock` the connection is finished and only dropping it makes sense.
 //!
 //! # Edge-triggered rules
@@ -17,8 +17,8 @@
 //! # The writing seam
 //! Plaintext becomes bytes on the wire in one place, [`Stream::write`] and [`Stream::flush`], over
 //! `tls::Session`. Callers see: a write is taken whole or in part or not at all, what was taken is
-//! sent in order, and at most one write's worth of sealed bytes ever waits in the stream. Another
-//! way of sealing records fits behind the same three sentences.
+//! sent in order, and at most one write's worth of sealed bytes ever waits in the stream. Two ways of
+//! sealing stand behind the same three sentences: the TLS library's for clients, ours for servers.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -28,18 +28,19 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use super::tls::record::PLAINTEXT_BYTES;
 use super::tls::{ClientTls, ServerTls, Session};
 
 /// Most plaintext one [`Stream::write`] takes on a TLS connection: one full record. What the
 /// socket does not take of it stays buffered, so this (plus the record's header and tag) is also
 /// the bound of that buffer.
-pub const TLS_WRITE_BYTES: usize = 16 * 1_024;
+pub const TLS_WRITE_BYTES: usize = PLAINTEXT_BYTES;
 
 /// A connection, plain or TLS. See the module head for the rules of use.
 #[derive(Debug)]
 pub struct Stream {
     tcp: TcpStream,
-    tls: Option<Box<Session>>,
+    tls: Option<Session>,
     fin_sent: bool,
 }
 
@@ -55,7 +56,7 @@ impl Stream {
     /// # Errors
     /// The TLS library refused the configuration.
     pub fn accept_tls(tcp: TcpStream, config: &ServerTls) -> io::Result<Stream> {
-        Ok(Stream { tcp, tls: Some(Box::new(config.session()?)), fin_sent: false })
+        Ok(Stream { tcp, tls: Some(config.session()?), fin_sent: false })
     }
 
     /// Turns a plain connection into the server side of a TLS one: for what precedes TLS on the same
@@ -64,7 +65,7 @@ impl Stream {
     /// # Errors
     /// As [`Stream::accept_tls`].
     pub fn start_tls(&mut self, config: &ServerTls) -> io::Result<()> {
-        self.tls = Some(Box::new(config.session()?));
+        self.tls = Some(config.session()?);
         Ok(())
     }
 
@@ -74,7 +75,7 @@ impl Stream {
     /// # Errors
     /// `InvalidInput` when `server_name` is neither; or the TLS library refused.
     pub fn connect_tls(tcp: TcpStream, config: &ClientTls, server_name: &str) -> io::Result<Stream> {
-        Ok(Stream { tcp, tls: Some(Box::new(config.session(server_name)?)), fin_sent: false })
+        Ok(Stream { tcp, tls: Some(config.session(server_name)?), fin_sent: false })
     }
 
     /// Moves the TLS handshake as far as the socket allows. `Ok(true)`: done, plaintext may flow
@@ -86,21 +87,10 @@ impl Stream {
     /// or its certificate is refused ([`super::tls::failure_of`] tells which). A fatal alert has been
     /// offered to the socket by then.
     pub fn handshake(&mut self) -> io::Result<bool> {
-        let Some(tls) = self.tls.as_deref_mut() else { return Ok(true) };
-        while tls.is_handshaking() {
-            if !tls.flush(&mut self.tcp)? {
-                return Ok(false);
-            }
-            match tls.receive(&mut self.tcp) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(e) => return Err(e),
-            }
+        match &mut self.tls {
+            Some(tls) => tls.handshake(&mut self.tcp),
+            None => Ok(true),
         }
-        // The last flight and, on the server, session tickets. Not waited for: `write` flushes first.
-        tls.flush(&mut self.tcp)?;
-        Ok(true)
     }
 
     /// Reads plaintext. `Ok(0)`: the peer sends no more (a TLS peer that closes TCP without
@@ -110,17 +100,10 @@ impl Stream {
     /// # Errors
     /// `WouldBlock`: nothing to read, wait for a readable event. Others end the connection.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(tls) = self.tls.as_deref_mut() else {
-            return retry_interrupted(|| self.tcp.read(buffer));
-        };
-        loop {
-            match tls.take_plaintext(buffer) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-                other => return other,
-            }
-            // Zero is noticed by `take_plaintext` in the next round, which tells a clean end.
-            tls.receive(&mut self.tcp)?;
+        match &mut self.tls {
+            Some(_) if buffer.is_empty() => Ok(0),
+            Some(tls) => tls.read(&mut self.tcp, buffer),
+            None => retry_interrupted(|| self.tcp.read(buffer)),
         }
     }
 
@@ -134,27 +117,17 @@ impl Stream {
     /// `WouldBlock`: nothing was taken, wait for a writable event. `NotConnected`: the handshake is
     /// not done. `BrokenPipe`: after [`Stream::shutdown`]. Others end the connection.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(tls) = self.tls.as_deref_mut() else {
-            return retry_interrupted(|| self.tcp.write(bytes));
-        };
-        if self.fin_sent {
-            return Err(io::ErrorKind::BrokenPipe.into());
+        match &mut self.tls {
+            Some(_) if self.fin_sent => Err(io::ErrorKind::BrokenPipe.into()),
+            Some(tls) => tls.write(&mut self.tcp, bytes),
+            None => retry_interrupted(|| self.tcp.write(bytes)),
         }
-        if tls.is_handshaking() {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        if !tls.flush(&mut self.tcp)? {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let taken = tls.seal(bytes.get(..TLS_WRITE_BYTES).unwrap_or(bytes))?;
-        tls.flush(&mut self.tcp)?;
-        Ok(taken)
     }
 
     /// Whether sealed bytes wait inside for the socket. Always false without TLS.
     #[must_use]
     pub fn wants_write(&self) -> bool {
-        self.tls.as_deref().is_some_and(Session::wants_write)
+        self.tls.as_ref().is_some_and(Session::wants_write)
     }
 
     /// Offers waiting sealed bytes to the socket. `Ok(true)`: none wait any more. `Ok(false)`: wait
@@ -163,7 +136,7 @@ impl Stream {
     /// # Errors
     /// The socket's, except `WouldBlock`.
     pub fn flush(&mut self) -> io::Result<bool> {
-        match self.tls.as_deref_mut() {
+        match &mut self.tls {
             Some(tls) => tls.flush(&mut self.tcp),
             None => Ok(true),
         }
@@ -178,11 +151,10 @@ impl Stream {
         if self.fin_sent {
             return Ok(true);
         }
-        if let Some(tls) = self.tls.as_deref_mut() {
-            tls.send_close_notify();
-            if !tls.flush(&mut self.tcp)? {
-                return Ok(false);
-            }
+        if let Some(tls) = &mut self.tls
+            && !tls.close(&mut self.tcp)?
+        {
+            return Ok(false);
         }
         self.fin_sent = true;
         match self.tcp.shutdown(Shutdown::Write) {
@@ -225,7 +197,7 @@ impl Stream {
     /// known.
     #[must_use]
     pub fn resumed(&self) -> Option<bool> {
-        self.tls.as_deref().and_then(Session::resumed)
+        self.tls.as_ref().and_then(Session::resumed)
     }
 
     /// The TCP socket, for options (`os::sockopt`) and for reading what precedes the TLS handshake

@@ -1,9 +1,10 @@
-//! TLS: with its `acceptor`, the only place that names the TLS library.
+//! TLS: with the modules below it, the only place that names the TLS library.
 //!
 //! Contract: [`ServerTls`] and [`ClientTls`] are made once, at start or reload (they read files and
 //! may write the generated certificate), and shared by reference; [`Session`] is one connection's
-//! state, used only by [`super::Stream`]. TLS 1.2 and 1.3, both sides resume sessions. Owner:
-//! whoever holds the value. Blocks on files in the constructors only. Failure: [`TlsError`] names the
+//! state, used only by [`super::Stream`]. TLS 1.2 and 1.3, both sides resume sessions. On the feed's
+//! connections the library does the handshake and our own record layer the rest (`docs/security.md`);
+//! clients and the control plane stay with the library. Owner: whoever holds the value. Blocks on files in the constructors only. Failure: [`TlsError`] names the
 //! file and what is wrong with it; connections fail with `io::Error`, told apart by [`failure_of`].
 //!
 //! Resumption: the server issues stateless tickets (12 h keys, rotated), so it keeps no memory per
@@ -11,24 +12,28 @@
 //! `ClientTls` of its own, so that the lock is never contended.
 
 mod acceptor;
+pub mod channel;
+mod handshake;
+pub mod record;
+mod session;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mio::net::TcpStream;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring as provider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, Connection, DigitallySignedStruct, HandshakeKind, RootCertStore,
-    ServerConfig, ServerConnection, SignatureScheme,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+
+use self::record::Fault;
+pub(super) use self::session::Session;
 
 /// File of the generated certificate within `data_dir`.
 pub const GENERATED_CERT: &str = "feed-cert.pem";
@@ -68,7 +73,10 @@ impl std::error::Error for TlsError {}
 /// The server side's certificate, key and ticket keys. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
+    /// Keeps its secrets to itself.
     config: Arc<ServerConfig>,
+    /// The same for the feed, whose connections hand their secrets over to our record layer.
+    feed: Arc<ServerConfig>,
     fingerprint: [u8; 32],
 }
 
@@ -104,7 +112,9 @@ impl ServerTls {
         config.ticketer = provider::Ticketer::new().map_err(refused)?;
         // One ticket: a client comes back with one connection for each it had.
         config.send_tls13_tickets = 1;
-        Ok(ServerTls { config: Arc::new(config), fingerprint })
+        let mut feed = config.clone();
+        feed.enable_secret_extraction = true;
+        Ok(ServerTls { config: Arc::new(config), feed: Arc::new(feed), fingerprint })
     }
 
     /// From the self-signed certificate kept in `data_dir`, which is generated when certificate or
@@ -135,8 +145,7 @@ impl ServerTls {
     }
 
     pub(super) fn session(&self) -> io::Result<Session> {
-        let connection = ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
-        Ok(Session { connection: Connection::Server(connection), closed: false })
+        Session::server(&self.feed)
     }
 }
 
@@ -193,8 +202,7 @@ impl ClientTls {
     pub(super) fn session(&self, server_name: &str) -> io::Result<Session> {
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{server_name:?}: {e}")))?;
-        let connection = ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
-        Ok(Session { connection: Connection::Client(connection), closed: false })
+        Session::client(&self.config, name)
     }
 }
 
@@ -244,6 +252,11 @@ impl TlsFailure {
 /// Classifies an error of [`super::Stream`].
 #[must_use]
 pub fn failure_of(error: &io::Error) -> TlsFailure {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()) {
+        Some(Fault::PeerAlert(_)) => return TlsFailure::PeerAlert,
+        Some(_) => return TlsFailure::Protocol,
+        None => {}
+    }
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidMessage(_)) => TlsFailure::NotTls,
         Some(rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol) => {
@@ -282,73 +295,6 @@ pub fn certificate_fault(error: &io::Error) -> Option<CertificateFault> {
         }),
         rustls::Error::NoCertificatesPresented => Some(CertificateFault::Untrusted),
         _ => None,
-    }
-}
-
-/// One connection's TLS state. Sealed bytes that wait are bounded by the caller: it seals only when
-/// none wait.
-#[derive(Debug)]
-pub(super) struct Session {
-    connection: Connection,
-    closed: bool,
-}
-
-impl Session {
-    pub(super) fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
-    }
-
-    pub(super) fn wants_write(&self) -> bool {
-        self.connection.wants_write()
-    }
-
-    pub(super) fn resumed(&self) -> Option<bool> {
-        self.connection.handshake_kind().map(|kind| kind == HandshakeKind::Resumed)
-    }
-
-    /// Reads once from the socket and processes the records. `Ok(0)`: end of the TCP stream.
-    pub(super) fn receive(&mut self, tcp: &mut TcpStream) -> io::Result<usize> {
-        let read = loop {
-            match self.connection.read_tls(tcp) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
-        if let Err(e) = self.connection.process_new_packets() {
-            // The alert tells the peer what it did; if it cannot leave now, nobody waits for it.
-            let _ = self.flush(tcp);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, e));
-        }
-        Ok(read)
-    }
-
-    pub(super) fn take_plaintext(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.connection.reader().read(buffer)
-    }
-
-    pub(super) fn seal(&mut self, plaintext: &[u8]) -> io::Result<usize> {
-        self.connection.writer().write(plaintext)
-    }
-
-    pub(super) fn send_close_notify(&mut self) {
-        if !self.closed {
-            self.closed = true;
-            self.connection.send_close_notify();
-        }
-    }
-
-    /// Offers sealed bytes to the socket; `Ok(true)` when none wait any more.
-    pub(super) fn flush(&mut self, tcp: &mut TcpStream) -> io::Result<bool> {
-        while self.connection.wants_write() {
-            match self.connection.write_tls(tcp) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(true)
     }
 }
 
