@@ -125,8 +125,8 @@ fn verdict(cores: &[Core]) -> String {
         );
     }
     format!(
-        "The worst core lost {stolen:.2} % of its time, {} at once at most. In one millisecond of a hundred \
-         it loses {} or more: differences below that at p99 are the machine's.",
+        "The worst core lost {stolen:.2} % of its time, {} at once at most. One millisecond of a hundred takes \
+         {} longer, or more: differences below that at p99 are the machine's.",
         nanoseconds(max as f64),
         nanoseconds(p99 as f64),
     )

@@ -62,7 +62,7 @@ impl Clients {
     /// Starts `program` (this harness) as client ends on `core`.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// It cannot be started, or cannot be pinned.
     pub fn start(program: &Path, core: Option<usize>) -> Result<Clients, String> {
         let mut command = Command::new(program);
         command.arg(VERB).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -74,14 +74,11 @@ impl Clients {
         let output = output.ok_or("the client ends have no output")?;
         let flags = fcntl_getfl(&output).map_err(|e| e.to_string())?;
         fcntl_setfl(&output, flags | OFlags::NONBLOCK).map_err(|e| e.to_string())?;
-        Ok(Clients {
-            child,
-            input,
-            output,
-            bytes: Vec::new(),
-            answers: VecDeque::new(),
-            numbers: [0; GROUPS],
-        })
+        let (bytes, answers) = (Vec::new(), VecDeque::new());
+        let mut clients = Clients { child, input, output, bytes, answers, numbers: [0; GROUPS] };
+        // It runs and listens, or says why not.
+        clients.cpu(&mut std::thread::yield_now)?;
+        Ok(clients)
     }
 
     /// Has `count` connections of a group opened to a listener of ours and gives each to `door`.
@@ -105,7 +102,11 @@ impl Clients {
             left -= batch;
             self.say(&format!("open {group} {} {port} {batch}", kind.name()))?;
             let (mut accepted, started) = (0, Instant::now());
-            let answer = loop {
+            let opened = format!("opened {group}");
+            let mut told = false;
+            while accepted < batch || !told {
+                // Also before all are here: a failure ends the wait at once.
+                told |= self.said(&opened)?;
                 match listener.accept() {
                     Ok((socket, _)) => {
                         socket.set_nonblocking(true).map_err(failed)?;
@@ -116,17 +117,9 @@ impl Clients {
                     Err(e) => return Err(failed(e)),
                 }
                 door.turn()?;
-                if accepted == batch
-                    && let Some(answer) = self.poll()?
-                {
-                    break answer;
-                }
                 if started.elapsed() > PATIENCE {
                     return Err(format!("{accepted} of {batch} connections came about in {PATIENCE:?}"));
                 }
-            };
-            if answer != format!("opened {group}") {
-                return Err(format!("the client ends said {answer:?}"));
             }
         }
         Ok(())
@@ -196,12 +189,7 @@ impl Clients {
     fn answer(&mut self, wanted: &str, idle: &mut dyn FnMut()) -> Result<String, String> {
         let started = Instant::now();
         loop {
-            let rest = |line: &String| {
-                line.strip_prefix(wanted).filter(|r| r.is_empty() || r.starts_with(' ')).map(str::to_owned)
-            };
-            let found = self.answers.iter().enumerate().find_map(|(at, line)| rest(line).map(|r| (at, r)));
-            if let Some((at, rest)) = found {
-                self.answers.remove(at);
+            if let Some(rest) = self.take_answer(wanted) {
                 return Ok(rest);
             }
             match self.poll()? {
@@ -212,6 +200,25 @@ impl Clients {
                 return Err(format!("the client ends did not say {wanted:?} in {PATIENCE:?}"));
             }
         }
+    }
+
+    /// Whether this answer has come; it is taken then.
+    fn said(&mut self, wanted: &str) -> Result<bool, String> {
+        let line = self.poll()?;
+        self.answers.extend(line);
+        Ok(self.take_answer(wanted).is_some())
+    }
+
+    /// What follows `wanted` in the first answer that begins with it.
+    fn take_answer(&mut self, wanted: &str) -> Option<String> {
+        let rest_of = |line: &String| {
+            let rest = line.strip_prefix(wanted)?;
+            (rest.is_empty() || rest.starts_with(' ')).then(|| rest.to_owned())
+        };
+        let (at, rest) =
+            self.answers.iter().enumerate().find_map(|(at, line)| rest_of(line).map(|rest| (at, rest)))?;
+        self.answers.remove(at);
+        Some(rest)
     }
 
     /// The next line, if one is there. `failed ...` is an error.

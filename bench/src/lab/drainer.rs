@@ -17,9 +17,10 @@
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
-use std::net::TcpStream as StdTcpStream;
+use std::net::{Ipv4Addr, TcpStream as StdTcpStream};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
@@ -46,6 +47,9 @@ pub const LINE_BYTES: usize = 256;
 
 const INPUT: Token = Token(usize::MAX - 1);
 const READ_BYTES: usize = 16 * 1_024;
+/// How long a connection on loopback may take, and how often it is tried.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+const CONNECT_TRIES: usize = 4;
 
 /// How a connection carries its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +91,7 @@ enum Carrier {
     /// What came and is not a whole record yet, and how much of it there is.
     Sealed {
         tcp: TcpStream,
-        opener: Sealing,
+        opener: Box<Sealing>,
         bytes: Vec<u8>,
     },
 }
@@ -226,7 +230,7 @@ impl Drainer {
             if place >= CONNECTIONS {
                 return Err("a group has no room".to_owned());
             }
-            let connected = StdTcpStream::connect(("127.0.0.1", port)).map_err(text)?;
+            let connected = connect(port).map_err(text)?;
             connected.set_nodelay(true).and_then(|()| connected.set_nonblocking(true)).map_err(text)?;
             let own_port = connected.local_addr().map_err(text)?.port();
             let mut tcp = TcpStream::from_std(connected);
@@ -238,7 +242,9 @@ impl Drainer {
             let carrier = match kind {
                 Kind::Plain => Carrier::Stream(Stream::plain(tcp)),
                 Kind::Tls => Carrier::Stream(Stream::connect_tls(tcp, &self.tls, "localhost").map_err(text)?),
-                Kind::Sealed => Carrier::Sealed { tcp, opener: Sealing::new(own_port)?, bytes: Vec::new() },
+                Kind::Sealed => {
+                    Carrier::Sealed { tcp, opener: Box::new(Sealing::new(own_port)?), bytes: Vec::new() }
+                }
             };
             let ready = kind != Kind::Tls;
             shaking += usize::from(!ready);
@@ -339,6 +345,19 @@ impl Client {
             }
         }
         Ok(())
+    }
+}
+
+/// A connection to a listener on this machine. A first packet that meets what is left of an older
+/// connection between the same two ports may stay unanswered: then another port is tried.
+fn connect(port: u16) -> io::Result<StdTcpStream> {
+    let address = (Ipv4Addr::LOCALHOST, port).into();
+    let mut tries = 1;
+    loop {
+        match StdTcpStream::connect_timeout(&address, CONNECT_PATIENCE) {
+            Err(e) if e.kind() == io::ErrorKind::TimedOut && tries < CONNECT_TRIES => tries += 1,
+            other => return other,
+        }
     }
 }
 

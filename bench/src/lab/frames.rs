@@ -204,6 +204,6 @@ mod tests {
         assert_eq!(there.open(&mut second).unwrap().unwrap().0, b"two");
         assert!(there.open(&mut first).is_err());
         assert!(Sealing::new(40_001).unwrap().open(&mut both).is_err());
-        assert!(there.open(&mut *b"HTTP/1.1 200 OK".to_vec()).is_err());
+        assert!(there.open(&mut b"HTTP/1.1 200 OK".to_vec()).is_err());
     }
 }

@@ -192,7 +192,7 @@ impl Second {
         let seen = Arc::clone(&shared);
         let thread = thread::Builder::new().name("bench-second".to_owned()).spawn(move || {
             let pinned = cores::pin(core).map_err(|e| format!("core {core}: {e}"));
-            work(&seen, engine, &sockets, pinned);
+            work(&seen, engine, &sockets, &pinned);
         });
         let second = Second { shared, thread: Some(thread.map_err(|e| e.to_string())?) };
         // The first job is none: it tells whether the thread could be pinned.
@@ -248,7 +248,7 @@ impl Drop for Second {
 }
 
 /// The second thread: sleeps, does a job, sleeps.
-fn work(shared: &Shared, mut engine: Engine, sockets: &[OwnedFd], pinned: Result<(), String>) {
+fn work(shared: &Shared, mut engine: Engine, sockets: &[OwnedFd], pinned: &Result<(), String>) {
     loop {
         match shared.state.load(Ordering::Acquire) {
             STOP => return,

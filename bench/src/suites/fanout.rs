@@ -200,6 +200,9 @@ const NOTES: &[&str] = &[
      bring, not what the engine does.",
 ];
 
+/// A name, and what it is of a turn.
+type Measure = (&'static str, fn(&Turn) -> u64);
+
 impl Part {
     /// As series and notes call it.
     #[must_use]
@@ -238,12 +241,11 @@ impl Part {
     }
 
     fn comparisons(&self, modes: &[Mode], turns: &[Vec<Turn>], result: &mut SuiteResult) {
-        type Measure = fn(&Turn) -> u64;
-        let last: (&str, Measure) = ("last", |turn| turn.last);
-        let first: (&str, Measure) = ("first", |turn| turn.first);
-        let median: (&str, Measure) = ("median", |turn| turn.median);
-        let cpu: (&str, Measure) = ("cpu", |turn| turn.cpu);
-        let mut compare = |ours: Mode, other: Mode, (measure, of): (&str, Measure), target| {
+        let last: Measure = ("last", |turn| turn.last);
+        let first: Measure = ("first", |turn| turn.first);
+        let median: Measure = ("median", |turn| turn.median);
+        let cpu: Measure = ("cpu", |turn| turn.cpu);
+        let mut compare = |ours: Mode, other: Mode, (measure, of): Measure, target| {
             let side = |mode: Mode| modes.iter().position(|m| *m == mode).and_then(|at| turns.get(at));
             let (Some(a), Some(b)) = (side(ours), side(other)) else { return };
             let pairs: Vec<(u64, u64)> = a.iter().zip(b).map(|(a, b)| (of(a), of(b))).collect();
@@ -283,7 +285,7 @@ impl Part {
 }
 
 fn series(result: &mut SuiteResult, part: &Part, mode: Mode, turns: &[Turn]) {
-    let measures: [(&str, fn(&Turn) -> u64); 5] = [
+    let measures: [Measure; 5] = [
         ("first", |turn| turn.first),
         ("median", |turn| turn.median),
         ("last", |turn| turn.last),
@@ -296,7 +298,7 @@ fn series(result: &mut SuiteResult, part: &Part, mode: Mode, turns: &[Turn]) {
         }
         let mut histogram = new_histogram();
         turns.iter().for_each(|turn| histogram.saturating_record(of(turn).max(1)));
-        if measure == "first" && mode == Mode::Engine {
+        if measure == "first" && mode == Mode::Engine && matches!(part.what, What::Sides { .. }) {
             result.figures.push(Figure {
                 name: part.series_name(mode, "first-p50"),
                 unit: Unit::Nanoseconds,
