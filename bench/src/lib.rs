@@ -4,5 +4,10 @@
 //! comparison take turns in one run, every distribution is kept whole. Bounded in time, processes and
 //! sockets; cleans up after itself.
 
+pub mod compare;
+pub mod environment;
+pub mod jitter;
+pub mod lab;
+pub mod report;
 pub mod result;
 pub mod suites;
