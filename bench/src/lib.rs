@@ -4,5 +4,7 @@
 //! comparison take turns in one run, every distribution is kept whole. Bounded in time, processes and
 //! sockets; cleans up after itself.
 
+pub mod load;
+pub mod peers;
 pub mod result;
 pub mod suites;

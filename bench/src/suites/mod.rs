@@ -5,6 +5,8 @@
 //! machine. A suite that cannot measure a part says so in `missing`; it fails when it can measure
 //! nothing.
 
+pub mod peers;
+
 use std::path::PathBuf;
 
 use crate::result::SuiteResult;
@@ -33,4 +35,8 @@ pub struct Suite {
 }
 
 /// Every suite, in the order in which `all` runs them.
-pub const ALL: &[Suite] = &[];
+pub const ALL: &[Suite] = &[Suite {
+    name: "peers",
+    about: "fan-out beside the servers users would pick instead, with their memory and CPU time",
+    run: peers::run,
+}];
