@@ -137,7 +137,9 @@ impl Generator {
 
     fn obey(&mut self, command: Command) -> io::Result<Reply> {
         match command {
-            Command::Connect { id, target, count } => self.connect(id, target, count).map(|()| Reply::Connected),
+            Command::Connect { id, target, count } => {
+                self.connect(id, target, count).map(|()| Reply::Connected)
+            }
             Command::Round { id, number, spin } => self.round(id, number, spin).map(Reply::Round),
             Command::Drop { id } => {
                 if let Some(slot) = self.groups.get_mut(id) {
@@ -169,7 +171,10 @@ impl Generator {
                 group.start_one(token(id, group.members.len()), self.poll.registry())?;
             }
             if Instant::now() > until {
-                return Err(failed(&format!("{} of {count} subscribers after {CONNECT_PATIENCE:?}", group.open)));
+                return Err(failed(&format!(
+                    "{} of {count} subscribers after {CONNECT_PATIENCE:?}",
+                    group.open
+                )));
             }
             self.turn(Duration::from_millis(50))?;
         }

@@ -47,7 +47,9 @@ impl Asker {
             return Ok(());
         }
         let mut link = match &self.trigger {
-            Trigger::Line(address) | Trigger::Post(address) | Trigger::Nats(address) => Link::Tcp(dial(*address)?),
+            Trigger::Line(address) | Trigger::Post(address) | Trigger::Nats(address) => {
+                Link::Tcp(dial(*address)?)
+            }
             Trigger::Engine(path) => {
                 let unix = std::os::unix::net::UnixStream::connect(path)?;
                 unix.set_nonblocking(true)?;
@@ -82,9 +84,7 @@ impl Asker {
                 });
                 post("/admin/v1/announcements", "application/json", &body.to_string())
             }
-            Trigger::Post(_) => {
-                post("/publish", "text/plain", &self.template.fill(number, asked_ns / 1_000))
-            }
+            Trigger::Post(_) => post("/publish", "text/plain", &self.template.fill(number, asked_ns / 1_000)),
             Trigger::Nats(_) => {
                 let message = self.template.fill(number, asked_ns / 1_000);
                 format!("PUB a {}\r\n{message}\r\n", message.len())

@@ -96,10 +96,10 @@ impl<'a> Contest<'a> {
     /// # Errors
     /// It is not installed, does not start or does not take them.
     pub fn enter(&mut self, contender: Contender, shape: &Shape, unique: usize) -> Result<Entrant, String> {
-        let Running { contender, target, process } = start(self.ground, contender, shape, unique)?;
+        let Running { contender, target, mut process } = start(self.ground, contender, shape, unique)?;
         let id = self.entered;
         self.entered += 1;
-        let before_bytes = match self.connect(id, &target, &process) {
+        let before_bytes = match self.connect(id, &target, &mut process) {
             Ok(before_bytes) => before_bytes,
             Err(why) => {
                 self.ask(&Command::Drop { id })?;
@@ -119,11 +119,13 @@ impl<'a> Contest<'a> {
     }
 
     /// Connects in two parts; returns the resident bytes between them.
-    fn connect(&mut self, id: usize, target: &Target, process: &Process) -> Result<u64, String> {
+    fn connect(&mut self, id: usize, target: &Target, process: &mut Process) -> Result<u64, String> {
         let (target, all) = (target.clone(), self.pace.subscribers);
         let first = (all / FIRST_PART).max(1);
         self.ask(&Command::Connect { id, target: target.clone(), count: first })?;
         std::thread::sleep(self.pace.settle / 10);
+        // Not before: who serves may have been forked after the ports were there.
+        process.find_tree();
         let before_bytes = process.resident_bytes();
         self.ask(&Command::Connect { id, target, count: all })?;
         Ok(before_bytes)

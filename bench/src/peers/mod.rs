@@ -141,7 +141,13 @@ impl Ground {
     }
 
     /// Starts a child for `contender`, named after `id`.
-    fn spawn(&self, contender: Contender, id: usize, shape: &Shape, command: Vec<String>) -> Result<Process, String> {
+    fn spawn(
+        &self,
+        contender: Contender,
+        id: usize,
+        shape: &Shape,
+        command: Vec<String>,
+    ) -> Result<Process, String> {
         let environment = vec![
             ("NODE_PATH", self.cache.join("node_modules").display().to_string()),
             ("TOCSIN_BENCH_MESSAGE", message::TEMPLATE.to_owned()),
@@ -156,8 +162,12 @@ impl Ground {
     /// # Errors
     /// It cannot be started.
     pub fn load(&self, id: usize, cores: &[usize]) -> Result<Process, String> {
-        let spec =
-            Spec { command: self.own(&["load"]), environment: Vec::new(), cores: cores.to_vec(), gentle: false };
+        let spec = Spec {
+            command: self.own(&["load"]),
+            environment: Vec::new(),
+            cores: cores.to_vec(),
+            gentle: false,
+        };
         Process::start(&self.exe, &self.dir, &format!("load-{id}"), &spec)
     }
 }
@@ -167,7 +177,7 @@ impl Ground {
 /// # Errors
 /// A sentence: what is not installed, or how it failed to start.
 pub fn start(ground: &Ground, contender: Contender, shape: &Shape, id: usize) -> Result<Running, String> {
-    let (target, mut process) = match contender {
+    let (target, process) = match contender {
         Contender::Engine => engine(ground, shape, id)?,
         Contender::TokioTungstenite => rust(ground, contender, server::Library::TokioTungstenite, shape, id)?,
         Contender::FastWebsockets => rust(ground, contender, server::Library::Fastwebsockets, shape, id)?,
@@ -175,7 +185,6 @@ pub fn start(ground: &Ground, contender: Contender, shape: &Shape, id: usize) ->
         Contender::Nats => standard::nats(ground, shape, id)?,
         Contender::Nchan => standard::nchan(ground, shape, id)?,
     };
-    process.find_tree();
     Ok(Running { contender, target, process })
 }
 

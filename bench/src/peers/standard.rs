@@ -84,7 +84,8 @@ pub(super) fn nats(ground: &Ground, shape: &Shape, id: usize) -> Result<(Target,
     let address = |name: &str| {
         let url = ports.pointer(&format!("/{name}/0")).and_then(Value::as_str).unwrap_or_default();
         let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
-        port.map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).ok_or_else(|| format!("ports {ports}"))
+        port.map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            .ok_or_else(|| format!("ports {ports}"))
     };
     let mut target = plain_target(address("websocket")?, shape.tls, Trigger::Nats(address("nats")?));
     target.greeting = Greeting::Nats;
@@ -129,5 +130,7 @@ fn nchan_once(ground: &Ground, shape: &Shape, id: usize) -> Result<(Target, Proc
 }
 
 fn free_port() -> Result<SocketAddr, String> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).map_err(|e| e.to_string())
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|socket| socket.local_addr())
+        .map_err(|e| e.to_string())
 }

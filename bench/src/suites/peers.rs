@@ -18,7 +18,9 @@ use super::Context;
 use crate::peers::contest::{Contest, Entrant, Pace, Turn};
 use crate::peers::process::Cores;
 use crate::peers::{Contender, Ground, Shape};
-use crate::result::{Comparison, Figure, Missing, Series, SuiteResult, Target, Unit, new_histogram, quantile, ratio};
+use crate::result::{
+    Comparison, Figure, Missing, Series, SuiteResult, Target, Unit, new_histogram, quantile, ratio,
+};
 
 /// No contest starts after this.
 const LONGEST: Duration = Duration::from_secs(330);
@@ -214,7 +216,8 @@ impl Suite<'_> {
         if self.setting.stop.load(Ordering::Relaxed) {
             return Err("interrupted".to_owned());
         }
-        let held = (self.descriptors.saturating_sub(OTHER_DESCRIPTORS)) / phase.pace.subscribers.max(1) as u64;
+        let held =
+            (self.descriptors.saturating_sub(OTHER_DESCRIPTORS)) / phase.pace.subscribers.max(1) as u64;
         if held < 2 {
             self.missing(&name, &format!("{} descriptors are too few; raise `ulimit -n`", self.descriptors));
             return Ok(());
@@ -227,7 +230,11 @@ impl Suite<'_> {
         let shape = Shape {
             tls: phase.mode == Mode::Tls,
             threads: if phase.mode == Mode::TwoCores { 2 } else { 1 },
-            cores: if phase.mode == Mode::TwoCores { Vec::new() } else { cores.iter().take(1).copied().collect() },
+            cores: if phase.mode == Mode::TwoCores {
+                Vec::new()
+            } else {
+                cores.iter().take(1).copied().collect()
+            },
             subscribers: pace.subscribers,
         };
         let engine = contest.enter(Contender::Engine, &shape, self.next());
@@ -323,7 +330,12 @@ impl Suite<'_> {
         Ok(None)
     }
 
-    fn hold(&mut self, name: &str, contest: &mut Contest<'_>, entrants: &mut Vec<Entrant>) -> Result<(), String> {
+    fn hold(
+        &mut self,
+        name: &str,
+        contest: &mut Contest<'_>,
+        entrants: &mut Vec<Entrant>,
+    ) -> Result<(), String> {
         for (contender, why) in contest.rounds(entrants)? {
             if contender == Contender::Engine {
                 return Err(format!("{name}: engine: {why}"));
@@ -352,12 +364,7 @@ impl Suite<'_> {
                 quantile(turns.iter().map(|turn| turn.cpu_ns as f64 / subscribers as f64), 0.5),
                 None,
             ),
-            (
-                "message-bytes",
-                Unit::Bytes,
-                turns.first().map(|turn| turn.round.message_bytes as f64),
-                None,
-            ),
+            ("message-bytes", Unit::Bytes, turns.first().map(|turn| turn.round.message_bytes as f64), None),
         ];
         for (figure, unit, value, target) in figures {
             if let Some(value) = value {
