@@ -19,6 +19,9 @@ use crate::load::{Command, Load, Reply, Round, Target};
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Broadcasts before those that count: buffers grow, code is compiled.
 const WARM_UP: usize = 3;
+/// From the last receive to reading CPU time: what runs is counted when it stops, and what a broadcast
+/// leaves to do (garbage, an engine's last spin) belongs to it.
+const AFTERWARDS: Duration = Duration::from_millis(5);
 /// Part of the subscribers that connect before memory is read the first time: what a program takes once
 /// (code, tables, thread stacks) is not a connection's.
 const FIRST_PART: usize = 10;
@@ -43,7 +46,7 @@ pub struct Pace {
 pub struct Turn {
     /// As the subscribers saw it.
     pub round: Round,
-    /// CPU nanoseconds the contender's processes spent from the request until all had it.
+    /// CPU nanoseconds the contender's processes spent from the request until all had it, and a little on.
     pub cpu_ns: u64,
 }
 
@@ -196,6 +199,7 @@ impl<'a> Contest<'a> {
         self.number += 1;
         let before_ns = entrant.process.cpu_ns();
         let asked = self.ask(&Command::Round { id: entrant.id, number: self.number, spin: self.pace.spin });
+        std::thread::sleep(AFTERWARDS);
         let cpu_ns = entrant.process.cpu_ns().saturating_sub(before_ns);
         entrant.rest(true);
         match asked? {

@@ -5,6 +5,7 @@
 //! after the other. Ends within [`LONGEST`] and a contest; what time or descriptors did not allow, and
 //! every peer that is not installed, is in `missing`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,9 @@ const NOTES: &[&str] = &[
      core that all share) and goes on a pause before its own.",
     "Receive times hold the load generator's turn: it reads one subscriber after the other. Its own work a \
      message is the figure handling-per-message.",
+    "CPU time is that of all of a contender's threads and processes from the request on: the engine's holds \
+     its admin API, its journal's commit and its idle threads' last spin, once a broadcast. \
+     cpu-per-further-message, between two sizes, is without what comes once.",
     "Bytes of a connection are growth of resident memory, kernel memory left out, the first tenth of the \
      subscribers taken as the start.",
 ];
@@ -149,6 +153,7 @@ pub fn measure(setting: &Setting, phases: &[Phase]) -> Result<SuiteResult, Strin
         descriptors,
         until: Instant::now() + LONGEST,
         started: 0,
+        cpu: BTreeMap::new(),
         result: SuiteResult { name: "peers".to_owned(), ..SuiteResult::default() },
     };
     suite.result.notes = NOTES.iter().map(ToString::to_string).collect();
@@ -161,6 +166,7 @@ pub fn measure(setting: &Setting, phases: &[Phase]) -> Result<SuiteResult, Strin
     for phase in phases {
         suite.contest(phase, &cores)?;
     }
+    suite.report_slopes();
     let Suite { mut result, .. } = suite;
     result.settings = settings(setting, phases, descriptors);
     if result.comparisons.is_empty() {
@@ -170,11 +176,7 @@ pub fn measure(setting: &Setting, phases: &[Phase]) -> Result<SuiteResult, Strin
     Ok(result)
 }
 
-fn settings(
-    setting: &Setting,
-    phases: &[Phase],
-    descriptors: u64,
-) -> std::collections::BTreeMap<String, Value> {
+fn settings(setting: &Setting, phases: &[Phase], descriptors: u64) -> BTreeMap<String, Value> {
     let contests: Vec<Value> = phases
         .iter()
         .map(|Phase { mode, pace, .. }| {
@@ -207,6 +209,8 @@ struct Suite<'a> {
     until: Instant,
     /// Processes so far: numbers for their files.
     started: usize,
+    /// Subscribers and CPU nanoseconds of a broadcast, of `MODE/CONTENDER`.
+    cpu: BTreeMap<String, Vec<(usize, f64)>>,
     result: SuiteResult,
 }
 
@@ -353,6 +357,11 @@ impl Suite<'_> {
             turns.iter().for_each(|turn| histogram.saturating_record(value(turn, subscribers).max(1)));
             self.result.series.push(Series::new(format!("{name}/{metric}"), Unit::Nanoseconds, &histogram));
         }
+        let broadcast_ns = quantile(turns.iter().map(|turn| turn.cpu_ns as f64), 0.5);
+        if let Some(cpu_ns) = broadcast_ns {
+            let key = format!("{}/{}", mode.name(), entrant.contender.name());
+            self.cpu.entry(key).or_default().push((entrant.subscribers, cpu_ns));
+        }
         let ours = entrant.contender == Contender::Engine;
         let bytes = if mode == Mode::Tls { TLS_BYTES } else { PLAIN_BYTES };
         let figures = [
@@ -361,7 +370,7 @@ impl Suite<'_> {
             (
                 "cpu-per-message",
                 Unit::Nanoseconds,
-                quantile(turns.iter().map(|turn| turn.cpu_ns as f64 / subscribers as f64), 0.5),
+                broadcast_ns.map(|cpu_ns| cpu_ns / subscribers as f64),
                 None,
             ),
             ("message-bytes", Unit::Bytes, turns.first().map(|turn| turn.round.message_bytes as f64), None),
@@ -370,6 +379,17 @@ impl Suite<'_> {
             if let Some(value) = value {
                 let (name, target) = (format!("{name}/{figure}"), target.map(Target::AtMost));
                 self.result.figures.push(Figure { name, unit, value, target });
+            }
+        }
+    }
+
+    /// What one subscriber more costs a broadcast, where two sizes were measured: without what a
+    /// broadcast costs once.
+    fn report_slopes(&mut self) {
+        for (name, sizes) in &self.cpu {
+            if let Some(value) = slope(sizes) {
+                let name = format!("{name}/cpu-per-further-message");
+                self.result.figures.push(Figure { name, unit: Unit::Nanoseconds, value, target: None });
             }
         }
     }
@@ -414,6 +434,12 @@ impl Suite<'_> {
     }
 }
 
+/// Growth between the smallest and the largest of `(size, value)`, by size.
+fn slope(sizes: &[(usize, f64)]) -> Option<f64> {
+    let (small, large) = (sizes.iter().min_by_key(|s| s.0)?, sizes.iter().max_by_key(|s| s.0)?);
+    (large.0 > small.0).then(|| (large.1 - small.1) / (large.0 - small.0) as f64)
+}
+
 /// A value of a turn with so many subscribers.
 type Metric = fn(&Turn, u64) -> u64;
 
@@ -428,3 +454,24 @@ const METRICS: [(&str, Metric); 6] = [
 ];
 /// Those in which the engine is to be behind nobody.
 const PROMISED: [&str; 4] = ["first", "median", "p99", "last"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_once_is_not_in_the_slope() {
+        assert_eq!(slope(&[]), None);
+        assert_eq!(slope(&[(1_000, 9.0), (1_000, 10.0)]), None);
+        assert_eq!(slope(&[(5_000, 900.0 + 5_000.0 * 7.0), (1_000, 900.0 + 1_000.0 * 7.0)]), Some(7.0));
+    }
+
+    #[test]
+    fn every_contest_of_a_run_has_peers_and_rounds() {
+        for quick in [true, false] {
+            let phases = phases(quick);
+            assert!(phases.iter().all(|phase| !phase.peers.is_empty() && phase.pace.rounds > 0));
+            assert_eq!(phases.len(), if quick { 3 } else { 6 });
+        }
+    }
+}
