@@ -9,5 +9,7 @@ pub mod environment;
 pub mod jitter;
 pub mod lab;
 pub mod report;
+pub mod load;
+pub mod peers;
 pub mod result;
 pub mod suites;

@@ -6,6 +6,7 @@
 //! nothing.
 
 pub mod fanout;
+pub mod peers;
 
 use std::path::PathBuf;
 
@@ -35,5 +36,11 @@ pub struct Suite {
 }
 
 /// Every suite, in the order in which `all` runs them.
-pub const ALL: &[Suite] =
-    &[Suite { name: "fanout", about: "the feed thread against the floor, plain and TLS", run: fanout::run }];
+pub const ALL: &[Suite] = &[
+    Suite { name: "fanout", about: "the feed thread against the floor, plain and TLS", run: fanout::run },
+    Suite {
+        name: "peers",
+        about: "fan-out beside the servers users would pick instead, with their memory and CPU time",
+        run: peers::run,
+    },
+];
