@@ -259,7 +259,7 @@ impl Client {
             let known = tickets.received();
             match self.tls.read_tls(&mut self.tcp) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(_) => drop(self.tls.process_new_packets().map_err(io::Error::other)?),
+                Ok(_) => _ = self.tls.process_new_packets().map_err(io::Error::other)?,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                     return Ok(());
                 }
