@@ -5,11 +5,15 @@
 //! sockets; cleans up after itself.
 
 pub mod compare;
+#[path = "../../engine/tocsin/tests/harness/crowd.rs"]
+mod crowd;
+pub mod engine;
 pub mod environment;
 pub mod jitter;
 pub mod lab;
-pub mod report;
 pub mod load;
 pub mod peers;
+pub mod random;
+pub mod report;
 pub mod result;
 pub mod suites;

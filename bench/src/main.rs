@@ -64,7 +64,8 @@ fn suites_help() -> String {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = tocsin_bench::peers::hidden_verb() {
+    let hidden = tocsin_bench::peers::hidden_verb().or_else(tocsin_bench::engine::hidden);
+    if let Some(code) = hidden {
         return code;
     }
     let args = Args::parse();

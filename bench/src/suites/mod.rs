@@ -5,8 +5,13 @@
 //! machine. A suite that cannot measure a part says so in `missing`; it fails when it can measure
 //! nothing.
 
+pub mod detect;
 pub mod fanout;
+pub mod memory;
 pub mod peers;
+pub mod storm;
+pub mod webhook;
+pub mod wire;
 
 use std::path::PathBuf;
 
@@ -43,4 +48,9 @@ pub const ALL: &[Suite] = &[
         about: "fan-out beside the servers users would pick instead, with their memory and CPU time",
         run: peers::run,
     },
+    Suite { name: "wire", about: "body complete to first byte, stage by stage", run: wire::run },
+    Suite { name: "detect", about: "publication to detection at a budget of requests", run: detect::run },
+    Suite { name: "webhook", about: "event to first request, throughput, recovery", run: webhook::run },
+    Suite { name: "memory", about: "what an idle subscriber costs", run: memory::run },
+    Suite { name: "storm", about: "announcements and handshakes while thousands come back", run: storm::run },
 ];

@@ -1,12 +1,10 @@
-//! Measures webhooks: from an event to its first requests, deliveries a second, good endpoints beside
-//! hung ones, and a start with deliveries pending.
+//! Measures good webhook endpoints beside hung ones.
 //!
-//! `cargo run --release --example webhooks -- latency --endpoints 100`
 //! `cargo run --release --example webhooks -- isolation --endpoints 100 --hung 1000`
-//! `cargo run --release --example webhooks -- throughput --endpoints 100`
-//! `cargo run --release --example webhooks -- recovery --endpoints 1000 --pending 1000000`
 //!
-//! Each starts engines of its own (this program again, as `tocsin serve`, in processes of their own) and
+//! Latency, throughput and recovery are measured by the harness: `tocsin-bench webhook`.
+//!
+//! It starts engines of its own (this program again, as `tocsin serve`, in processes of their own) and
 //! simulated receivers in this process, over real TLS on loopback. Times are the engine's own stamps:
 //! from `detectedTimestampUs` of the announcement to `X-CEXPing-Sent-At` of each request, taken right
 //! before it is signed and written. Receivers and engine share the cores of this machine.
@@ -15,7 +13,7 @@
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,17 +22,13 @@ use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 use tocsin::cli::client::AdminClient;
 use tocsin::os::clock;
+use tocsin::store::Store;
 use tocsin::store::webhook::accounts::NewAccount;
-use tocsin::store::webhook::deliveries::WebhookRow;
 use tocsin::store::webhook::endpoints::NewEndpoint;
 use tocsin::store::webhook::secrets::MasterKey;
-use tocsin::store::{Row, Store};
-use tocsin_core::model::Exchange;
 use tocsin_core::webhook::board::EndpointId;
-use tocsin_core::webhook::endpoint::{Disabled, SavedHealth, State};
-use tocsin_core::webhook::event::{Event, EventId, EventKind, Identity, MarketKind};
+use tocsin_core::webhook::endpoint::{SavedHealth, State};
 use tocsin_core::webhook::filter::EventFilter;
-use tocsin_core::webhook::outgoing::Outgoing;
 use tocsin_sim::receiver::{Behaviour, Greeting, ReceiverOptions, SimReceiver};
 
 /// Connections are made within this, or something is wrong.
@@ -51,16 +45,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// From an event to the first request, the median and the last, all connections warm.
-    Latency {
-        #[arg(long, default_value_t = 100)]
-        endpoints: usize,
-        #[arg(long, default_value_t = 200)]
-        events: usize,
-        #[arg(long, default_value_t = 50)]
-        interval_ms: u64,
-    },
-    /// The same for good endpoints, in turn on an engine that has only them and on one with hung ones.
+    /// From an event to the requests of good endpoints, in turn on an engine that has only them and on one with hung ones.
     Isolation {
         #[arg(long, default_value_t = 100)]
         endpoints: usize,
@@ -82,20 +67,6 @@ enum What {
     Hang {
         #[arg(long)]
         how: String,
-    },
-    /// Deliveries a second while more events come than go.
-    Throughput {
-        #[arg(long, default_value_t = 100)]
-        endpoints: usize,
-        #[arg(long, default_value_t = 20)]
-        seconds: u64,
-    },
-    /// How long a start takes with deliveries pending.
-    Recovery {
-        #[arg(long, default_value_t = 1_000)]
-        endpoints: usize,
-        #[arg(long, default_value_t = 1_000_000)]
-        pending: usize,
     },
 }
 
@@ -120,13 +91,10 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Outcome<Value> {
     tocsin::os::memory::raise_descriptor_limit()?;
     match args.what {
-        What::Latency { endpoints, events, interval_ms } => latency(endpoints, events, interval_ms),
         What::Isolation { endpoints, hung, ref how, events, interval_ms, pin } => {
             isolation(endpoints, hung, how, events, interval_ms, pin)
         }
         What::Hang { ref how } => hang(how),
-        What::Throughput { endpoints, seconds } => throughput(endpoints, seconds),
-        What::Recovery { endpoints, pending } => recovery(endpoints, pending),
     }
 }
 
@@ -307,27 +275,6 @@ fn summary(mut values: Vec<i64>) -> Value {
     })
 }
 
-fn latency(endpoints: usize, events: usize, interval_ms: u64) -> Outcome<Value> {
-    let receiver = receiver()?;
-    let mut target = Target::prepare(receiver.ca().pem())?;
-    target.fill(&urls(&receiver, "good", endpoints), State::Active)?;
-    target.start()?;
-    target.warm(2 * endpoints)?;
-    let (mut first, mut median, mut last) = (Vec::new(), Vec::new(), Vec::new());
-    for number in 0..events {
-        let delays = one_event(&target, &receiver, "/good", endpoints, number)?;
-        first.push(quantile(&delays, 1));
-        median.push(quantile(&delays, 500));
-        last.push(quantile(&delays, 1_000));
-        std::thread::sleep(Duration::from_millis(interval_ms));
-    }
-    Ok(json!({
-        "endpoints": endpoints, "events": events, "unit": "us from detection to the stamp of the request",
-        "first": summary(first), "median": summary(median), "last": summary(last),
-        "engine": target.admin("GET", "/admin/v1/status", None)?.get("webhooks"),
-    }))
-}
-
 /// The calling thread, and what it starts, on these cores only.
 fn keep_to(cores: impl Iterator<Item = usize>) -> Outcome<()> {
     let mut set = rustix::thread::CpuSet::new();
@@ -461,93 +408,5 @@ impl Side {
             all.sort_unstable();
             quantile(&all, 990)
         })
-    }
-}
-
-fn throughput(endpoints: usize, seconds: u64) -> Outcome<Value> {
-    let receiver = receiver()?;
-    let mut target = Target::prepare(receiver.ca().pem())?;
-    target.fill(&urls(&receiver, "good", endpoints), State::Active)?;
-    target.start()?;
-    target.warm(2 * endpoints)?;
-    let (from, before) = (Instant::now(), target.webhooks("delivered")?);
-    let mut number = 0;
-    while from.elapsed() < Duration::from_secs(seconds) {
-        // Enough for everyone all the time, and never near a bound.
-        if target.webhooks("pending")? < 400 * endpoints as u64 {
-            for _ in 0..5 {
-                target.announce(number, 20)?;
-                number += 1;
-            }
-        }
-        let _ = receiver.take();
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let (took, delivered) = (from.elapsed(), target.webhooks("delivered")? - before);
-    Ok(json!({
-        "endpoints": endpoints, "seconds": took.as_secs_f64(), "delivered": delivered,
-        "deliveries_per_second": delivered as f64 / took.as_secs_f64(),
-        "engine": target.admin("GET", "/admin/v1/status", None)?.get("webhooks"),
-    }))
-}
-
-fn recovery(endpoints: usize, pending: usize) -> Outcome<Value> {
-    let receiver = receiver()?;
-    let mut target = Target::prepare(receiver.ca().pem())?;
-    // Switched off, so that what is measured is the start and not the sending.
-    let ids = target.fill(&urls(&receiver, "good", endpoints), State::Disabled(Disabled::User))?;
-    let filled = Instant::now();
-    {
-        let mut store = Store::open(&target.data())?;
-        let key = store.master_key()?.id_key();
-        let now = clock::wall();
-        let events: Vec<Arc<_>> = (1_u64..)
-            .take(pending / endpoints.max(1))
-            .map(|number| Ok(Arc::new(Outgoing::of(&event(&key, number, now))?.queued(number, now))))
-            .collect::<Outcome<_>>()?;
-        let row = |event| Row::Webhook(WebhookRow::Event { event, recipients: &ids });
-        for group in events.chunks(256) {
-            let rows: Vec<_> = group.iter().map(|event| row(&**event)).collect();
-            store.commit(&rows)?;
-        }
-    }
-    let filled = filled.elapsed();
-    let ready = target.start()?;
-    std::thread::sleep(Duration::from_millis(300));
-    Ok(json!({
-        "endpoints": endpoints, "pending": target.webhooks("pending")?, "ready_after_ms": ready.as_millis() as u64,
-        "filling_ms": filled.as_millis() as u64,
-        "memory": memory(&target)?,
-    }))
-}
-
-fn memory(target: &Target) -> Outcome<String> {
-    let pid = target.child.as_ref().map_or(0, Child::id);
-    let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-    let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
-    Ok(line.trim_start_matches("VmRSS:").trim().to_owned())
-}
-
-fn event(key: &tocsin_core::webhook::event::IdKey, number: u64, now: tocsin_core::time::WallUs) -> Event {
-    let symbol = format!("P{number}USDT");
-    let item = number.to_string();
-    let identity = Identity {
-        kind: EventKind::NewListing,
-        exchange: Some(Exchange::Binance),
-        symbol: &symbol,
-        market: MarketKind::Spot,
-        source_item: &item,
-    };
-    Event {
-        id: EventId::derive(key, now, &identity),
-        kind: EventKind::NewListing,
-        timestamp: now,
-        exchange: Some(Exchange::Binance),
-        symbol: symbol.as_str().into(),
-        market: MarketKind::Spot,
-        volume_24h_usd: None,
-        ai_score: None,
-        latency_ms: 1,
-        late: false,
     }
 }

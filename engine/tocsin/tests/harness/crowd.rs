@@ -289,7 +289,7 @@ impl Member {
 }
 
 /// Opcode, payload and what follows of a whole unmasked frame.
-fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[first, length], rest) = bytes.split_first_chunk::<2>()?;
     let (length, rest) = match length {
         126 => rest.split_first_chunk::<2>().map(|(n, rest)| (usize::from(u16::from_be_bytes(*n)), rest))?,

@@ -1,0 +1,108 @@
+//! Every suite with the smallest sizes that show it works: real processes, real sockets, no figure judged.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use tocsin_bench::engine::set_program;
+use tocsin_bench::result::SuiteResult;
+use tocsin_bench::suites::{detect, memory, storm, webhook, wire};
+
+fn program() {
+    set_program(Path::new(env!("CARGO_BIN_EXE_tocsin-bench")));
+}
+
+/// Every series holds something and every figure is a number.
+fn check(result: &SuiteResult, series: &[&str], figures: &[&str]) {
+    for wanted in series {
+        let found = result.series.iter().find(|s| s.name == *wanted);
+        let found = found.unwrap_or_else(|| panic!("no series {wanted}: {:?}", names(result)));
+        assert!(!found.values.is_empty(), "{wanted} is empty");
+    }
+    for wanted in figures {
+        assert!(result.figures.iter().any(|f| f.name == *wanted), "no {wanted}: {:?}", names(result));
+    }
+    for figure in &result.figures {
+        assert!(figure.value.is_finite(), "{} is {}", figure.name, figure.value);
+    }
+}
+
+fn names(result: &SuiteResult) -> Vec<&str> {
+    let series = result.series.iter().map(|s| s.name.as_str());
+    series.chain(result.figures.iter().map(|f| f.name.as_str())).collect()
+}
+
+#[test]
+fn wire() {
+    let sizes =
+        wire::Sizes { rounds: 1, announcements: 3, subscribers: vec![2], idle: Duration::from_millis(1) };
+    let result = wire::measure(&sizes, 1).unwrap();
+    for kind in ["binance", "upbit", "bithumb"] {
+        for tls in ["plain", "tls"] {
+            let stem = format!("one thread/{kind}/{tls}/2");
+            check(&result, &[&format!("{stem}/body to first write"), &format!("{stem}/2 classify")], &[]);
+        }
+    }
+}
+
+#[test]
+fn memory() {
+    program();
+    let sizes = memory::Sizes { counts: vec![20], rounds: 1, settle: Duration::from_millis(200) };
+    let result = memory::measure(&sizes).unwrap();
+    check(&result, &[], &["plain/20/idle subscriber", "tls/20/idle subscriber"]);
+}
+
+#[test]
+fn webhook() {
+    program();
+    let sizes = webhook::Sizes {
+        latency: vec![1, 3],
+        events: 2,
+        interval: Duration::from_millis(20),
+        throughput: (3, Duration::from_millis(300)),
+        recovery: (5, 50),
+        store: (3, 3),
+    };
+    let result = webhook::measure(&sizes).unwrap();
+    check(
+        &result,
+        &["latency/1/first", "latency/3/last"],
+        &["throughput/3/deliveries", "recovery/50/ready after", "store/3x3/start, nothing waiting"],
+    );
+}
+
+#[test]
+fn storm() {
+    program();
+    let sizes = storm::Sizes {
+        clients: 20,
+        live: 3,
+        storms: 1,
+        quiet: Duration::from_millis(500),
+        interval: Duration::from_millis(20),
+        handshakes: (1, Duration::from_millis(300)),
+    };
+    let result = storm::measure(&sizes).unwrap();
+    check(
+        &result,
+        &["latency/shared/from due/quiet", "handshakes/full/engine/rate", "handshakes/resumed/engine/rate"],
+        &["latency/shared/from detected/storm full/max"],
+    );
+}
+
+#[test]
+fn detect() {
+    program();
+    let race = detect::RaceSizes { rate: 40.0, publications: 20, stretch: Duration::from_millis(50) };
+    let sizes = detect::Sizes { days: 1, publications: 2_000, races: vec![race] };
+    let nothing_installed = tempfile::tempdir().unwrap();
+    let result = detect::measure(&sizes, nothing_installed.path(), 1).unwrap();
+    check(
+        &result,
+        &["race/40/engine/delay", "race/40/reqwest/delay", "simulated/upbit/uniform/flat"],
+        &["race/40/engine/requests", "race/40/mean delay, engine over reqwest"],
+    );
+    assert!(result.missing.iter().any(|m| m.what == "aiohttp"), "{:?}", result.missing);
+}
