@@ -100,13 +100,17 @@ pub(crate) fn count() -> Result<Counts, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut bench = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     bench.current_dir(root);
-    // Options of the harness in the environment would change what is counted.
+    // Options of the harness in the environment would change what is counted, and the path of its runner would
+    // become part of the program.
     for (name, _) in env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("GUNGRAUN_") && name != "GUNGRAUN_RUNNER" {
+        if name.to_string_lossy().starts_with("GUNGRAUN_") {
             bench.env_remove(name);
         }
     }
+    // The harness clears the environment but for this one, which cargo makes longer in a longer directory: where
+    // the stack begins, and so how buffers on it are aligned, would depend on that.
+    let target = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", env::consts::ARCH.to_uppercase());
+    bench.env(target, "env --unset=LD_LIBRARY_PATH");
     // The profile is this program's own: what is compiled for one serves the other.
     bench.args(["bench", "--quiet", "--locked", "--profile", "icount", "--bench", "stages", "--"]);
     bench.args(["--output-format=json", "--callgrind-args=--cache-sim=no"]);

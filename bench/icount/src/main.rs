@@ -3,8 +3,8 @@
 //! Contract: runs `cargo bench` of this package, reads callgrind's counts from the harness, prints one table on
 //! standard output and says on standard error what is wrong. It blocks until the benchmarks have run, about
 //! half a minute after they are built. Exit codes: 0 no stage grew by more than 3 % and the stages are those
-//! of the baseline; 1 otherwise, or if nothing could be counted; 2 wrong usage. Needs `valgrind`, and the harness's
-//! runner in `GUNGRAUN_RUNNER` or on the path: `scripts/icount` sees to both.
+//! of the baseline; 1 otherwise, or if nothing could be counted; 2 wrong usage. Needs `valgrind` and the
+//! harness's `gungraun-runner` on the path: `scripts/icount` sees to both.
 
 mod baseline;
 mod counting;
