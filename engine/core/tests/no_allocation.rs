@@ -1,44 +1,14 @@
 //! The steady state of detection allocates nothing: an unchanged answer, one that differs in badges,
 //! and one that is read in full but brings nothing new.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod armed;
+
 use std::time::Duration;
 
+use armed::allocations;
 use tocsin_core::detect::{Detector, Findings, ListHistory, Outcome};
 use tocsin_core::source::exchange::upbit;
 use tocsin_core::time::{Mono, Now, WallUs};
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Counts the allocations of each thread.
-struct Counting;
-
-// SAFETY: every call is passed on unchanged to the system's allocator; counting touches only a
-// thread-local that needs no allocation and no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: `at` came from `System` with this layout, as the caller promises.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as for `dealloc`; `size` is the caller's promise.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 fn page(badge: bool, listed: u32) -> Vec<u8> {
     let rows: Vec<String> = (0..20)
@@ -72,9 +42,8 @@ fn the_steady_state_allocates_nothing() {
 
     let answers = [page(true, 2), page(false, 2), page(false, 3), page(true, 3), page(true, 3)];
     for (index, mut body) in answers.into_iter().enumerate() {
-        let before = ALLOCATIONS.with(Cell::get);
-        let outcome = detector.on_body(0, &mut body, now, &mut findings).unwrap();
-        let allocated = ALLOCATIONS.with(Cell::get) - before;
+        let mut outcome = Outcome::Identical;
+        let allocated = allocations(|| outcome = detector.on_body(0, &mut body, now, &mut findings).unwrap());
         let expected = match index {
             0 | 4 => outcome == Outcome::Identical,
             1 | 3 => outcome == Outcome::OnlyNoise,

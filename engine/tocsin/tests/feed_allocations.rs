@@ -1,20 +1,23 @@
 //! A feed thread with everyone connected allocates nothing: not for an announcement, not for
-//! heartbeats, pings and pongs, not while idle. An armed allocator counts.
+//! heartbeats, pings and pongs, not while idle, and nothing for any of a thousand subscribers. An armed
+//! allocator counts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::io::{Read, Write};
+#[path = "../../core/tests/armed/mod.rs"]
+mod armed;
+
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use armed::allocations;
 use tocsin::net::Stream;
+use tocsin::net::tls::{ClientTls, ClientTrust, ServerTls};
 use tocsin::os::sockopt::tune_subscriber;
-use tocsin::rings::{AcceptToFeed, LiveSession, SourceToFeed};
+use tocsin::rings::{AcceptToFeed, LiveSession, Released, SourceToFeed};
 use tocsin::threads::Step;
 use tocsin::threads::feed::{FeedRings, FeedStats, FeedThread};
 use tocsin_core::feed::history::History;
@@ -30,48 +33,8 @@ use tocsin_core::ws::frame::write_frame;
 use tocsin_core::ws::session::Event;
 use tocsin_core::ws::{Opcode, Role, Session, SessionLimits};
 
-thread_local! {
-    /// Counts this thread's allocations while `Some`. Const, so that reading it allocates nothing.
-    static ARMED: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-struct Counting;
-
-fn note() {
-    // A thread that is ending has no counter any more, and is not one under test.
-    let _ = ARMED.try_with(|armed| armed.set(armed.get().map(|n| n + 1)));
-}
-
-// SAFETY: every call is passed on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        note();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, bytes) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(work: impl FnOnce()) -> u64 {
-    ARMED.set(Some(0));
-    work();
-    ARMED.take().unwrap_or(0)
-}
-
 const SUBSCRIBERS: usize = 24;
+const CROWD: usize = 1_000;
 
 fn announcement(seq: u64) -> Arc<EncodedAnnouncement> {
     let at = WallUs(1_760_000_000_000_000);
@@ -118,85 +81,187 @@ fn subscription(n: usize) -> Subscription {
     }
 }
 
-/// Reads what there is, answers pings, and returns how many messages came.
-fn read(client: &mut TcpStream, session: &mut Session) -> usize {
-    let mut buffer = [0; 16 * 1_024];
-    let (mut messages, mut pongs) = (0, Vec::new());
-    while let Ok(count) = client.read(&mut buffer) {
-        assert!(count > 0, "nobody is closed");
-        let flow = session.receive::<()>(&mut buffer[..count], &mut |event| {
-            match event {
-                Event::Ping(payload) => write_frame(&mut pongs, Opcode::Pong, payload, Some([1, 2, 3, 4])),
-                _ => messages += 1,
-            }
-            ControlFlow::Continue(())
-        });
-        assert!(flow.is_ok());
-    }
-    client.write_all(&pongs).unwrap();
-    messages
+/// One subscriber's end.
+struct Client {
+    stream: Stream,
+    session: Session,
 }
 
-#[test]
-fn announcements_heartbeats_and_idle_turns_allocate_nothing() {
-    let clock = Arc::new(AtomicU64::new(1_000_000_000));
-    let read_clock = |clock: &AtomicU64| {
-        let ns = clock.load(Ordering::Relaxed);
-        Now { mono: Mono(ns), wall: WallUs((1_760_000_000_000_000 + ns / 1_000) as i64) }
-    };
-    let (mut source, from_source) = rtrb::RingBuffer::new(1_024);
-    let (mut accept, from_accept) = rtrb::RingBuffer::new(64);
-    let (to_accept, _released) = rtrb::RingBuffer::new(64);
-    let rings = FeedRings { sources: vec![from_source], accept: from_accept, released: to_accept };
-    let thread_clock = Arc::clone(&clock);
-    let mut thread = FeedThread::new(
-        rings,
-        History::new(1, 4_096, [], true),
-        Arc::new(FeedStats::default()),
-        1,
-        Box::new(move || read_clock(&thread_clock)),
-    )
-    .unwrap();
+impl Client {
+    /// Reads what there is, answers pings, and returns how many messages came.
+    fn read(&mut self) -> usize {
+        let mut buffer = [0; 16 * 1_024];
+        let (mut messages, mut pongs) = (0, Vec::new());
+        while let Ok(count) = self.stream.read(&mut buffer) {
+            assert!(count > 0, "nobody is closed");
+            let flow = self.session.receive::<()>(&mut buffer[..count], &mut |event| {
+                match event {
+                    Event::Ping(payload) => {
+                        write_frame(&mut pongs, Opcode::Pong, payload, Some([1, 2, 3, 4]));
+                    }
+                    _ => messages += 1,
+                }
+                ControlFlow::Continue(())
+            });
+            assert!(flow.is_ok());
+        }
+        if !pongs.is_empty() {
+            assert_eq!(self.stream.write(&pongs).unwrap(), pongs.len());
+        }
+        messages
+    }
+}
 
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut clients = Vec::new();
-    for n in 0..SUBSCRIBERS {
+/// A feed thread stepped by hand, on a clock by hand, and its subscribers over loopback.
+struct Rig {
+    thread: FeedThread,
+    clock: Arc<AtomicU64>,
+    source: rtrb::Producer<SourceToFeed>,
+    accept: rtrb::Producer<AcceptToFeed>,
+    clients: Vec<Client>,
+    seq: u64,
+    _released: rtrb::Consumer<Released>,
+}
+
+fn read_clock(clock: &AtomicU64) -> Now {
+    let ns = clock.load(Ordering::Relaxed);
+    Now { mono: Mono(ns), wall: WallUs((1_760_000_000_000_000 + ns / 1_000) as i64) }
+}
+
+impl Rig {
+    fn new(subscribers: usize, tls: Option<&(ServerTls, ClientTls)>) -> Rig {
+        tocsin::os::memory::raise_descriptor_limit().unwrap();
+        let clock = Arc::new(AtomicU64::new(1_000_000_000));
+        let (source, from_source) = rtrb::RingBuffer::new(1_024);
+        let (accept, from_accept) = rtrb::RingBuffer::new(64);
+        let (to_accept, released) = rtrb::RingBuffer::new(2_048);
+        let rings = FeedRings { sources: vec![from_source], accept: from_accept, released: to_accept };
+        let thread_clock = Arc::clone(&clock);
+        let thread = FeedThread::new(
+            rings,
+            History::new(1, 4_096, [], true),
+            Arc::new(FeedStats::default()),
+            1,
+            Box::new(move || read_clock(&thread_clock)),
+        )
+        .unwrap();
+        let mut rig = Rig { thread, clock, source, accept, clients: Vec::new(), seq: 0, _released: released };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for n in 0..subscribers {
+            rig.join(&listener, n, tls);
+        }
+        rig
+    }
+
+    fn join(&mut self, listener: &TcpListener, n: usize, tls: Option<&(ServerTls, ClientTls)>) {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
         let (server, _) = listener.accept().unwrap();
         server.set_nonblocking(true).unwrap();
         tune_subscriber(&server, 16 * 1_024).unwrap();
+        let [client, server] = [client, server].map(mio::net::TcpStream::from_std);
+        let (client, server) = match tls {
+            None => (Stream::plain(client), Stream::plain(server)),
+            Some((ours, theirs)) => {
+                let mut client = Stream::connect_tls(client, theirs, "localhost").unwrap();
+                let mut server = Stream::accept_tls(server, ours).unwrap();
+                while !(client.handshake().unwrap() & server.handshake().unwrap()) {}
+                (client, server)
+            }
+        };
         let session = LiveSession {
-            stream: Stream::plain(mio::net::TcpStream::from_std(server)),
+            stream: server,
             subscription: subscription(n),
             greeting: Vec::new(),
             early_bytes: Vec::new(),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             accepted_at: Mono(0),
         };
-        assert!(accept.push(AcceptToFeed::Join(Box::new(session))).is_ok());
-        thread.step(read_clock(&clock));
-        clients.push((client, Session::new(Role::Client, SessionLimits::same(1 << 20))));
+        assert!(self.accept.push(AcceptToFeed::Join(Box::new(session))).is_ok());
+        self.turns(1);
+        let session = Session::new(Role::Client, SessionLimits::same(1 << 20));
+        self.clients.push(Client { stream: client, session });
     }
 
+    fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.thread.step(read_clock(&self.clock));
+        }
+    }
+
+    /// Announces, and returns what the feed thread allocated over it and the `turns` it takes.
+    fn announce(&mut self, turns: usize) -> u64 {
+        self.seq += 1;
+        let due = announcement(self.seq);
+        allocations(|| {
+            assert!(self.source.push(SourceToFeed::Announcement(due)).is_ok());
+            self.turns(turns);
+        })
+    }
+
+    fn read(&mut self) -> usize {
+        self.clients.iter_mut().map(Client::read).sum()
+    }
+
+    /// Reads until `want` messages have come; the kernel may take a moment over the last.
+    fn read_up_to(&mut self, want: usize) -> usize {
+        let started = std::time::Instant::now();
+        let mut got = 0;
+        while got < want && started.elapsed().as_secs() < 20 {
+            got += self.read();
+        }
+        got
+    }
+}
+
+#[test]
+fn announcements_heartbeats_and_idle_turns_allocate_nothing() {
+    let mut rig = Rig::new(SUBSCRIBERS, None);
     let mut got = 0;
     let mut counted = 0;
-    for round in 0..200 {
-        let due = announcement(round + 1);
-        counted += allocations(|| {
-            assert!(source.push(SourceToFeed::Announcement(due)).is_ok());
-            for _ in 0..20 {
-                thread.step(read_clock(&clock));
-            }
-        });
-        got += clients.iter_mut().map(|(client, session)| read(client, session)).sum::<usize>();
-        clock.fetch_add(1_000_000_000, Ordering::Relaxed);
+    for _ in 0..200 {
+        counted += rig.announce(20);
+        got += rig.read();
+        rig.clock.fetch_add(1_000_000_000, Ordering::Relaxed);
     }
-    // Each got 200 announcements and 6 heartbeats; the kernel may take a moment over the last.
-    let started = std::time::Instant::now();
-    while got < SUBSCRIBERS * 206 && started.elapsed().as_secs() < 20 {
-        got += clients.iter_mut().map(|(client, session)| read(client, session)).sum::<usize>();
-    }
-    assert_eq!(got, SUBSCRIBERS * 206);
+    // Each got 200 announcements and 6 heartbeats.
+    let all = SUBSCRIBERS * 206;
+    got += rig.read_up_to(all - got);
+    assert_eq!(got, all);
     assert_eq!(counted, 0);
+}
+
+/// Announcements to a crowd: what the first may grow, and those that are counted.
+const WARM_UP: usize = 2;
+const COUNTED: usize = 5;
+
+/// Allocations of the feed thread over [`COUNTED`] announcements to [`CROWD`] subscribers.
+fn fan_out_to_a_crowd(tls: Option<&(ServerTls, ClientTls)>) -> u64 {
+    let mut rig = Rig::new(CROWD, tls);
+    for _ in 0..WARM_UP {
+        rig.announce(1);
+    }
+    let counted = (0..COUNTED).map(|_| rig.announce(1)).sum();
+    let all = CROWD * (WARM_UP + COUNTED);
+    assert_eq!(rig.read_up_to(all), all, "it went to everyone");
+    counted
+}
+
+#[test]
+fn a_frame_to_a_thousand_subscribers_allocates_nothing() {
+    assert_eq!(fan_out_to_a_crowd(None), 0);
+}
+
+/// What the TLS library allocates for one record of one subscriber. The engine's own part is nothing, as
+/// over plain connections; with a record layer of its own this becomes 0.
+const TLS_ALLOCATIONS_A_RECORD: u64 = 1;
+
+#[test]
+fn a_frame_to_a_thousand_subscribers_over_tls_allocates_in_the_tls_library_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = ServerTls::self_signed(folder.path(), "127.0.0.1:0".parse().unwrap()).unwrap();
+    let theirs = ClientTls::new(&ClientTrust { ca_file: None, insecure: true }).unwrap();
+    let counted = fan_out_to_a_crowd(Some(&(ours, theirs)));
+    println!("{counted} allocations for {COUNTED} frames to {CROWD} subscribers over TLS");
+    assert_eq!(counted, TLS_ALLOCATIONS_A_RECORD * (CROWD * COUNTED) as u64);
 }

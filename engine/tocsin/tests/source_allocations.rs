@@ -2,62 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../../core/tests/armed/mod.rs"]
+mod armed;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use armed::allocations;
 use support::rig::{Options, Rig};
 use support::{Reply, Server, ok, with_headers};
+use tocsin::net::tls::{GENERATED_CERT, ServerTls};
 use tocsin::threads::source::stats::Count;
 use tocsin_core::source::exchange::{bithumb, upbit};
-
-thread_local! {
-    /// Counts this thread's allocations while `Some`. Const, so that reading it allocates nothing.
-    static ARMED: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-struct Counting;
-
-fn note() {
-    // A thread that is ending has no counter any more, and is not one under test.
-    let _ = ARMED.try_with(|armed| armed.set(armed.get().map(|n| n + 1)));
-}
-
-// SAFETY: every call is passed on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        note();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, bytes) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(work: impl FnOnce()) -> u64 {
-    ARMED.set(Some(0));
-    work();
-    ARMED.take().unwrap_or(0)
-}
-
-#[test]
-fn the_counter_counts() {
-    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1_u64)))), 1);
-    assert_eq!(allocations(|| ()), 0);
-}
 
 #[test]
 fn unchanged_answers_allocate_nothing() {
@@ -91,4 +45,26 @@ fn unchanged_answers_allocate_nothing() {
     assert!(rig.stats[1].count(Count::OnlyNoise) >= 40);
     assert!(rig.stats[2].count(Count::NotModified) >= 40);
     assert!(rig.announced.is_empty());
+}
+
+/// Most that the TLS library allocates for one answer that says nothing new: the request sealed, the answer
+/// opened. The engine's own part is nothing, as over plain connections.
+const TLS_ALLOCATIONS_AN_ANSWER: u64 = 2;
+
+#[test]
+fn unchanged_answers_over_tls_allocate_in_the_tls_library_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = ServerTls::self_signed(folder.path(), "127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = Server::start(Some(tls), move |_| Reply::Send(ok("[]")));
+    let mut options = Options::new(&bithumb::API, &server.url("https"));
+    options.ca_file = Some(folder.path().join(GENERATED_CERT));
+    let mut rig = Rig::new(vec![options]);
+    rig.answers(0, 40);
+    let before = rig.usable(0);
+    let counted = allocations(|| rig.answers(0, 200));
+    let answers = rig.usable(0) - before;
+    println!("{counted} allocations for {answers} unchanged answers over TLS");
+    // One more may be under way at either end.
+    assert!(counted <= TLS_ALLOCATIONS_AN_ANSWER * (answers + 2), "{counted} for {answers} answers");
+    assert!(rig.stats[0].count(Count::Identical) >= 200);
 }

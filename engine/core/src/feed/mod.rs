@@ -10,6 +10,7 @@ pub mod key;
 pub mod order;
 pub mod outlet;
 pub mod reconnect;
+mod rotation;
 pub mod slots;
 pub mod socket;
 pub mod subscriber;

@@ -16,6 +16,7 @@ use super::history::History;
 use super::key::KeyId;
 use super::order::SeqMerge;
 use super::outlet::{Mode, matches};
+use super::rotation::Rotation;
 use super::slots::Slots;
 use super::socket::Socket;
 use super::subscriber::{Fate, Random, Shared, Subscriber};
@@ -35,8 +36,8 @@ pub struct Writer<S> {
     wheel: TimerWheel,
     /// Subscribers per class: frames are made only for classes that have any.
     class_counts: [u32; Class::COUNT],
-    /// Where the next fan-out starts.
-    rotation: u32,
+    /// In which order the next fan-out goes.
+    rotation: Rotation,
     /// The oldest log index that a subscriber left behind by the last fan-out needs.
     oldest_needed: u64,
     sweeps: VecDeque<Sweep>,
@@ -95,7 +96,7 @@ impl<S: Socket> Writer<S> {
             merge: SeqMerge::new(1, limits::ORDER_BUFFER, limits::ORDER_PATIENCE),
             wheel: TimerWheel::new(now, 1_024),
             class_counts: [0; Class::COUNT],
-            rotation: 0,
+            rotation: Rotation::default(),
             oldest_needed: u64::MAX,
             sweeps: VecDeque::with_capacity(limits::SWEEPS),
             drain: None,
@@ -129,8 +130,8 @@ impl<S: Socket> Writer<S> {
         next
     }
 
-    /// Stamps an announcement with `now` and sends it to everyone whose filter it matches, beginning
-    /// at another subscriber each time. A late one is only remembered. `on_first` is called after
+    /// Stamps an announcement with `now` and sends it to everyone whose filter it matches, in another
+    /// order each time ([`super::rotation`]). A late one is only remembered. `on_first` is called after
     /// the first subscriber's bytes were offered. Returns how many subscribers it was for.
     pub fn broadcast(
         &mut self,
@@ -152,13 +153,9 @@ impl<S: Socket> Writer<S> {
             self.shared.counters.too_large += 1;
             return 0;
         };
-        let end = self.slots.end();
-        let start = self.rotation.checked_rem(end).unwrap_or(0);
-        // Fractions of the golden ratio: consecutive starts lie far apart.
-        self.rotation = self.rotation.wrapping_add(0x9E37_79B1);
         self.oldest_needed = u64::MAX;
         let mut sent = 0;
-        for slot in (start..end).chain(0..start) {
+        for slot in self.rotation.next_order(self.slots.end()) {
             if self.announce_to(now, slot, index, &announcement) {
                 if sent == 0 {
                     on_first();

@@ -555,21 +555,6 @@ fn a_drain_spreads_over_its_window() {
 }
 
 #[test]
-fn nobody_is_always_last() {
-    let mut world = World::new();
-    for _ in 0..10 {
-        world.join_open(subscription(&key(1)));
-    }
-    let mut firsts = std::collections::BTreeSet::new();
-    for _ in 0..40 {
-        let before = world.writer.rotation % 10;
-        firsts.insert(before);
-        announce(&mut world, 1);
-    }
-    assert!(firsts.len() >= 8, "{firsts:?}");
-}
-
-#[test]
 fn an_idle_subscriber_is_small() {
     // All of an idle one: its queue and its session own no heap memory then.
     let bytes = size_of::<crate::feed::subscriber::Subscriber<[u8; 16]>>();
