@@ -1,6 +1,6 @@
 //! A feed thread with everyone connected allocates nothing: not for an announcement, not for
-//! heartbeats, pings and pongs, not while idle, and nothing for any of a thousand subscribers. An armed
-//! allocator counts.
+//! heartbeats, pings and pongs, not while idle, and nothing for any of a thousand subscribers, plain or over
+//! TLS. An armed allocator counts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -214,13 +214,14 @@ impl Rig {
     }
 }
 
-#[test]
-fn announcements_heartbeats_and_idle_turns_allocate_nothing() {
-    let mut rig = Rig::new(SUBSCRIBERS, None);
+fn a_connected_feed_allocates_nothing(tls: Option<&(ServerTls, ClientTls)>) {
+    let mut rig = Rig::new(SUBSCRIBERS, tls);
     let mut got = 0;
     let mut counted = 0;
-    for _ in 0..200 {
-        counted += rig.announce(20);
+    for round in 0..200 {
+        // Over TLS the first sealing makes the thread's buffer for all that follow.
+        let made = u64::from(round == 0 && tls.is_some());
+        counted += rig.announce(20) - made;
         got += rig.read();
         rig.clock.fetch_add(1_000_000_000, Ordering::Relaxed);
     }
@@ -229,6 +230,22 @@ fn announcements_heartbeats_and_idle_turns_allocate_nothing() {
     got += rig.read_up_to(all - got);
     assert_eq!(got, all);
     assert_eq!(counted, 0);
+}
+
+fn certified() -> (ServerTls, ClientTls) {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerTls::self_signed(folder.path(), "127.0.0.1:0".parse().unwrap()).unwrap();
+    (server, ClientTls::new(&ClientTrust { ca_file: None, insecure: true }).unwrap())
+}
+
+#[test]
+fn announcements_heartbeats_and_idle_turns_allocate_nothing() {
+    a_connected_feed_allocates_nothing(None);
+}
+
+#[test]
+fn over_tls_too_once_the_thread_has_its_sealing_buffer() {
+    a_connected_feed_allocates_nothing(Some(&certified()));
 }
 
 /// Announcements to a crowd: what the first may grow, and those that are counted.
@@ -252,16 +269,7 @@ fn a_frame_to_a_thousand_subscribers_allocates_nothing() {
     assert_eq!(fan_out_to_a_crowd(None), 0);
 }
 
-/// What the TLS library allocates for one record of one subscriber. The engine's own part is nothing, as
-/// over plain connections; with a record layer of its own this becomes 0.
-const TLS_ALLOCATIONS_A_RECORD: u64 = 1;
-
 #[test]
-fn a_frame_to_a_thousand_subscribers_over_tls_allocates_in_the_tls_library_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let ours = ServerTls::self_signed(folder.path(), "127.0.0.1:0".parse().unwrap()).unwrap();
-    let theirs = ClientTls::new(&ClientTrust { ca_file: None, insecure: true }).unwrap();
-    let counted = fan_out_to_a_crowd(Some(&(ours, theirs)));
-    println!("{counted} allocations for {COUNTED} frames to {CROWD} subscribers over TLS");
-    assert_eq!(counted, TLS_ALLOCATIONS_A_RECORD * (CROWD * COUNTED) as u64);
+fn a_frame_to_a_thousand_subscribers_over_tls_allocates_nothing() {
+    assert_eq!(fan_out_to_a_crowd(Some(&certified())), 0);
 }

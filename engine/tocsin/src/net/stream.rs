@@ -98,7 +98,8 @@ impl Stream {
     /// not be trusted) or `buffer` is empty. At most 16 KiB of undelivered plaintext waits inside.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing to read, wait for a readable event. Others end the connection.
+    /// `WouldBlock`: nothing to read, wait for a readable event. `NotConnected`: a server's handshake is
+    /// not done. Others end the connection.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.tls {
             Some(_) if buffer.is_empty() => Ok(0),

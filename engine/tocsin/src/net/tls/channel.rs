@@ -30,7 +30,7 @@ const CLIENT_HELLO: u8 = 1;
 const UPDATE_NOT_REQUESTED: u8 = 0;
 const UPDATE_REQUESTED: u8 = 1;
 /// Type, length (1), request.
-const KEY_UPDATE_BYTES: usize = 5;
+pub(super) const KEY_UPDATE_BYTES: usize = 5;
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 

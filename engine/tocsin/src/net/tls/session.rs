@@ -16,9 +16,9 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig};
 
-use super::channel::{Channel, Next};
+use super::channel::{Channel, KEY_UPDATE_BYTES, Next};
 use super::handshake::{Handshake, KeySchedule};
-use super::record::{Fault, PLAINTEXT_BYTES};
+use super::record::{Fault, OVERHEAD_BYTES, PLAINTEXT_BYTES};
 use super::waiting::Waiting;
 
 thread_local! {
@@ -27,6 +27,9 @@ thread_local! {
     /// out and put back, so nothing can meet it in use.
     static SEALED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
+
+/// A full record of data, and a `KeyUpdate` before it: the buffer never grows.
+const SEALED_BYTES: usize = PLAINTEXT_BYTES + 2 * OVERHEAD_BYTES + KEY_UPDATE_BYTES;
 
 /// See the module head. Each phase has its own memory, so that none outlives its phase.
 #[derive(Debug)]
@@ -196,6 +199,7 @@ impl Established {
     ) -> io::Result<Result<(), Fault>> {
         let mut sealed = SEALED.take();
         sealed.clear();
+        sealed.reserve_exact(SEALED_BYTES);
         let outcome = seal(&mut self.channel, &mut sealed);
         let sent = self.waiting.send(socket, &sealed);
         SEALED.set(sealed);
