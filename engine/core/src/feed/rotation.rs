@@ -21,7 +21,7 @@ impl Rotation {
         self.turns = turn.wrapping_add(1);
         // The fraction of the golden ratio's multiple, scaled to the places: below `end`.
         let fraction = u64::from((turn / 2).wrapping_mul(0x9E37_79B9));
-        let start = (fraction * u64::from(end) >> 32) as u32;
+        let start = ((fraction * u64::from(end)) >> 32) as u32;
         Order { there: (start..end).chain(0..start), backwards: turn.count_ones() % 2 == 1 }
     }
 }

@@ -10,6 +10,7 @@ mod harness;
 mod thread;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use harness::exchange::Exchange;
@@ -68,8 +69,10 @@ impl Steady {
 }
 
 /// Page faults of the hot threads over some announcements and what lies between them, after a warm-up.
+/// Memory that may not be locked (no `CAP_IPC_LOCK`, a low `ulimit -l`) may fault; that none is read from
+/// disk holds all the same.
 #[test]
-fn the_feed_thread_has_no_page_fault_and_no_hot_thread_waits_for_a_page() {
+fn hot_threads_have_no_page_faults() {
     let mut steady = Steady::start();
     let (source, feed) = (steady.thread("source-0"), steady.thread("feed-0"));
     let (source_before, feed_before) = (source.faults(), feed.faults());
@@ -77,37 +80,46 @@ fn the_feed_thread_has_no_page_fault_and_no_hot_thread_waits_for_a_page() {
     let (source_after, feed_after) = (source.faults(), feed.faults());
     let (source, feed) = (source_after - source_before, feed_after - feed_before);
     println!("page faults over {WATCHED} announcements: source {source:?}, feed {feed:?}");
-    println!("locked in memory: {}", thread::locked_bytes(steady.engine.pid()));
     assert_eq!((source.major, feed.major), (0, 0), "a page was read from disk");
-    assert_eq!(feed.minor, 0, "the feed thread touched memory for the first time");
-    // A source thread keeps what it has found: its seen set and the journal's ring take new memory.
-    assert!(source.minor <= SOURCE_FAULTS_AN_ANNOUNCEMENT * WATCHED as u64, "{source:?}");
+    if steady.engine.log().contains("memory is not locked") {
+        println!("memory may not be locked here: pages touched for the first time are not judged");
+        return;
+    }
+    assert_eq!((source.minor, feed.minor), (0, 0), "memory was touched for the first time");
 }
 
-/// Most minor faults of a source thread for one announcement.
-const SOURCE_FAULTS_AN_ANNOUNCEMENT: u64 = 1;
-
-/// What a feed thread may ask of the kernel in the steady state. `docs/architecture.md` says why.
-const FEED_CALLS: &[&str] =
-    &["clock_nanosleep", "epoll_wait", "read", "recvfrom", "sendto", "write", "writev"];
-/// What a source thread may.
-const SOURCE_CALLS: &[&str] =
-    &["clock_nanosleep", "epoll_wait", "read", "recvfrom", "sendto", "write", "writev"];
+/// The calls a kind of thread may make, from the table of `docs/architecture.md`: the call, a column for each
+/// kind, and why.
+fn listed(kind: &str) -> BTreeSet<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/architecture.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, section) = page.split_once("## System calls of hot threads").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let mut rows = section.lines().filter(|line| line.starts_with('|'));
+    let cells = |row: &str| -> Vec<String> {
+        row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+    };
+    let column = cells(rows.next().unwrap()).iter().position(|cell| cell == kind).unwrap();
+    rows.map(cells).filter(|row| row[column] == "yes").map(|row| row[0].clone()).collect()
+}
 
 #[test]
 fn hot_threads_make_only_the_system_calls_that_are_listed() {
     let mut steady = Steady::start();
-    for (name, allowed) in [("source-0", SOURCE_CALLS), ("feed-0", FEED_CALLS)] {
-        let trace = Trace::start(&steady.thread(name));
+    for kind in ["source-N", "feed-N"] {
+        let name = kind.replace('N', "0");
+        let trace = Trace::start(&steady.thread(&name));
         steady.announce(WATCHED);
-        let calls = trace.finish();
-        println!("{name}: {calls:?}");
-        let made: BTreeSet<&str> = calls.keys().map(String::as_str).collect();
-        let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
-        assert!(made.is_subset(&allowed), "{name} makes {:?}", made.difference(&allowed));
+        for client in &mut steady.clients {
+            client.send(9, b"are you there");
+            assert_eq!(client.frame().unwrap().opcode, 10);
+        }
+        let made = trace.finish();
+        println!("{name}: {made:?}");
+        let (listed, made) = (listed(kind), made.into_keys().collect::<BTreeSet<String>>());
+        assert!(made.is_subset(&listed), "{name} also makes {:?}", made.difference(&listed));
         // It was this thread that was watched, and while it worked.
-        assert!(made.contains("epoll_wait"), "{name}: {calls:?}");
-        assert!(calls.values().sum::<u64>() > WATCHED as u64, "{name}: {calls:?}");
+        assert!(["epoll_wait", "recvfrom", "writev"].iter().all(|call| made.contains(*call)), "{made:?}");
     }
 }
 
@@ -146,7 +158,7 @@ fn a_storm_of_handshakes_is_not_the_feed_threads_work() {
     let gap = &threads.iter().find(|t| t["name"] == "feed-0").unwrap()["longest_gap_us"];
     println!(
         "{count} handshakes: the accept thread took {accept_us:.0} us each, the feed thread {feed_us:.0} us \
-         (besides {:.1} % of a core for idling); its longest gap between turns was {gap} us",
+         (besides {:.1} % of a core for idling); its longest gap between turns since the start was {gap} us",
         idle_share * 100.0
     );
     assert!(

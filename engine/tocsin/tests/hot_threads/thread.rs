@@ -63,13 +63,6 @@ impl Thread {
     }
 }
 
-/// `VmLck` of a process: whether its memory could be locked.
-pub(super) fn locked_bytes(process: u32) -> String {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap_or("unknown");
-    line.trim().to_owned()
-}
-
 /// strace on one thread.
 pub(super) struct Trace {
     strace: Child,
