@@ -90,13 +90,18 @@ fn storm() {
         &["latency/shared/from due/quiet", "handshakes/full/engine/rate", "handshakes/resumed/engine/rate"],
         &["latency/shared/from detected/storm full/max"],
     );
+    // One storm of each kind: everybody came, and with a ticket only in the second.
+    for (how, resumed) in [(0, 0), (1, 20)] {
+        let came = &result.settings["storms_shared"][how];
+        assert_eq!((came["done"].as_u64(), came["resumed"].as_u64()), (Some(20), Some(resumed)), "{came}");
+    }
 }
 
 #[test]
 fn detect() {
     program();
     let race = detect::RaceSizes { rate: 40.0, publications: 20, stretch: Duration::from_millis(50) };
-    let sizes = detect::Sizes { days: 1, publications: 2_000, races: vec![race] };
+    let sizes = detect::Sizes { starts: 2, publications: 2_000, races: vec![race] };
     let nothing_installed = tempfile::tempdir().unwrap();
     let result = detect::measure(&sizes, nothing_installed.path(), 1).unwrap();
     check(

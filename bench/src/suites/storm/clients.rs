@@ -28,6 +28,8 @@ use crate::engine::Outcome;
 const AT_ONCE_BURST: usize = tocsin_core::limits::HANDSHAKES_IN_PROGRESS;
 /// Handshakes in progress while they are counted.
 const AT_ONCE_CHURN: usize = 64;
+/// Readers of announcements may share the clients' core: they go first.
+const NICE: i32 = 10;
 /// A burst that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often commands are looked for.
@@ -83,6 +85,7 @@ pub(super) fn play() -> ExitCode {
 
 fn run() -> Outcome<()> {
     tocsin::os::memory::raise_descriptor_limit()?;
+    rustix::process::nice(NICE)?;
     let mut args = std::env::args().skip(2);
     let mut next = || args.next().ok_or("too few arguments");
     let (address, count): (SocketAddr, usize) = (next()?.parse()?, next()?.parse()?);
@@ -109,12 +112,13 @@ impl World {
              X-API-Key: {key}\r\n\r\n"
         );
         let tickets = Arc::new(Tickets::new(count + AT_ONCE_CHURN));
+        let (full, resumed) = Trust::pair(&tickets)?;
         Ok(World {
             address,
             request: (!key.is_empty()).then_some(request),
             count,
-            full: Trust::new(&tickets, false)?,
-            resumed: Trust::new(&tickets, true)?,
+            full,
+            resumed,
             tickets,
             poll: Poll::new()?,
             clients: Vec::new(),

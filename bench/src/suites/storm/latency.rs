@@ -4,7 +4,8 @@
 //! and feed threads) on the storm's core, as a machine with cores for its hot threads does; `shared` has
 //! everything on one core. A latency ends when a subscriber's bytes were read here, and begins at the
 //! instant the announcement was due (`due`) or at `detectedTimestampUs` (`detected`), which leaves out the
-//! admin API that brings it in. Owner: the caller's thread, which reads; one more announces.
+//! admin API that brings it in. Readers run on the storm's core too, with precedence over its clients.
+//! Owner: a thread of its own, which reads; one more announces.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +39,17 @@ enum Phase {
 }
 
 pub(super) fn measure(sizes: &Sizes, cores: Cores, result: &mut SuiteResult) -> Outcome<()> {
+    // In a thread of its own, so that pinning ends with it.
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| both(sizes, cores, result));
+        reader.join().map_err(|_| "the measuring thread panicked")?
+    })
+}
+
+fn both(sizes: &Sizes, cores: Cores, result: &mut SuiteResult) -> Outcome<()> {
+    if let Some(core) = cores.load {
+        tocsin::os::cores::pin(core)?;
+    }
     for apart in [true, false] {
         if apart && cores.load.is_none() {
             continue;

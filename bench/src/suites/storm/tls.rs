@@ -117,22 +117,27 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// Handshakes that keep the tickets they get, and use them where `offer` says so.
-    pub(super) fn new(tickets: &Arc<Tickets>, offer: bool) -> Result<Trust, Error> {
+    /// Two that keep the tickets they get: the first never shows one, the second does. They share all
+    /// else, for a ticket counts only with the verifier it was taken under.
+    pub(super) fn pair(tickets: &Arc<Tickets>) -> Result<(Trust, Trust), Error> {
         let provider = CryptoProvider {
             cipher_suites: vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256],
             kx_groups: vec![ring::kx_group::X25519],
             ..ring::default_provider()
         };
         let schemes = provider.signature_verification_algorithms.supported_schemes();
-        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Unchecked(schemes)))
             .with_no_client_auth();
-        config.resumption = Resumption::store(Arc::new(Store { tickets: Arc::clone(tickets), offer }));
         let name = ServerName::try_from("localhost").map_err(|e| Error::General(e.to_string()))?;
-        Ok(Trust { config: Arc::new(config), name })
+        let trust = |offer| {
+            let mut config = config.clone();
+            config.resumption = Resumption::store(Arc::new(Store { tickets: Arc::clone(tickets), offer }));
+            Trust { config: Arc::new(config), name: name.clone() }
+        };
+        Ok((trust(false), trust(true)))
     }
 
     /// The client's side of a new connection.
