@@ -84,7 +84,7 @@ pub struct Shape {
     pub tls: bool,
     /// Writers, workers or runtime threads, where the contender has a choice.
     pub threads: u8,
-    /// Cores of its process; none: any.
+    /// Cores of its process; none: those of the thread that starts it.
     pub cores: Vec<usize>,
     /// Subscribers it must bear.
     pub subscribers: usize,

@@ -29,7 +29,7 @@ pub struct Spec {
     pub command: Vec<String>,
     /// Further environment.
     pub environment: Vec<(&'static str, String)>,
-    /// Cores it may run on; none: any.
+    /// Cores it may run on; none: those of the thread that starts it.
     pub cores: Vec<usize>,
     /// Asked to end, because killing it would leave its own children behind.
     pub gentle: bool,

@@ -25,6 +25,8 @@ use crate::result::{
 
 /// No contest starts after this.
 const LONGEST: Duration = Duration::from_secs(330);
+/// What is said of those.
+const NO_TIME: &str = "no time was left";
 /// Descriptors of the load generator beside its subscribers.
 const OTHER_DESCRIPTORS: u64 = 128;
 /// Resident bytes an idle subscriber may cost the engine, plain and over TLS.
@@ -220,6 +222,10 @@ impl Suite<'_> {
         if self.setting.stop.load(Ordering::Relaxed) {
             return Err("interrupted".to_owned());
         }
+        if Instant::now() > self.until {
+            self.missing(&name, NO_TIME);
+            return Ok(());
+        }
         let held =
             (self.descriptors.saturating_sub(OTHER_DESCRIPTORS)) / phase.pace.subscribers.max(1) as u64;
         if held < 2 {
@@ -227,18 +233,15 @@ impl Suite<'_> {
             return Ok(());
         }
         let mut pace = phase.pace;
-        pace.spin &= phase.mode != Mode::TwoCores && cores.len() > 1;
-        let load_cores = if phase.mode == Mode::TwoCores { &[] } else { cores.get(1..2).unwrap_or_default() };
-        let load = self.ground.load(self.next(), load_cores)?;
+        let (contenders, load) = places(phase.mode, cores);
+        // On a shared core it would spin in the contenders' way.
+        pace.spin &= contenders != load;
+        let load = self.ground.load(self.next(), &load)?;
         let mut contest = Contest::new(self.ground, load, pace, self.setting.seed, &self.setting.stop)?;
         let shape = Shape {
             tls: phase.mode == Mode::Tls,
             threads: if phase.mode == Mode::TwoCores { 2 } else { 1 },
-            cores: if phase.mode == Mode::TwoCores {
-                Vec::new()
-            } else {
-                cores.iter().take(1).copied().collect()
-            },
+            cores: contenders,
             subscribers: pace.subscribers,
         };
         let engine = contest.enter(Contender::Engine, &shape, self.next());
@@ -266,7 +269,9 @@ impl Suite<'_> {
             }
         }
         contest.settle(&mut entrants);
-        self.hold(name, contest, &mut entrants)?;
+        if entrants.len() > 1 {
+            self.hold(name, contest, &mut entrants)?;
+        }
         let Some((engine, peers)) = entrants.split_first() else { return Ok(()) };
         self.report_one(name, phase.mode, engine, &engine.turns);
         for peer in peers {
@@ -323,7 +328,7 @@ impl Suite<'_> {
     ) -> Result<Option<Entrant>, String> {
         let what = format!("{name}/{}", peer.name());
         if Instant::now() > self.until {
-            self.missing(&what, "no time was left");
+            self.missing(&what, NO_TIME);
             return Ok(None);
         }
         match contest.enter(peer, shape, self.next()) {
@@ -352,7 +357,8 @@ impl Suite<'_> {
     fn report_one(&mut self, name: &str, mode: Mode, entrant: &Entrant, turns: &[Turn]) {
         let name = format!("{name}/{}", entrant.contender.name());
         let subscribers = entrant.subscribers.max(1) as u64;
-        for (metric, value) in METRICS {
+        let measured = METRICS.into_iter().filter(|_| !turns.is_empty());
+        for (metric, value) in measured {
             let mut histogram = new_histogram();
             turns.iter().for_each(|turn| histogram.saturating_record(value(turn, subscribers).max(1)));
             self.result.series.push(Series::new(format!("{name}/{metric}"), Unit::Nanoseconds, &histogram));
@@ -434,6 +440,16 @@ impl Suite<'_> {
     }
 }
 
+/// Cores of the contenders and of the load generator: one or two, and the next; all for both where that
+/// many are not there.
+fn places(mode: Mode, cores: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    match (mode, cores) {
+        (Mode::Plain | Mode::Tls, [first, second, ..]) => (vec![*first], vec![*second]),
+        (Mode::TwoCores, [first, second, third, ..]) => (vec![*first, *second], vec![*third]),
+        _ => (cores.to_vec(), cores.to_vec()),
+    }
+}
+
 /// Growth between the smallest and the largest of `(size, value)`, by size.
 fn slope(sizes: &[(usize, f64)]) -> Option<f64> {
     let (small, large) = (sizes.iter().min_by_key(|s| s.0)?, sizes.iter().max_by_key(|s| s.0)?);
@@ -464,6 +480,15 @@ mod tests {
         assert_eq!(slope(&[]), None);
         assert_eq!(slope(&[(1_000, 9.0), (1_000, 10.0)]), None);
         assert_eq!(slope(&[(5_000, 900.0 + 5_000.0 * 7.0), (1_000, 900.0 + 1_000.0 * 7.0)]), Some(7.0));
+    }
+
+    #[test]
+    fn the_load_generator_has_a_core_of_its_own_where_contenders_have_one() {
+        assert_eq!(places(Mode::Plain, &[2, 5, 7]), (vec![2], vec![5]));
+        assert_eq!(places(Mode::Tls, &[2, 5]), (vec![2], vec![5]));
+        assert_eq!(places(Mode::TwoCores, &[2, 5]), (vec![2, 5], vec![2, 5]));
+        assert_eq!(places(Mode::TwoCores, &[2, 5, 7, 8]), (vec![2, 5], vec![7]));
+        assert_eq!(places(Mode::Plain, &[2]), (vec![2], vec![2]));
     }
 
     #[test]
