@@ -28,7 +28,8 @@ function listen(broadcast, listening) {
 
 // Says where it listens, and ends when standard input does.
 function ready(feed, control) {
-    process.stdout.write(JSON.stringify({ feed: `127.0.0.1:${feed}`, control: `127.0.0.1:${control}` }) + '\n');
+    const addresses = { feed: `127.0.0.1:${feed}`, control: `127.0.0.1:${control}` };
+    process.stdout.write(JSON.stringify(addresses) + '\n');
     process.stdin.on('end', () => process.exit(0)).resume();
 }
 

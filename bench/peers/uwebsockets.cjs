@@ -16,5 +16,6 @@ app.ws('/*', {
     if (!socket) {
         process.exit(1);
     }
-    listen((text) => app.publish('announcements', text, false), (control) => ready(uws.us_socket_local_port(socket), control));
+    const feed = uws.us_socket_local_port(socket);
+    listen((text) => app.publish('announcements', text, false), (control) => ready(feed, control));
 });
