@@ -10,6 +10,7 @@
 //! private queue, the announcements behind the cursor in as few writes as fit, the owed heartbeat
 //! and ping. A heartbeat therefore never names an announcement that is still to come.
 
+use super::burst::{Joined, Wanted};
 use super::close::CloseReason;
 use super::counters::Counters;
 use super::frame_log::{Class, FrameLog};
@@ -20,9 +21,6 @@ use crate::limits;
 use crate::model::{Announcement, FeedPosition};
 use crate::time::{Mono, Now};
 use crate::ws::frame::write_frame;
-
-/// Most bytes gathered for one write.
-const GATHER_BYTES: usize = 16 * 1_024;
 
 /// Where announcements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +155,8 @@ impl<S: Socket> Outlet<S> {
         if self.blocked && matches!(self.mode, Mode::Live) { Some(self.cursor) } else { None }
     }
 
-    /// Fan-out of the newest log entry to a live subscriber whose filter it matches.
+    /// Fan-out of the log's entries from `from` on, at most a burst, to a live subscriber. Returns
+    /// which of them are for it.
     ///
     /// # Errors
     /// [`CloseReason::TooSlow`] at the lag limit (specification: "You fell 10+ messages behind"), or
@@ -165,30 +164,45 @@ impl<S: Socket> Outlet<S> {
     pub fn announce(
         &mut self,
         log: &FrameLog,
-        index: u64,
+        from: u64,
+        joined: &mut Joined,
         counters: &mut Counters,
-    ) -> Result<(), CloseReason> {
+    ) -> Result<Wanted, CloseReason> {
+        let wanted = self.wanted(log, from);
+        let count = wanted.count();
+        if count == 0 {
+            return Ok(wanted);
+        }
         if self.blocked {
-            self.lag = self.lag.saturating_add(1);
-            return self.check_lag();
+            self.lag = self.lag.saturating_add(count);
+            return self.check_lag().map(|()| wanted);
         }
-        let Some(frame) = log.frame(index, self.class) else { return Ok(()) };
-        let offer = offer(&mut self.socket, &mut self.blocked, frame, counters)?;
-        if offer.is_all(frame.len()) {
-            counters.messages += 1;
-            return Ok(());
+        let index = from + wanted.oldest();
+        let bytes = match count {
+            1 => log.frame(index, self.class).unwrap_or_default(),
+            _ => joined.frames(log, from, self.class, wanted),
+        };
+        let offer = offer(&mut self.socket, &mut self.blocked, bytes, counters)?;
+        if offer.is_all(bytes.len()) {
+            counters.messages += u64::from(count);
+            return Ok(wanted);
         }
-        if offer.accepted == frame.len() {
-            counters.messages += 1;
-            self.held = 1;
-            self.cursor = index + 1;
-        } else {
-            self.lag = 1;
-            self.cursor = index;
-            // Less than a frame, whose length is 32 bits.
-            self.written = offer.accepted as u32;
+        self.lag = count;
+        self.cursor = index;
+        self.note_taken(log, log.next_index(), offer, counters);
+        Ok(wanted)
+    }
+
+    /// Which of the log's entries from `from` on, at most a burst, are for this subscriber.
+    fn wanted(&self, log: &FrameLog, from: u64) -> Wanted {
+        let mut wanted = Wanted::NONE;
+        for index in from..log.next_index() {
+            let announcement = log.announcement(index);
+            if announcement.is_some_and(|a| matches(&self.filter, self.class, &a.announcement)) {
+                wanted = wanted.with(index - from);
+            }
         }
-        Ok(())
+        wanted
     }
 
     fn check_lag(&self) -> Result<(), CloseReason> {
@@ -303,7 +317,7 @@ impl<S: Socket> Outlet<S> {
         let mut end = self.cursor;
         while end < log.next_index() {
             if let Some(frame) = self.wanted_frame(log, end) {
-                if !scratch.is_empty() && scratch.len() + frame.len() > GATHER_BYTES {
+                if !scratch.is_empty() && scratch.len() + frame.len() > limits::GATHER_BYTES {
                     break;
                 }
                 scratch.extend_from_slice(frame);
@@ -315,11 +329,18 @@ impl<S: Socket> Outlet<S> {
             return Ok(());
         }
         let offer = offer(&mut self.socket, &mut self.blocked, scratch, counters)?;
+        self.note_taken(log, end, offer, counters);
+        Ok(())
+    }
+
+    /// The wanted frames from the cursor to `end` were offered, and so much was taken.
+    fn note_taken(&mut self, log: &FrameLog, end: u64, offer: Offer, counters: &mut Counters) {
         let mut accepted = offer.accepted;
         let mut whole = 0;
         while self.cursor < end {
             if let Some(frame) = self.wanted_frame(log, self.cursor) {
                 if accepted < frame.len() {
+                    // Less than a frame, whose length is 32 bits.
                     self.written = accepted as u32;
                     break;
                 }
@@ -331,7 +352,6 @@ impl<S: Socket> Outlet<S> {
         counters.messages += u64::from(whole);
         self.lag = self.lag.saturating_sub(whole);
         self.held = if offer.held { whole } else { 0 };
-        Ok(())
     }
 
     fn wanted_frame<'l>(&self, log: &'l FrameLog, index: u64) -> Option<&'l [u8]> {
@@ -371,7 +391,7 @@ impl<S: Socket> Outlet<S> {
             if wrote {
                 *end = (scratch.len(), next);
                 rendered += 1;
-                if scratch.len() >= GATHER_BYTES {
+                if scratch.len() >= limits::GATHER_BYTES {
                     break;
                 }
             }

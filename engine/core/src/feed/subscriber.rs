@@ -12,6 +12,7 @@
 use core::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::burst::{Joined, Wanted};
 use super::client_message::{self, ClientMessage};
 use super::close::CloseReason;
 use super::counters::Counters;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub counters: Counters,
     /// Where test announcements and phases get their randomness.
     pub random: Random,
+    /// Frames that leave together.
+    pub joined: Joined,
     /// Scratch for frames, reused.
     pub frames: Vec<u8>,
     /// Scratch for one JSON text, reused.
@@ -209,12 +212,14 @@ impl<S: Socket> Subscriber<S> {
         self.live.flow(now, shared)
     }
 
-    /// Fan-out of the newest log entry. `Err`: close it, with [`Subscriber::begin_close`].
+    /// Fan-out of the log's entries from `from` on. Returns which of them are for it. `Err`: close
+    /// it, with [`Subscriber::begin_close`].
     ///
     /// # Errors
     /// Too slow, or the socket failed.
-    pub fn announce(&mut self, index: u64, shared: &mut Shared) -> Result<(), CloseReason> {
-        self.live.outlet.announce(&shared.log, index, &mut shared.counters)
+    pub fn announce(&mut self, from: u64, shared: &mut Shared) -> Result<Wanted, CloseReason> {
+        let Shared { log, joined, counters, .. } = shared;
+        self.live.outlet.announce(log, from, joined, counters)
     }
 
     /// What is due at `now`.
