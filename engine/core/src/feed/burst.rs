@@ -16,6 +16,9 @@ impl Wanted {
     /// None of them.
     pub const NONE: Wanted = Wanted(0);
 
+    /// The oldest alone.
+    pub const ONE: Wanted = Wanted(1);
+
     /// This set and the `nth` announcement of the burst.
     #[must_use]
     pub fn with(self, nth: u64) -> Wanted {

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::subscription::{FieldSet, FrameKind};
+use crate::model::Announcement;
 use crate::time::WallUs;
 use crate::wire::{EncodedAnnouncement, Payload};
 use crate::ws::Opcode;
@@ -197,7 +198,18 @@ impl FrameLog {
     /// no subscriber then.
     #[must_use]
     pub fn frame(&self, index: u64, class: Class) -> Option<&[u8]> {
-        let span = self.entry(index)?.frames.get(class.index())?;
+        self.frame_of(self.entry(index)?, class)
+    }
+
+    /// The newest entry's announcement and its frame for a class that had a subscriber then.
+    #[must_use]
+    pub fn newest(&self, class: Class) -> Option<(&Announcement, &[u8])> {
+        let entry = self.entries.back()?;
+        Some((&entry.announcement.announcement, self.frame_of(entry, class)?))
+    }
+
+    fn frame_of(&self, entry: &Entry, class: Class) -> Option<&[u8]> {
+        let span = entry.frames.get(class.index())?;
         if span.len == 0 {
             return None;
         }

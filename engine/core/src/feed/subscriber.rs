@@ -89,21 +89,23 @@ const BLOCKED_LOOK: core::time::Duration = core::time::Duration::from_millis(50)
 /// Instants before a key's end at which it is told.
 const EXPIRY_NOTICES_SECS: [i64; 2] = [86_400, 3_600];
 
-/// See the module head.
+/// See the module head. The outlet comes first: it is what an announcement touches.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Subscriber<S> {
+    live: Live<S>,
     /// Apart from the rest, so that its events can change the rest.
     session: Session,
-    live: Live<S>,
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Live<S> {
     outlet: Outlet<S>,
     key: Arc<KeyShared>,
     key_id: KeyId,
-    allowed: ExchangeSet,
     expires_at: Option<WallUs>,
+    allowed: ExchangeSet,
     sources: bool,
     /// How many of [`EXPIRY_NOTICES_SECS`] are behind.
     notices: u8,
@@ -112,8 +114,8 @@ struct Live<S> {
     /// Nothing more is to be heard from the peer: end the sending side behind the close frame.
     deaf: bool,
     control_frames: u8,
-    control_since: Mono,
     closing: Option<CloseReason>,
+    control_since: Mono,
     close_deadline: Mono,
     /// When the last messages came, oldest first; `NEVER` before there were so many.
     messages: [Mono; limits::CLIENT_MESSAGES_PER_MINUTE],
@@ -123,6 +125,8 @@ struct Live<S> {
     unanswered: Mono,
     last_ping: Mono,
 }
+
+const _: () = assert!(core::mem::offset_of!(Subscriber<u64>, live.outlet) == 0);
 
 impl<S: Socket> Subscriber<S> {
     /// A session whose handshake is done. Nothing is sent yet.

@@ -167,17 +167,16 @@ impl<S: Socket> Writer<S> {
         self.rotation = self.rotation.wrapping_add(0x9E37_79B1);
         self.oldest_needed = u64::MAX;
         let mut begun = Wanted::NONE;
-        for slot in (start..end).chain(0..start) {
-            let wanted = self.announce_to(now, slot, from);
-            if wanted.is_none() {
-                continue;
-            }
-            done.deliveries += usize::from(wanted.count());
-            let first = wanted.without(begun);
-            if !first.is_none() {
-                begun = begun.with_all(first);
-                done.announcements += first.count();
-                on_first(first.count());
+        for slots in [start..end, 0..start] {
+            for slot in slots {
+                let wanted = self.announce_to(now, slot, from);
+                let first = wanted.without(begun);
+                if !first.is_none() {
+                    begun = begun.with_all(first);
+                    done.announcements += first.count();
+                    on_first(first.count());
+                }
+                done.deliveries += usize::from(wanted.count());
             }
         }
         done
