@@ -86,6 +86,11 @@ pub const ORDER_PATIENCE: Duration = Duration::from_millis(50);
 pub const ORDER_BUFFER: usize = 64;
 /// Sources whose state a feed writer remembers; reports of further ones are not passed on.
 pub const SOURCES_REPORTED: usize = 64;
+/// Announcements that leave together at most, each subscriber's in one write, when so many wait at
+/// once. Fewer than [`LAG_MESSAGES`]: who had everything before is never too slow for such a write.
+pub const BURST: usize = 8;
+/// Bytes of such a write at most, and of any other that gathers frames, unless one frame is larger.
+pub const GATHER_BYTES: usize = 16 * 1_024;
 /// A closed connection's peer has this long to answer the close frame.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -411,6 +416,8 @@ const _: () = assert!(
 );
 const _: () = assert!(EARLY_BYTES > CLIENT_MESSAGES_PER_MINUTE * CLIENT_FRAME_BYTES);
 const _: () = assert!(FRAME_LOG_ENTRIES as u64 > LAG_MESSAGES, "lag must show before eviction");
+const _: () = assert!((BURST as u64) < LAG_MESSAGES);
+const _: () = assert!(BURST <= u8::BITS as usize, "a bit each in `feed::burst`");
 const _: () = assert!(ORDER_BUFFER < HISTORY_IN_MEMORY);
 const _: () = assert!(HANDSHAKE_HEAD_BYTES < PRIVATE_QUEUE_BYTES);
 const _: () = assert!(PING_PERIOD.as_secs() < PONG_TIMEOUT.as_secs() + 1);

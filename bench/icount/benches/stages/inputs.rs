@@ -296,7 +296,7 @@ impl Crowd {
 
     pub(crate) fn broadcast(&mut self) -> usize {
         let Some(next) = self.next.take() else { return 0 };
-        self.writer.broadcast(NOW, next, &mut || {})
+        self.writer.broadcast(NOW, next, &mut |_| {}).deliveries
     }
 
     /// Each socket was offered one whole frame since [`Crowd::new`].

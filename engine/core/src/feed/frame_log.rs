@@ -10,13 +10,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::subscription::{FieldSet, FrameKind};
+use crate::model::Announcement;
 use crate::time::WallUs;
 use crate::wire::{EncodedAnnouncement, Payload};
 use crate::ws::Opcode;
 use crate::ws::frame::{HEADER_BYTES, encode_header, server_header_len};
 
 /// What makes two subscribers' bytes differ: opcode, field set, redaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Class(u8);
 
 impl Class {
@@ -197,7 +198,18 @@ impl FrameLog {
     /// no subscriber then.
     #[must_use]
     pub fn frame(&self, index: u64, class: Class) -> Option<&[u8]> {
-        let span = self.entry(index)?.frames.get(class.index())?;
+        self.frame_of(self.entry(index)?, class)
+    }
+
+    /// The newest entry's announcement and its frame for a class that had a subscriber then.
+    #[must_use]
+    pub fn newest(&self, class: Class) -> Option<(&Announcement, &[u8])> {
+        let entry = self.entries.back()?;
+        Some((&entry.announcement.announcement, self.frame_of(entry, class)?))
+    }
+
+    fn frame_of(&self, entry: &Entry, class: Class) -> Option<&[u8]> {
+        let span = entry.frames.get(class.index())?;
         if span.len == 0 {
             return None;
         }
@@ -226,7 +238,16 @@ impl FrameLog {
             (wraps && entry.start >= self.head && entry.end > entry.start)
                 || (entry.start < end && entry.end > start)
         };
-        let by_bytes = self.entries.iter().rposition(in_the_way).map_or(0, |last| last + 1);
+        // Entries lie in order, so what is in the way are the oldest ones, with those among them that
+        // hold no frame and are nowhere.
+        let mut by_bytes = 0;
+        for (at, entry) in self.entries.iter().enumerate() {
+            if in_the_way(entry) {
+                by_bytes = at + 1;
+            } else if entry.end > entry.start {
+                break;
+            }
+        }
         let by_count = (self.entries.len() + 1).saturating_sub(self.max_entries);
         (start, by_bytes.max(by_count))
     }
@@ -306,6 +327,19 @@ mod tests {
         assert_eq!(log.frame(index, Class(0)).unwrap(), before);
     }
 
+    /// What [`FrameLog::place`] finds without looking further than it must.
+    fn evicted_by_looking_at_all(log: &FrameLog, next: &EncodedAnnouncement, classes: ClassSet) -> u64 {
+        let needed = frames_len(next, classes);
+        let wraps = log.head + needed > log.bytes.len();
+        let start = if wraps { 0 } else { log.head };
+        let goes = |entry: &Entry| {
+            let behind_head = wraps && entry.start >= log.head && entry.end > entry.start;
+            behind_head || (entry.start < start + needed && entry.end > start)
+        };
+        let by_bytes = log.entries.iter().rposition(goes).map_or(0, |last| last + 1);
+        by_bytes.max((log.entries.len() + 1).saturating_sub(log.max_entries)) as u64
+    }
+
     proptest! {
         /// Against a list of everything ever pushed: what is held is never torn, what goes was told
         /// before, and nothing goes while the ring has room for it.
@@ -322,6 +356,7 @@ mod tests {
                 let announcement = Arc::new(encode(example(&"t".repeat(title_len), &["ABC"])));
                 let evicts = log.make_room(&announcement, classes);
                 let before = log.first_index();
+                prop_assert_eq!(evicts - before, evicted_by_looking_at_all(&log, &announcement, classes));
                 let frames = Class::all().map(|class| {
                     let mut json = Vec::new();
                     class.payload(&announcement).write_stamped(&mut json, WallUs(7));

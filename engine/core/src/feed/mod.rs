@@ -1,6 +1,7 @@
 //! The feed: who may connect, what each subscriber gets, in which order, and when it is closed.
 
 pub mod admission;
+pub mod burst;
 pub mod client_message;
 pub mod close;
 pub mod counters;

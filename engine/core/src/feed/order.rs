@@ -56,9 +56,14 @@ impl<T> SeqMerge<T> {
 
     /// The next item to go out, or `None` while the smaller number may still come.
     pub fn pop(&mut self, now: Mono) -> Option<T> {
-        let (seq, _) = self.waiting.last()?;
+        self.pop_if(now, |_| true)
+    }
+
+    /// The same, but an item that is not `wanted` stays, with its turn.
+    pub fn pop_if(&mut self, now: Mono, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
+        let (seq, item) = self.waiting.last()?;
         let patient = now.since(self.since) < self.patience && self.waiting.len() < self.capacity;
-        if *seq > self.next && patient {
+        if (*seq > self.next && patient) || !wanted(item) {
             return None;
         }
         let (seq, item) = self.waiting.pop()?;
@@ -122,6 +127,18 @@ mod tests {
         assert_eq!(drain(&mut merge, back), [0; 0]);
         merge.push(back, 1, 1);
         assert_eq!(drain(&mut merge, back), [1, 2]);
+        assert_eq!(merge.overtaken(), 0);
+    }
+
+    #[test]
+    fn one_that_is_not_wanted_keeps_its_turn() {
+        let mut merge = SeqMerge::new(1, 4, PATIENCE);
+        merge.push(Mono(0), 1, 1);
+        merge.push(Mono(0), 2, 2);
+        assert_eq!(merge.pop_if(Mono(0), |_| false), None);
+        assert_eq!(merge.pop_if(Mono(0), |seq| *seq == 1), Some(1));
+        assert_eq!(merge.pop_if(Mono(0), |seq| *seq == 1), None);
+        assert_eq!(drain(&mut merge, Mono(0)), [2]);
         assert_eq!(merge.overtaken(), 0);
     }
 

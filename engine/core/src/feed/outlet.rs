@@ -10,6 +10,7 @@
 //! private queue, the announcements behind the cursor in as few writes as fit, the owed heartbeat
 //! and ping. A heartbeat therefore never names an announcement that is still to come.
 
+use super::burst::{Joined, Wanted};
 use super::close::CloseReason;
 use super::counters::Counters;
 use super::frame_log::{Class, FrameLog};
@@ -20,9 +21,6 @@ use crate::limits;
 use crate::model::{Announcement, FeedPosition};
 use crate::time::{Mono, Now};
 use crate::ws::frame::write_frame;
-
-/// Most bytes gathered for one write.
-const GATHER_BYTES: usize = 16 * 1_024;
 
 /// Where announcements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,26 +33,27 @@ pub enum Mode {
     Closing,
 }
 
-/// See the module head.
+/// See the module head. In this order, so that what an announcement looks at comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Outlet<S> {
-    /// The connection.
-    pub socket: S,
-    /// What it receives.
-    pub filter: Filter,
-    class: Class,
     mode: Mode,
     blocked: bool,
+    class: Class,
     /// Owed messages, a bit each.
     owed: Owed,
     /// Announcements in the log that match, from the cursor on; at most [`limits::LAG_MESSAGES`].
     lag: u16,
-    /// Announcements taken by the connection that still wait inside it.
-    held: u16,
+    /// What it receives.
+    pub filter: Filter,
+    /// The connection.
+    pub socket: S,
+    /// Log index of the next announcement to send when live and blocked; index in history otherwise.
+    cursor: u64,
     /// Bytes of the frame at the cursor that are taken.
     written: u32,
-    /// Live and blocked: log index of the next announcement to send. History: history index.
-    cursor: u64,
+    /// Announcements taken by the connection that still wait inside it.
+    held: u16,
     /// History indices below it are replayed, those from it on are news.
     replay_until: u64,
     /// What the subscriber had when it resumed.
@@ -65,6 +64,9 @@ pub struct Outlet<S> {
     queue: Vec<u8>,
     queue_taken: u32,
 }
+
+// With the tag of its slot in front and 16 bytes of the connection behind: one cache line.
+const _: () = assert!(8 + core::mem::offset_of!(Outlet<u64>, socket) + 16 <= 64);
 
 /// Messages that are rendered when there is room, not before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,7 +159,8 @@ impl<S: Socket> Outlet<S> {
         if self.blocked && matches!(self.mode, Mode::Live) { Some(self.cursor) } else { None }
     }
 
-    /// Fan-out of the newest log entry to a live subscriber whose filter it matches.
+    /// Fan-out of the log's entries from `from` on, at most a burst, to a live subscriber. Returns
+    /// which of them are for it.
     ///
     /// # Errors
     /// [`CloseReason::TooSlow`] at the lag limit (specification: "You fell 10+ messages behind"), or
@@ -165,30 +168,53 @@ impl<S: Socket> Outlet<S> {
     pub fn announce(
         &mut self,
         log: &FrameLog,
-        index: u64,
+        from: u64,
+        joined: &mut Joined,
         counters: &mut Counters,
-    ) -> Result<(), CloseReason> {
+    ) -> Result<Wanted, CloseReason> {
+        // Nearly always there is one.
+        let single = if log.next_index() == from + 1 { log.newest(self.class) } else { None };
+        let wanted = match single {
+            Some((newest, _)) if matches(&self.filter, self.class, newest) => Wanted::ONE,
+            Some(_) => return Ok(Wanted::NONE),
+            None => self.wanted(log, from),
+        };
+        let count = wanted.count();
+        if count == 0 {
+            return Ok(wanted);
+        }
         if self.blocked {
-            self.lag = self.lag.saturating_add(1);
-            return self.check_lag();
+            self.lag = self.lag.saturating_add(count);
+            return self.check_lag().map(|()| wanted);
         }
-        let Some(frame) = log.frame(index, self.class) else { return Ok(()) };
-        let offer = offer(&mut self.socket, &mut self.blocked, frame, counters)?;
-        if offer.is_all(frame.len()) {
-            counters.messages += 1;
-            return Ok(());
+        let bytes = match single {
+            Some((_, frame)) => frame,
+            None => joined.frames(log, from, self.class, wanted),
+        };
+        let offer = offer(&mut self.socket, &mut self.blocked, bytes, counters)?;
+        if offer.is_all(bytes.len()) {
+            counters.messages += u64::from(count);
+            return Ok(wanted);
         }
-        if offer.accepted == frame.len() {
-            counters.messages += 1;
-            self.held = 1;
-            self.cursor = index + 1;
-        } else {
-            self.lag = 1;
-            self.cursor = index;
-            // Less than a frame, whose length is 32 bits.
-            self.written = offer.accepted as u32;
+        self.lag = count;
+        self.cursor = from + wanted.oldest();
+        self.note_taken(log, log.next_index(), offer, counters);
+        Ok(wanted)
+    }
+
+    /// Which of the log's entries from `from` on, at most a burst, are for this subscriber.
+    fn wanted(&self, log: &FrameLog, from: u64) -> Wanted {
+        let mut wanted = Wanted::NONE;
+        for index in from..log.next_index() {
+            if self.wants(log, index) {
+                wanted = wanted.with(index - from);
+            }
         }
-        Ok(())
+        wanted
+    }
+
+    fn wants(&self, log: &FrameLog, index: u64) -> bool {
+        log.announcement(index).is_some_and(|a| matches(&self.filter, self.class, &a.announcement))
     }
 
     fn check_lag(&self) -> Result<(), CloseReason> {
@@ -303,7 +329,7 @@ impl<S: Socket> Outlet<S> {
         let mut end = self.cursor;
         while end < log.next_index() {
             if let Some(frame) = self.wanted_frame(log, end) {
-                if !scratch.is_empty() && scratch.len() + frame.len() > GATHER_BYTES {
+                if !scratch.is_empty() && scratch.len() + frame.len() > limits::GATHER_BYTES {
                     break;
                 }
                 scratch.extend_from_slice(frame);
@@ -315,11 +341,18 @@ impl<S: Socket> Outlet<S> {
             return Ok(());
         }
         let offer = offer(&mut self.socket, &mut self.blocked, scratch, counters)?;
+        self.note_taken(log, end, offer, counters);
+        Ok(())
+    }
+
+    /// The wanted frames from the cursor to `end` were offered, and so much was taken.
+    fn note_taken(&mut self, log: &FrameLog, end: u64, offer: Offer, counters: &mut Counters) {
         let mut accepted = offer.accepted;
         let mut whole = 0;
         while self.cursor < end {
             if let Some(frame) = self.wanted_frame(log, self.cursor) {
                 if accepted < frame.len() {
+                    // Less than a frame, whose length is 32 bits.
                     self.written = accepted as u32;
                     break;
                 }
@@ -331,12 +364,10 @@ impl<S: Socket> Outlet<S> {
         counters.messages += u64::from(whole);
         self.lag = self.lag.saturating_sub(whole);
         self.held = if offer.held { whole } else { 0 };
-        Ok(())
     }
 
     fn wanted_frame<'l>(&self, log: &'l FrameLog, index: u64) -> Option<&'l [u8]> {
-        let announcement = &log.announcement(index)?.announcement;
-        log.frame(index, self.class).filter(|_| matches(&self.filter, self.class, announcement))
+        log.frame(index, self.class).filter(|_| self.wants(log, index))
     }
 
     /// One slice of history to a subscriber that follows it. Goes live when it has caught up and is
@@ -371,7 +402,7 @@ impl<S: Socket> Outlet<S> {
             if wrote {
                 *end = (scratch.len(), next);
                 rendered += 1;
-                if scratch.len() >= GATHER_BYTES {
+                if scratch.len() >= limits::GATHER_BYTES {
                     break;
                 }
             }

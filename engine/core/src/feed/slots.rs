@@ -2,14 +2,27 @@
 //!
 //! Contract: constant time; grows by a chunk at a time, so that growing never copies what is there.
 //! A number is free again when its entry is taken out. Owner: a feed writer.
+//!
+//! A fan-out looks at every entry, and between two of them the kernel sends, which leaves nothing of
+//! the table in the near caches. So each entry begins a cache line, with the tag that says whether it
+//! is there: what the entry's type puts first comes with it.
 
 /// Entries allocated together.
 const CHUNK: usize = 256;
 
+/// A place of the table. With a representation of its own, since `Option` would keep its tag wherever
+/// the entry has a value to spare.
+#[derive(Debug)]
+#[repr(u8, align(64))]
+enum Slot<T> {
+    Free,
+    Taken(T),
+}
+
 /// See the module head.
 #[derive(Debug)]
 pub struct Slots<T> {
-    chunks: Vec<Box<[Option<T>]>>,
+    chunks: Vec<Box<[Slot<T>]>>,
     free: Vec<u32>,
     /// Numbers ever given out: every entry is below it.
     used: u32,
@@ -36,10 +49,10 @@ impl<T> Slots<T> {
         });
         let (chunk, place) = split(slot);
         if chunk >= self.chunks.len() {
-            self.chunks.push((0..CHUNK).map(|_| None).collect());
+            self.chunks.push((0..CHUNK).map(|_| Slot::Free).collect());
         }
         if let Some(vacant) = self.chunks.get_mut(chunk).and_then(|chunk| chunk.get_mut(place)) {
-            *vacant = Some(entry);
+            *vacant = Slot::Taken(entry);
         }
         slot
     }
@@ -47,15 +60,23 @@ impl<T> Slots<T> {
     /// The entry of a number.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
         let (chunk, place) = split(slot);
-        self.chunks.get_mut(chunk)?.get_mut(place)?.as_mut()
+        match self.chunks.get_mut(chunk)?.get_mut(place)? {
+            Slot::Taken(entry) => Some(entry),
+            Slot::Free => None,
+        }
     }
 
     /// Takes an entry out.
     pub fn remove(&mut self, slot: u32) -> Option<T> {
         let (chunk, place) = split(slot);
-        let entry = self.chunks.get_mut(chunk)?.get_mut(place)?.take()?;
-        self.free.push(slot);
-        Some(entry)
+        let taken = self.chunks.get_mut(chunk)?.get_mut(place)?;
+        match core::mem::replace(taken, Slot::Free) {
+            Slot::Taken(entry) => {
+                self.free.push(slot);
+                Some(entry)
+            }
+            Slot::Free => None,
+        }
     }
 
     /// One past the highest number in use.

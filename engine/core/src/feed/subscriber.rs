@@ -12,6 +12,7 @@
 use core::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::burst::{Joined, Wanted};
 use super::client_message::{self, ClientMessage};
 use super::close::CloseReason;
 use super::counters::Counters;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub counters: Counters,
     /// Where test announcements and phases get their randomness.
     pub random: Random,
+    /// Frames that leave together.
+    pub joined: Joined,
     /// Scratch for frames, reused.
     pub frames: Vec<u8>,
     /// Scratch for one JSON text, reused.
@@ -86,21 +89,23 @@ const BLOCKED_LOOK: core::time::Duration = core::time::Duration::from_millis(50)
 /// Instants before a key's end at which it is told.
 const EXPIRY_NOTICES_SECS: [i64; 2] = [86_400, 3_600];
 
-/// See the module head.
+/// See the module head. The outlet comes first: it is what an announcement touches.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Subscriber<S> {
+    live: Live<S>,
     /// Apart from the rest, so that its events can change the rest.
     session: Session,
-    live: Live<S>,
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Live<S> {
     outlet: Outlet<S>,
     key: Arc<KeyShared>,
     key_id: KeyId,
-    allowed: ExchangeSet,
     expires_at: Option<WallUs>,
+    allowed: ExchangeSet,
     sources: bool,
     /// How many of [`EXPIRY_NOTICES_SECS`] are behind.
     notices: u8,
@@ -109,8 +114,8 @@ struct Live<S> {
     /// Nothing more is to be heard from the peer: end the sending side behind the close frame.
     deaf: bool,
     control_frames: u8,
-    control_since: Mono,
     closing: Option<CloseReason>,
+    control_since: Mono,
     close_deadline: Mono,
     /// When the last messages came, oldest first; `NEVER` before there were so many.
     messages: [Mono; limits::CLIENT_MESSAGES_PER_MINUTE],
@@ -120,6 +125,8 @@ struct Live<S> {
     unanswered: Mono,
     last_ping: Mono,
 }
+
+const _: () = assert!(core::mem::offset_of!(Subscriber<u64>, live.outlet) == 0);
 
 impl<S: Socket> Subscriber<S> {
     /// A session whose handshake is done. Nothing is sent yet.
@@ -209,12 +216,14 @@ impl<S: Socket> Subscriber<S> {
         self.live.flow(now, shared)
     }
 
-    /// Fan-out of the newest log entry. `Err`: close it, with [`Subscriber::begin_close`].
+    /// Fan-out of the log's entries from `from` on. Returns which of them are for it. `Err`: close
+    /// it, with [`Subscriber::begin_close`].
     ///
     /// # Errors
     /// Too slow, or the socket failed.
-    pub fn announce(&mut self, index: u64, shared: &mut Shared) -> Result<(), CloseReason> {
-        self.live.outlet.announce(&shared.log, index, &mut shared.counters)
+    pub fn announce(&mut self, from: u64, shared: &mut Shared) -> Result<Wanted, CloseReason> {
+        let Shared { log, joined, counters, .. } = shared;
+        self.live.outlet.announce(log, from, joined, counters)
     }
 
     /// What is due at `now`.

@@ -9,13 +9,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::burst::{Joined, Wanted};
 use super::close::CloseReason;
 use super::counters::Counters;
 use super::frame_log::{Class, ClassSet, FrameLog};
 use super::history::History;
 use super::key::KeyId;
 use super::order::SeqMerge;
-use super::outlet::{Mode, matches};
+use super::outlet::Mode;
 use super::rotation::Rotation;
 use super::slots::Slots;
 use super::socket::Socket;
@@ -56,6 +57,15 @@ pub struct Ended<S> {
     pub reason: CloseReason,
 }
 
+/// What a fan-out did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FanOut {
+    /// How many announcements were for anyone.
+    pub announcements: u16,
+    /// How many subscribers each of them was for, all together.
+    pub deliveries: usize,
+}
+
 /// Something every subscriber is to be looked at for, a slice a turn.
 #[derive(Debug)]
 struct Sweep {
@@ -90,6 +100,7 @@ impl<S: Socket> Writer<S> {
                 sources: Vec::with_capacity(limits::SOURCES_REPORTED),
                 counters: Counters::default(),
                 random: Random::new(seed),
+                joined: Joined::default(),
                 frames: Vec::with_capacity(64 * 1_024),
                 json: Vec::with_capacity(16 * 1_024),
             },
@@ -131,43 +142,74 @@ impl<S: Socket> Writer<S> {
     }
 
     /// Stamps an announcement with `now` and sends it to everyone whose filter it matches, in another
-    /// order each time ([`super::rotation`]). A late one is only remembered. `on_first` is called after
-    /// the first subscriber's bytes were offered. Returns how many subscribers it was for.
+    /// order each time ([`super::rotation`]), in one pass and one write with those whose turn is next
+    /// and that are here already ([`limits::BURST`]). A late one is only remembered. `on_first` is called
+    /// with a count when so many announcements' first subscriber was offered their bytes.
     pub fn broadcast(
         &mut self,
         now: Now,
         announcement: Arc<EncodedAnnouncement>,
-        on_first: &mut impl FnMut(),
-    ) -> usize {
+        on_first: &mut impl FnMut(u16),
+    ) -> FanOut {
+        let from = self.shared.log.next_index();
+        let mut bytes = announcement.full.json.len();
+        self.enter(now, announcement);
+        while let Some(next) = self.next_of_burst(now.mono, from, bytes) {
+            bytes += next.full.json.len();
+            self.enter(now, next);
+        }
+        let mut done = FanOut::default();
+        if from == self.shared.log.next_index() {
+            return done;
+        }
+        self.oldest_needed = u64::MAX;
+        let mut begun = Wanted::NONE;
+        for slot in self.rotation.next_order(self.slots.end()) {
+            let wanted = self.announce_to(now, slot, from);
+            let first = wanted.without(begun);
+            if !first.is_none() {
+                begun = begun.with_all(first);
+                done.announcements += first.count();
+                on_first(first.count());
+            }
+            done.deliveries += usize::from(wanted.count());
+        }
+        done
+    }
+
+    /// The next announcement, if it fits into the burst that begins at the log index `from`.
+    fn next_of_burst(&mut self, now: Mono, from: u64, bytes: usize) -> Option<Arc<EncodedAnnouncement>> {
+        let classes = self.live_classes();
+        let log = &self.shared.log;
+        let next = self.merge.pop_if(now, |next| {
+            log.next_index() - from < limits::BURST as u64
+                && bytes + next.full.json.len() <= limits::GATHER_BYTES
+                && log.make_room(next, classes) <= from
+        })?;
+        self.shared.counters.out_of_order = self.merge.overtaken();
+        Some(next)
+    }
+
+    /// Remembers an announcement and, unless it is late, puts its frames into the log.
+    fn enter(&mut self, now: Now, announcement: Arc<EncodedAnnouncement>) {
         if announcement.announcement.late {
             self.shared.counters.late += 1;
             self.shared.history.push(announcement, now.mono);
-            return 0;
+            return;
         }
         announcement.mark_dispatched(now.wall);
         self.shared.counters.announcements += 1;
         self.shared.history.push(Arc::clone(&announcement), now.mono);
         let classes = self.live_classes();
         self.make_room(now, &announcement, classes);
-        let Ok(index) = self.shared.log.push(Arc::clone(&announcement), classes, now.wall) else {
+        if self.shared.log.push(announcement, classes, now.wall).is_err() {
             self.shared.counters.too_large += 1;
-            return 0;
-        };
-        self.oldest_needed = u64::MAX;
-        let mut sent = 0;
-        for slot in self.rotation.next_order(self.slots.end()) {
-            if self.announce_to(now, slot, index, &announcement) {
-                if sent == 0 {
-                    on_first();
-                }
-                sent += 1;
-            }
         }
-        sent
     }
 
-    fn announce_to(&mut self, now: Now, slot: u32, index: u64, encoded: &EncodedAnnouncement) -> bool {
-        let Some(subscriber) = self.slots.get_mut(slot) else { return false };
+    /// The log's entries from `from` on to one subscriber. Returns which of them were for it.
+    fn announce_to(&mut self, now: Now, slot: u32, from: u64) -> Wanted {
+        let Some(subscriber) = self.slots.get_mut(slot) else { return Wanted::NONE };
         let outlet = subscriber.outlet();
         match outlet.mode() {
             Mode::Live => {}
@@ -177,26 +219,20 @@ impl<S: Socket> Writer<S> {
                 if outlet.delay_ns() > 0 && !outlet.is_blocked() {
                     self.wheel.schedule(slot, subscriber.due(now, &self.shared));
                 }
-                return false;
+                return Wanted::NONE;
             }
-            Mode::Closing => return false,
+            Mode::Closing => return Wanted::NONE,
         }
-        if let Some(needed) = outlet.needs() {
-            self.oldest_needed = self.oldest_needed.min(needed);
-        }
-        if !matches(&outlet.filter, outlet.class(), &encoded.announcement) {
-            return false;
-        }
-        match subscriber.announce(index, &mut self.shared) {
-            Ok(()) => {
+        match subscriber.announce(from, &mut self.shared) {
+            Ok(wanted) => {
                 if let Some(needed) = subscriber.outlet().needs() {
                     self.oldest_needed = self.oldest_needed.min(needed);
                 }
-                true
+                wanted
             }
             Err(reason) => {
                 self.doom(now, slot, reason);
-                false
+                Wanted::NONE
             }
         }
     }
@@ -450,6 +486,8 @@ impl<S: Socket> Writer<S> {
     }
 }
 
+#[cfg(test)]
+mod bursts;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]

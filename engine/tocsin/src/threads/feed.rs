@@ -105,20 +105,22 @@ impl FeedThread {
         })
     }
 
-    /// Everything the source rings hold, in order, each stamped as its own fan-out starts.
+    /// Everything the source rings hold, in order; what waits together leaves together, stamped as
+    /// its fan-out starts.
     fn announcements(&mut self, now: Mono) -> usize {
         let mut work = 0;
         loop {
             work += self.drain_source_rings(now);
             let Some(announcement) = self.writer.next_in_order(now) else { return work };
-            let late = announcement.announcement.late;
             let start = (self.clock)();
-            let mut first = start.mono;
-            let clock = &mut self.clock;
-            let sent = self.writer.broadcast(start, announcement, &mut || first = clock().mono);
-            if sent > 0 && !late {
-                self.first_ns.record(first.0.saturating_sub(start.mono.0));
-                self.last_ns.record((self.clock)().mono.0.saturating_sub(start.mono.0));
+            let (clock, first_ns) = (&mut self.clock, &mut self.first_ns);
+            let sent = self.writer.broadcast(start, announcement, &mut |count| {
+                let taken = clock().mono.0.saturating_sub(start.mono.0);
+                (0..count).for_each(|_| first_ns.record(taken));
+            });
+            if sent.announcements > 0 {
+                let taken = (self.clock)().mono.0.saturating_sub(start.mono.0);
+                (0..sent.announcements).for_each(|_| self.last_ns.record(taken));
             }
         }
     }

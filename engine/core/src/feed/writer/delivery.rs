@@ -1,10 +1,11 @@
-//! The delivery property: random filters, rooms, delays and resumes against a plain list.
+//! The delivery property: random filters, rooms, bursts, delays and resumes against a plain list.
 
 use core::time::Duration;
 
 use proptest::prelude::*;
 
 use super::world::{EPOCH, Got, World, key, subscription};
+use crate::feed::history::History;
 use crate::feed::subscription::FrameKind;
 use crate::limits;
 use crate::model::{Exchange, ExchangeSet, FeedPosition};
@@ -12,11 +13,29 @@ use crate::ws::Opcode;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Join { exchanges: u8, class: u8, room: usize, tls: bool, delay_ms: u64, resume_back: Option<u64> },
-    Announce { exchange: usize, late: bool, times: u8 },
-    Room { client: usize, bytes: usize },
-    Say { client: usize },
-    Advance { ms: u64 },
+    Join {
+        exchanges: u8,
+        class: u8,
+        room: usize,
+        tls: bool,
+        delay_ms: u64,
+        resume_back: Option<u64>,
+    },
+    /// One announcement each, all there at once or one after the other.
+    Announce {
+        all: Vec<(usize, bool)>,
+        together: bool,
+    },
+    Room {
+        client: usize,
+        bytes: usize,
+    },
+    Say {
+        client: usize,
+    },
+    Advance {
+        ms: u64,
+    },
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -26,8 +45,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(exchanges, class, room, tls, delay_ms, resume_back)| {
                 Op::Join { exchanges, class, room, tls, delay_ms, resume_back }
             }),
-        5 => (0..4_usize, prop::bool::weighted(0.1), 1..5_u8)
-            .prop_map(|(exchange, late, times)| Op::Announce { exchange, late, times }),
+        2 => (0..4_usize, prop::bool::weighted(0.1), 1..5_usize)
+            .prop_map(|(exchange, late, times)| Op::Announce { all: vec![(exchange, late); times], together: false }),
+        3 => (prop::collection::vec((0..4_usize, prop::bool::weighted(0.1)), 1..13), any::<bool>())
+            .prop_map(|(all, together)| Op::Announce { all, together }),
         6 => (any::<usize>(), prop_oneof![0..40_usize, 0..2_000_usize]).prop_map(|(client, bytes)| Op::Room { client, bytes }),
         1 => any::<usize>().prop_map(|client| Op::Say { client }),
         3 => (0..30_u64).prop_map(|ms| Op::Advance { ms }),
@@ -54,13 +75,13 @@ struct Expected {
 }
 
 impl Expected {
-    /// To be called after each announcement.
-    fn note(&mut self, exchange: Exchange, late: bool, world: &World) {
+    /// To be called after each fan-out.
+    fn note(&mut self, burst: &[(Exchange, bool)], world: &World) {
         let Some(matched) = &mut self.matched else { return };
-        if self.said > limits::CLIENT_MESSAGES_PER_MINUTE || late || !self.filter.contains(exchange) {
+        if self.said > limits::CLIENT_MESSAGES_PER_MINUTE {
             return;
         }
-        *matched += 1;
+        *matched += burst.iter().filter(|(exchange, late)| !late && self.filter.contains(*exchange)).count();
         let got = &world.clients[self.client].got;
         let taken = got.iter().filter(|got| matches!(got, Got::Json(value) if value["seq"].is_u64())).count();
         self.fell_behind |= (*matched - taken) as u64 >= limits::LAG_MESSAGES;
@@ -74,7 +95,8 @@ proptest! {
     /// order, every frame whole, or is closed as too slow after a prefix of it.
     #[test]
     fn each_gets_exactly_what_matches_or_is_closed(ops in ops()) {
-        let mut world = World::new();
+        // Deep enough for all of them: what is forgotten is not the matter here.
+        let mut world = World::with_history(History::new(EPOCH, 2_048, [], true));
         let mut expected: Vec<Expected> = Vec::new();
         // (exchange, late, instant)
         let mut announced: Vec<(Exchange, bool, crate::time::Mono)> = Vec::new();
@@ -97,14 +119,19 @@ proptest! {
                     let (joined_at, said, fell_behind) = (last, 0, false);
                     expected.push(Expected { client, filter, after, joined_at, news_from, tls, said, matched, fell_behind });
                 }
-                Op::Announce { exchange, late, times } => for _ in 0..times {
-                    let exchange = Exchange::ALL[exchange];
-                    let mut next = world.announcement(exchange);
-                    next.announcement.late = late;
-                    announced.push((exchange, late, world.now.mono));
-                    world.announce(next);
-                    expected.iter_mut().for_each(|e| e.note(exchange, late, &world));
-                },
+                Op::Announce { all, together } => {
+                    let all: Vec<_> = all.into_iter().map(|(n, late)| (Exchange::ALL[n], late)).collect();
+                    announced.extend(all.iter().map(|(exchange, late)| (*exchange, *late, world.now.mono)));
+                    for burst in all.chunks(if together { all.len() } else { 1 }) {
+                        let next: Vec<_> = burst.iter().map(|(exchange, late)| {
+                            let mut next = world.announcement(*exchange);
+                            next.announcement.late = *late;
+                            next
+                        }).collect();
+                        world.announce_together(next);
+                        expected.iter_mut().for_each(|e| e.note(burst, &world));
+                    }
+                }
                 Op::Room { client, bytes } if !expected.is_empty() => {
                     let client = expected[client % expected.len()].client;
                     world.give_room(client, bytes);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Writer;
+use super::{FanOut, Writer};
 use crate::feed::close::CloseReason;
 use crate::feed::history::History;
 use crate::feed::key::{KeyId, KeyShared};
@@ -176,12 +176,26 @@ impl World {
         encode(announcement)
     }
 
+    /// Returns how many got it.
     pub(super) fn announce(&mut self, announcement: EncodedAnnouncement) -> usize {
-        self.writer.take(self.now.mono, Arc::new(announcement));
-        let mut sent = 0;
-        while let Some(next) = self.writer.next_in_order(self.now.mono) {
-            sent += self.writer.broadcast(self.now, next, &mut || {});
+        self.announce_together([announcement]).deliveries
+    }
+
+    /// All of them are there before the first goes out.
+    pub(super) fn announce_together(
+        &mut self,
+        announcements: impl IntoIterator<Item = EncodedAnnouncement>,
+    ) -> FanOut {
+        for announcement in announcements {
+            self.writer.take(self.now.mono, Arc::new(announcement));
         }
+        let (mut sent, mut firsts) = (FanOut::default(), 0);
+        while let Some(next) = self.writer.next_in_order(self.now.mono) {
+            let more = self.writer.broadcast(self.now, next, &mut |count| firsts += count);
+            sent.announcements += more.announcements;
+            sent.deliveries += more.deliveries;
+        }
+        assert_eq!(firsts, sent.announcements, "each has one first subscriber");
         self.collect();
         sent
     }

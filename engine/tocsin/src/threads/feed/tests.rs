@@ -178,6 +178,12 @@ impl Bench {
     }
 
     fn push(&mut self, title: &str, exchange: Exchange) {
+        self.queue(title, exchange);
+        self.step();
+    }
+
+    /// Into the ring, and no further.
+    fn queue(&mut self, title: &str, exchange: Exchange) {
         self.seq += 1;
         let now = self.now().wall;
         let announcement = Announcement {
@@ -205,7 +211,6 @@ impl Bench {
             effective_at: None,
         };
         assert!(self.source.push(SourceToFeed::Announcement(Arc::new(encode(announcement)))).is_ok());
-        self.step();
     }
 
     fn announce(&mut self) {
@@ -306,6 +311,25 @@ fn welcome_announcement_heartbeat_plain_and_tls() {
         assert_eq!(bench.thread.stats.heartbeats.load(Ordering::Relaxed), 122);
         assert!(bench.thread.stats.rtt_us.read().buckets.iter().sum::<u64>() >= 240);
         assert_eq!(bench.thread.stats.fanout_last_ns.read().buckets.iter().sum::<u64>(), 2);
+    }
+}
+
+#[test]
+fn what_waits_in_the_ring_leaves_together_and_counts_apart() {
+    for mut bench in [Bench::new(), Bench::with_tls()] {
+        let mut wanted = subscription();
+        wanted.filter.exchanges = ExchangeSet::EMPTY.with(Exchange::Binance);
+        let (all, some) = (bench.join(subscription()), bench.join(wanted));
+        bench.expect(all, &["welcome"]);
+        bench.expect(some, &["welcome"]);
+        for exchange in [Exchange::Binance, Exchange::Upbit, Exchange::Binance] {
+            bench.queue("Will List Token (TOKEN)", exchange);
+        }
+        bench.step();
+        assert_eq!(bench.thread.writer.counters().messages, 5, "one turn");
+        bench.expect(all, &["announcement 1", "announcement 2", "announcement 3"]);
+        bench.expect(some, &["announcement 1", "announcement 3"]);
+        assert_eq!((bench.thread.first_ns.count(), bench.thread.last_ns.count()), (3, 3));
     }
 }
 
