@@ -30,6 +30,7 @@ use tocsin::threads::Step;
 use tocsin::threads::feed::{FeedRings, FeedStats, FeedThread};
 use tocsin_core::feed::history::History;
 use tocsin_core::feed::key::{KeyId, KeyShared};
+use tocsin_core::feed::subscriber::Random;
 use tocsin_core::feed::subscription::{FieldSet, Filter, FrameKind, Subscription};
 use tocsin_core::model::{
     Action, Announcement, Classification, Exchange, ExchangeSet, FeedPosition, Lang, ListingType,
@@ -279,10 +280,12 @@ fn run(args: &Args) -> Outcome<()> {
     let names = ["one write each", "one write a frame", "feed thread"];
     let mut times = [const { Vec::new() }; 3];
     let mut start = 0;
-    for round in 0..args.rounds as usize {
-        for turn in 0..names.len() {
-            // Another order each round: who comes after whom matters to caches.
-            let row = (round + turn * (1 + round % 2)) % names.len();
+    let mut random = Random::new(1);
+    let mut order = [0, 1, 2];
+    for _ in 0..args.rounds {
+        // Drawn, since any fixed order may keep step with something else on the machine.
+        order.sort_by_cached_key(|_| random.draw());
+        for row in order {
             std::thread::sleep(Duration::from_millis(args.pause_ms));
             start = (start + 619) % args.subscribers.max(1);
             let from = Instant::now();
