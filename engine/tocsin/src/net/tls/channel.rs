@@ -71,10 +71,8 @@ pub struct Channel<R> {
     rekey: Option<R>,
     /// Records one sending key may seal.
     most_records: u64,
-    /// Opened data not given out yet (`data`), then sealed bytes from `sealed` on.
-    held: Vec<u8>,
-    data: Range<usize>,
-    sealed: usize,
+    /// Apart, and only while there is something: an idle connection has nothing.
+    held: Option<Box<Held>>,
     /// A handshake message of which a part is still to come.
     message: [u8; KEY_UPDATE_BYTES],
     message_bytes: u8,
@@ -104,9 +102,7 @@ impl<R: Rekey> Channel<R> {
             sending: Sealing::new(version, sending.secrets, sending.sequence)?,
             receiving: Opening::new(version, receiving.secrets, receiving.sequence),
             rekey,
-            held: left_over,
-            data: 0..0,
-            sealed: 0,
+            held: Held::of(left_over),
             message: [0; KEY_UPDATE_BYTES],
             message_bytes: 0,
             barren: 0,
@@ -127,22 +123,25 @@ impl<R: Rekey> Channel<R> {
     /// # Errors
     /// What arrived is against the rules.
     pub fn next(&mut self, buffer: &mut [u8]) -> Result<Next, Fault> {
+        let Some(mut held) = self.held.take() else {
+            return Ok(if self.peer_closed { Next::End } else { Next::Read(usize::MAX) });
+        };
+        let next = self.next_of(&mut held, buffer);
+        self.held = Some(held).filter(|held| !held.is_spent());
+        next
+    }
+
+    fn next_of(&mut self, held: &mut Held, buffer: &mut [u8]) -> Result<Next, Fault> {
         loop {
-            let waiting = self.held.get(self.data.clone()).unwrap_or_default();
-            if !waiting.is_empty() {
-                let count = waiting.len().min(buffer.len());
-                let (now, room) = (waiting.get(..count), buffer.get_mut(..count));
-                room.unwrap_or_default().copy_from_slice(now.unwrap_or_default());
-                self.data.start += count;
-                self.release();
+            let count = held.give_out(buffer);
+            if count > 0 {
                 return Ok(Next::Data(count));
             }
             if self.peer_closed {
-                self.sealed = self.held.len();
-                self.release();
+                held.sealed = held.bytes.len();
                 return Ok(Next::End);
             }
-            let rest = self.held.get_mut(self.sealed..).unwrap_or_default();
+            let rest = held.bytes.get_mut(held.sealed..).unwrap_or_default();
             if rest.is_empty() {
                 return Ok(Next::Read(usize::MAX));
             }
@@ -152,12 +151,10 @@ impl<R: Rekey> Channel<R> {
                 Some(record) => record,
             };
             let opened = self.receiving.open(rest.get_mut(..record).unwrap_or_default())?;
-            let (start, end) = (self.sealed + opened.plaintext.start, self.sealed + opened.plaintext.end);
-            self.sealed += record;
-            if self.judge_held(opened.content, start..end)? {
-                self.data = start..end;
-            } else {
-                self.release();
+            let (start, end) = (held.sealed + opened.plaintext.start, held.sealed + opened.plaintext.end);
+            held.sealed += record;
+            if self.judge(opened.content, held.bytes.get(start..end).unwrap_or_default())? {
+                held.data = start..end;
             }
         }
     }
@@ -168,9 +165,9 @@ impl<R: Rekey> Channel<R> {
     /// # Errors
     /// What arrived is against the rules. Data before it, in the same read, is lost with the connection.
     pub fn received(&mut self, buffer: &mut [u8], count: usize) -> Result<Option<usize>, Fault> {
-        if self.sealed < self.held.len() || !self.data.is_empty() {
-            self.compact();
-            self.held.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        if let Some(held) = &mut self.held {
+            held.compact();
+            held.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
             return Ok(match self.next(buffer)? {
                 Next::Data(count) => Some(count),
                 Next::End => Some(0),
@@ -181,8 +178,7 @@ impl<R: Rekey> Channel<R> {
         while at < count && !self.peer_closed {
             let rest = buffer.get_mut(at..count).unwrap_or_default();
             let Some(whole) = self.receiving.record_bytes(rest)?.filter(|whole| *whole <= rest.len()) else {
-                self.held = rest.to_vec();
-                self.sealed = 0;
+                self.held = Held::of(rest.to_vec());
                 break;
             };
             let record = rest.get_mut(..whole).unwrap_or_default();
@@ -214,7 +210,7 @@ impl<R: Rekey> Channel<R> {
     /// Whether it holds memory beside itself.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
-        self.held.capacity() == 0
+        self.held.is_none()
     }
 
     /// Appends `close_notify`, once.
@@ -254,14 +250,6 @@ impl<R: Rekey> Channel<R> {
         self.sending = Sealing::new(self.version, secrets, 0)?;
         self.update_due = false;
         Ok(())
-    }
-
-    /// As [`Channel::judge`], of bytes in `held`.
-    fn judge_held(&mut self, content: Content, place: Range<usize>) -> Result<bool, Fault> {
-        let held = core::mem::take(&mut self.held);
-        let judged = self.judge(content, held.get(place).unwrap_or_default());
-        self.held = held;
-        judged
     }
 
     /// What an opened record means. True: data, to be given out.
@@ -338,22 +326,42 @@ impl<R: Rekey> Channel<R> {
         self.receiving = Opening::new(self.version, secrets, 0);
         Ok(())
     }
+}
 
-    /// Gives memory back when nothing is held in it.
-    fn release(&mut self) {
-        if self.data.is_empty() && self.sealed >= self.held.len() {
-            self.held = Vec::new();
-            self.data = 0..0;
-            self.sealed = 0;
-        }
+/// What arrived and was not given out yet.
+#[derive(Default)]
+struct Held {
+    /// Opened data (`data`), then sealed bytes from `sealed` on.
+    bytes: Vec<u8>,
+    data: Range<usize>,
+    sealed: usize,
+}
+
+impl Held {
+    fn of(sealed: Vec<u8>) -> Option<Box<Held>> {
+        (!sealed.is_empty()).then(|| Box::new(Held { bytes: sealed, ..Held::default() }))
+    }
+
+    /// Moves opened data to the front of `buffer`; how much.
+    fn give_out(&mut self, buffer: &mut [u8]) -> usize {
+        let waiting = self.bytes.get(self.data.clone()).unwrap_or_default();
+        let count = waiting.len().min(buffer.len());
+        let (now, room) = (waiting.get(..count), buffer.get_mut(..count));
+        room.unwrap_or_default().copy_from_slice(now.unwrap_or_default());
+        self.data.start += count;
+        count
     }
 
     /// Drops what was given out.
     fn compact(&mut self) {
         if self.data.is_empty() {
-            self.held.drain(..self.sealed.min(self.held.len()));
+            self.bytes.drain(..self.sealed.min(self.bytes.len()));
             self.sealed = 0;
         }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.data.is_empty() && self.sealed >= self.bytes.len()
     }
 }
 
