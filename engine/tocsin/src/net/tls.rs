@@ -15,6 +15,7 @@ mod acceptor;
 pub mod channel;
 mod handshake;
 pub mod record;
+mod schedule;
 mod session;
 mod waiting;
 
@@ -114,6 +115,7 @@ impl ServerTls {
         config.send_tls13_tickets = 1;
         let mut feed = config.clone();
         feed.enable_secret_extraction = true;
+        feed.key_log = Arc::new(schedule::Listener);
         Ok(ServerTls { config: Arc::new(config), feed: Arc::new(feed), fingerprint })
     }
 

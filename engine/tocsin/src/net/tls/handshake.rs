@@ -1,8 +1,8 @@
 //! The server's handshake: rustls does all of it, then hands the session over.
 //!
 //! Contract: [`Handshake::advance`] moves as far as the socket allows; when it is done,
-//! [`Handshake::finish`] takes keys, sequence numbers and the key schedule out of rustls through its
-//! kernel-offload interface and drops the rest. Owner: the accept thread. Allocates (rustls does); never
+//! [`Handshake::finish`] takes keys and sequence numbers out of rustls through its kernel-offload interface
+//! and drops the rest; the traffic secrets for a later `KeyUpdate` were told on the way (`schedule`). Owner: the accept thread. Allocates (rustls does); never
 //! blocks. Failure: `io::Error` of kind `InvalidData` with the rustls error; the alert rustls has for it was
 //! offered to the socket.
 //!
@@ -16,13 +16,13 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{ConnectionTrafficSecrets, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::channel::{Channel, Direction, Rekey};
+use super::channel::{Channel, Direction};
 use super::record::{Cipher, Fault, HEADER_BYTES, Secrets, Version};
+use super::schedule::{self, KeySchedule, Told};
 use super::waiting::Waiting;
 
 /// Bytes of records whose messages are not complete, at most.
@@ -37,6 +37,8 @@ pub(in crate::net) struct Handshake {
     incoming: Vec<u8>,
     /// So many bytes of `incoming` rustls has been shown: whole records.
     shown: usize,
+    /// The traffic secrets, once rustls has derived them (TLS 1.3).
+    told: Told,
     pub(super) outgoing: Waiting,
 }
 
@@ -47,6 +49,7 @@ impl Handshake {
             connection: Some(connection),
             incoming: Vec::new(),
             shown: 0,
+            told: Told::default(),
             outgoing: Waiting::default(),
         })
     }
@@ -94,7 +97,10 @@ impl Handshake {
         };
         loop {
             let shown = self.incoming.get_mut(..self.shown).unwrap_or_default();
+            // What another connection left untaken is not this one's.
+            drop(schedule::take_told());
             let UnbufferedStatus { discard, state } = connection.process_tls_records(shown);
+            self.told.add(schedule::take_told());
             let again = match state? {
                 ConnectionState::EncodeTlsData(mut data) => {
                     encode(&mut data, &mut self.outgoing)?;
@@ -145,6 +151,7 @@ impl Handshake {
     pub(super) fn finish(&mut self) -> io::Result<(Channel<KeySchedule>, bool)> {
         let connection = self.connection.take().ok_or(io::ErrorKind::NotConnected)?;
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        // What the interface keeps for a later `KeyUpdate` is dropped: half a kilobyte and more.
         let (secrets, kernel) = connection.dangerous_into_kernel_connection().map_err(io::Error::other)?;
         let version = match kernel.protocol_version() {
             ProtocolVersion::TLSv1_2 => Version::Tls12,
@@ -155,10 +162,14 @@ impl Handshake {
             secrets_of(&secrets).map(|secrets| Direction { secrets, sequence }).ok_or(Fault::Internal)
         };
         let left_over = self.incoming.split_off(self.shown.min(self.incoming.len()));
-        let rekey = (version == Version::Tls13).then(|| KeySchedule(Box::new(kernel)));
+        let told = std::mem::take(&mut self.told);
+        let rekey = |cipher| match version {
+            Version::Tls12 => Ok(None),
+            Version::Tls13 => told.server_schedule(cipher).map(Some).ok_or(Fault::Internal),
+        };
         let channel = direction(secrets.tx)
-            .and_then(|tx| Ok((tx, direction(secrets.rx)?)))
-            .and_then(|(tx, rx)| Channel::new(version, tx, rx, rekey, left_over))
+            .and_then(|tx| Ok((rekey(tx.secrets.cipher())?, tx, direction(secrets.rx)?)))
+            .and_then(|(rekey, tx, rx)| Channel::new(version, tx, rx, rekey, left_over))
             .map_err(io::Error::other)?;
         Ok((channel, resumed))
     }
@@ -202,20 +213,4 @@ fn secrets_of(secrets: &ConnectionTrafficSecrets) -> Option<Secrets> {
         _ => return None,
     };
     Secrets::new(cipher, key.as_ref(), iv.as_ref().try_into().ok()?)
-}
-
-/// What rustls keeps of a TLS 1.3 connection: its traffic secrets, for `KeyUpdate`.
-pub(super) struct KeySchedule(Box<KernelConnection<ServerConnectionData>>);
-
-impl Rekey for KeySchedule {
-    fn next_sending(&mut self) -> Option<Secrets> {
-        // The sequence number that comes along is always zero.
-        let (_, secrets) = self.0.update_tx_secret().ok()?;
-        secrets_of(&secrets)
-    }
-
-    fn next_receiving(&mut self) -> Option<Secrets> {
-        let (_, secrets) = self.0.update_rx_secret().ok()?;
-        secrets_of(&secrets)
-    }
 }

@@ -169,6 +169,12 @@ impl Cipher {
         }
     }
 
+    /// Length of its key.
+    #[must_use]
+    pub fn key_bytes(self) -> usize {
+        self.algorithm().key_len()
+    }
+
     /// Records one key may seal. RFC 8446 section 5.5 allows 2^24.5 full ones for AES-GCM and, for
     /// ChaCha20-Poly1305, more than there are sequence numbers.
     #[must_use]

@@ -17,8 +17,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig};
 
 use super::channel::{Channel, KEY_UPDATE_BYTES, Next};
-use super::handshake::{Handshake, KeySchedule};
+use super::handshake::Handshake;
 use super::record::{Fault, OVERHEAD_BYTES, PLAINTEXT_BYTES};
+use super::schedule::KeySchedule;
 use super::waiting::Waiting;
 
 thread_local! {
