@@ -68,6 +68,7 @@ pub fn hidden() -> Option<ExitCode> {
     match std::env::args().nth(1)?.as_str() {
         "serve" => Some(tocsin::cli::main()),
         suites::storm::CLIENTS => Some(suites::storm::play_clients()),
+        suites::webhook::HANG => Some(suites::webhook::play_hang()),
         suites::detect::POLLER => Some(suites::detect::play_poller()),
         _ => None,
     }

@@ -61,6 +61,7 @@ fn webhook() {
         latency: vec![1, 3],
         events: 2,
         interval: Duration::from_millis(20),
+        beside: webhook::Beside { good: 3, hung: 4, events: 25, interval: Duration::from_millis(5) },
         throughput: (3, Duration::from_millis(300)),
         recovery: (5, 50),
         store: (3, 3),
@@ -68,8 +69,13 @@ fn webhook() {
     let result = webhook::measure(&sizes).unwrap();
     check(
         &result,
-        &["latency/1/first", "latency/3/last"],
-        &["throughput/3/deliveries", "recovery/50/ready after", "store/3x3/start, nothing waiting"],
+        &["latency/1/first", "latency/3/last", "beside/tcp/alone/first byte", "beside/http/hung/first byte"],
+        &[
+            "beside/http/whole run/p99 ratio",
+            "throughput/3/deliveries",
+            "recovery/50/ready after",
+            "store/3x3/start, nothing waiting",
+        ],
     );
 }
 

@@ -1,5 +1,5 @@
-//! Suite `webhook`: from an event to its first requests, deliveries a second, and starts with deliveries
-//! pending.
+//! Suite `webhook`: from an event to its first requests, good endpoints beside hung ones, deliveries a
+//! second, and starts with deliveries pending.
 //!
 //! Contract: engines of their own, simulated receivers in this process, real TLS on loopback. A latency is
 //! the engine's own stamps, from `detectedTimestampUs` of the announcement to `X-CEXPing-Sent-At` of a
@@ -8,6 +8,7 @@
 //! does not start or a request does not come.
 
 mod filled;
+mod isolation;
 mod store;
 
 use std::time::{Duration, Instant};
@@ -18,12 +19,12 @@ use tocsin_core::webhook::endpoint::{Disabled, State};
 use tocsin_sim::receiver::{ReceiverOptions, SimReceiver};
 
 use self::filled::Filled;
+pub use self::isolation::Beside;
+pub(crate) use self::isolation::{HANG, play_hang};
 use super::Context;
 use crate::engine::Outcome;
-use crate::result::{Figure, Missing, Series, SuiteResult, Target, Unit, new_histogram};
+use crate::result::{Figure, Series, SuiteResult, Target, Unit, new_histogram};
 
-/// Requests of one event come within this, or something is wrong.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Warm connections of an endpoint.
 const CONNECTIONS_EACH: usize = 2;
 
@@ -36,6 +37,8 @@ pub struct Sizes {
     pub events: usize,
     /// Between two events of the part.
     pub interval: Duration,
+    /// The isolation part.
+    pub beside: Beside,
     /// Endpoints of the throughput part, and how long it lasts.
     pub throughput: (usize, Duration),
     /// Endpoints and pending deliveries of the recovery part.
@@ -53,6 +56,7 @@ impl Sizes {
                 latency: vec![1, 100],
                 events: 20,
                 interval: Duration::from_millis(50),
+                beside: Beside { good: 20, hung: 50, events: 50, interval: Duration::from_millis(20) },
                 throughput: (50, Duration::from_secs(3)),
                 recovery: (100, 10_000),
                 store: (20, 20),
@@ -61,6 +65,7 @@ impl Sizes {
                 latency: vec![1, 100, 1_000],
                 events: 200,
                 interval: Duration::from_millis(100),
+                beside: Beside { good: 100, hung: 1_000, events: 400, interval: Duration::from_millis(60) },
                 throughput: (100, Duration::from_secs(20)),
                 recovery: (1_000, 1_000_000),
                 store: (100, 100),
@@ -88,6 +93,13 @@ pub fn measure(sizes: &Sizes) -> Outcome<SuiteResult> {
         ("latency_endpoints", json!(sizes.latency)),
         ("latency_events", json!(sizes.events)),
         ("latency_interval_ms", json!(sizes.interval.as_millis() as u64)),
+        (
+            "beside",
+            json!({
+                "good": sizes.beside.good, "hung": sizes.beside.hung, "events": sizes.beside.events,
+                "interval_ms": sizes.beside.interval.as_millis() as u64,
+            }),
+        ),
         ("throughput", json!({"endpoints": sizes.throughput.0, "seconds": sizes.throughput.1.as_secs_f64()})),
         ("recovery", json!({"endpoints": sizes.recovery.0, "pending": sizes.recovery.1})),
         ("store", json!({"endpoints": sizes.store.0, "events": sizes.store.1})),
@@ -95,13 +107,10 @@ pub fn measure(sizes: &Sizes) -> Outcome<SuiteResult> {
     ];
     result.settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     latency(sizes, &mut result)?;
+    isolation::measure(&sizes.beside, &mut result)?;
     throughput(sizes, &mut result)?;
     recovery(sizes, &mut result)?;
     store::measure(sizes.store, &mut result)?;
-    result.missing.push(Missing {
-        what: "good endpoints beside hung ones".to_owned(),
-        why: "measured by `cargo run --release --example webhooks -- isolation`".to_owned(),
-    });
     result.notes.push(
         "receivers and engine share the cores of this machine; latencies are the engine's own stamps, in \
          whole microseconds, and end before the request is signed and written"
@@ -170,23 +179,7 @@ fn latency(sizes: &Sizes, result: &mut SuiteResult) -> Outcome<()> {
 impl Size {
     /// Announces once, `held` after its instant, and records the delays of the requests.
     fn one_event(&mut self, receiver: &SimReceiver, number: usize, held: Duration) -> Outcome<()> {
-        let _ = receiver.take();
-        let detected = self.target.announce(number, 1)?;
-        let mut delays = Vec::with_capacity(self.endpoints);
-        let end = Instant::now() + PATIENCE;
-        while delays.len() < self.endpoints {
-            if Instant::now() > end {
-                return Err(format!("{} of {} requests came", delays.len(), self.endpoints).into());
-            }
-            for received in receiver.take() {
-                let is_event = received.event_type().as_deref() != Some("ping");
-                if received.path().starts_with(&self.stem) && is_event && received.attempt() == Some(1) {
-                    delays.extend(received.sent_at().map(|at| at.micros_since(detected)));
-                }
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        delays.sort_unstable();
+        let delays = self.target.one_event(receiver, &self.stem, self.endpoints, number)?;
         let held_ns = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX);
         let at = |index: usize| {
             let us = delays.get(index).copied().unwrap_or_default();

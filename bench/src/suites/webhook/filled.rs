@@ -28,6 +28,8 @@ use crate::engine::{Engine, Outcome, Setup};
 
 /// Connections are made within this, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Requests of one event come within this, or something is wrong.
+const REQUESTS_COME: Duration = Duration::from_secs(20);
 /// Events put into the store with one commit.
 const EVENTS_A_COMMIT: usize = 256;
 
@@ -39,13 +41,18 @@ pub(super) struct Filled {
 
 impl Filled {
     pub(super) fn prepare(receiver: &SimReceiver) -> Outcome<Filled> {
+        Filled::trusting(receiver.ca().pem(), None)
+    }
+
+    /// The same with any authorities, on one core where one is named.
+    pub(super) fn trusting(ca_pem: &str, core: Option<usize>) -> Outcome<Filled> {
         let ca = NamedTempFile::new()?;
-        std::fs::write(ca.path(), receiver.ca().pem())?;
+        std::fs::write(ca.path(), ca_pem)?;
         let sections = format!(
             "[egress]\nallow_nets = [\"127.0.0.0/8\"]\nca_file = {:?}\nresolvers = [\"127.0.0.1:9\"]\n",
             ca.path()
         );
-        let engine = Engine::prepare(&Setup { idle: "block", sections, ..Setup::default() })?;
+        let engine = Engine::prepare(&Setup { idle: "block", core, sections, ..Setup::default() })?;
         Ok(Filled { engine, _ca: ca })
     }
 
@@ -104,6 +111,35 @@ impl Filled {
         }
         std::thread::sleep(Duration::from_millis(500));
         Ok(())
+    }
+
+    /// Announces once; from detection to the stamps of the `count` first requests whose path begins with
+    /// `stem`, in microseconds, sorted.
+    pub(super) fn one_event(
+        &self,
+        receiver: &SimReceiver,
+        stem: &str,
+        count: usize,
+        number: usize,
+    ) -> Outcome<Vec<i64>> {
+        let _ = receiver.take();
+        let detected = self.announce(number, 1)?;
+        let mut delays = Vec::with_capacity(count);
+        let end = Instant::now() + REQUESTS_COME;
+        while delays.len() < count {
+            if Instant::now() > end {
+                return Err(format!("{} of {count} requests came", delays.len()).into());
+            }
+            for received in receiver.take() {
+                let is_event = received.event_type().as_deref() != Some("ping");
+                if received.path().starts_with(stem) && is_event && received.attempt() == Some(1) {
+                    delays.extend(received.sent_at().map(|at| at.micros_since(detected)));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        delays.sort_unstable();
+        Ok(delays)
     }
 
     /// Announces a listing of `tickers` new tickers; when it was detected.
