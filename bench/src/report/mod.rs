@@ -1,9 +1,9 @@
 //! Reports of a result file: `result.json`, one `.hgrm` a distribution, `report.html`, and a plain
 //! text for the terminal.
 //!
-//! Contract: pure functions of a [`ResultFile`] make texts; [`write`] alone touches the disk. The page
+//! Contract: pure functions of a [`ResultFile`] make texts; [`write()`] alone touches the disk. The page
 //! is one file without script or foreign host. Owner: the runner. Allocates freely; fails only in
-//! [`write`], naming the file.
+//! [`write()`], naming the file.
 
 pub mod format;
 pub mod hgrm;
