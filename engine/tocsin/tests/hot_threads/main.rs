@@ -106,7 +106,8 @@ fn listed(kind: &str) -> BTreeSet<String> {
 #[test]
 fn hot_threads_make_only_the_system_calls_that_are_listed() {
     let mut steady = Steady::start();
-    for kind in ["source-N", "feed-N"] {
+    // rustls gathers a request's records, the feed's own record layer has one piece.
+    for (kind, writes) in [("source-N", "writev"), ("feed-N", "sendto")] {
         let name = kind.replace('N', "0");
         let trace = Trace::start(&steady.thread(&name));
         steady.announce(WATCHED);
@@ -119,7 +120,7 @@ fn hot_threads_make_only_the_system_calls_that_are_listed() {
         let (listed, made) = (listed(kind), made.into_keys().collect::<BTreeSet<String>>());
         assert!(made.is_subset(&listed), "{name} also makes {:?}", made.difference(&listed));
         // It was this thread that was watched, and while it worked.
-        assert!(["epoll_wait", "recvfrom", "writev"].iter().all(|call| made.contains(*call)), "{made:?}");
+        assert!(["epoll_wait", "recvfrom", writes].iter().all(|call| made.contains(*call)), "{made:?}");
     }
 }
 
