@@ -34,10 +34,8 @@ use tocsin::topology;
 use tocsin_core::detect::told::Told;
 use tocsin_core::detect::{Detector, ListHistory};
 use tocsin_core::feed::history::History;
-use tocsin_core::feed::key::{KeyId, KeyShared};
-use tocsin_core::feed::subscription::{FieldSet, Filter, FrameKind, Subscription};
 use tocsin_core::limits;
-use tocsin_core::model::{ExchangeSet, ListingType, ListingTypeSet};
+use tocsin_core::model::ListingType;
 use tocsin_core::source::SourceSpec;
 use tocsin_core::source::exchange::by_config_name;
 use tocsin_core::source::pacing::Mode;
@@ -46,6 +44,7 @@ use tocsin_sim::{Kind, Options, SimExchange};
 
 use super::stamps::{self, FeedStamps, StampedLog, Stamps, source_clock};
 use crate::engine::Outcome;
+use crate::lab::frames::subscription;
 
 /// Anything that does not happen within this never will.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -397,22 +396,6 @@ fn shake_hands(mut client: Stream, mut server: Stream) -> Outcome<(Stream, Strea
         }
     }
     Ok((client, server))
-}
-
-/// The feed as an ordinary subscriber has it.
-fn subscription() -> Subscription {
-    Subscription {
-        key: Arc::new(KeyShared::new(KeyId(1))),
-        allowed: ExchangeSet::ALL,
-        expires_at: None,
-        filter: Filter { exchanges: ExchangeSet::ALL, types: ListingTypeSet::ALL, tickers: None },
-        frames: FrameKind::Binary,
-        fields: FieldSet::Basic,
-        sources: false,
-        redact: false,
-        delay: Duration::ZERO,
-        resume: None,
-    }
 }
 
 /// What the simulated exchange answers to `request`, head and body as they come.

@@ -352,7 +352,7 @@ pub struct Opened {
 }
 
 /// The receiving side. Subscribers seldom send, so it keeps the short key and expands it for each
-/// record: a few hundred nanoseconds then, against half a kilobyte always.
+/// record: some work then, against half a kilobyte always.
 #[derive(Debug)]
 pub struct Opening {
     secrets: Secrets,

@@ -3,7 +3,7 @@
 //! Contract: [`Listener`] is the key log of the server's configuration: rustls tells it the application
 //! traffic secrets in the middle of a handshake call, and whoever made that call takes them out
 //! ([`take_told`]) right after it, on the same thread. [`KeySchedule`] keeps them, 48 bytes a direction,
-//! where the library's own state for that is ten times as much, and steps them (RFC 8446 section 7.2). Owner:
+//! where the library's own state for that is several times as much, and steps them (RFC 8446 section 7.2). Owner:
 //! the accept thread, then the connection's. Allocates nothing, never blocks. Failure: `None`, when the
 //! cipher refuses.
 //!
