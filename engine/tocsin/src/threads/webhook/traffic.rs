@@ -207,25 +207,29 @@ impl WebhookThread {
                 break;
             };
             self.timers.remove(&(at, slot));
-            if let Some(connection) = self.connections.get_mut(slot) {
-                connection.timer = Mono::NEVER;
-            }
-            self.drive(slot);
             driven += 1;
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            connection.timer = Mono::NEVER;
+            if connection.deadline() > now.mono {
+                self.set_timer(slot);
+            } else {
+                self.drive(slot);
+            }
         }
         driven
     }
 
+    /// Sees to it that a connection is looked at by its deadline. One whose deadline has moved away keeps
+    /// its entry, which finds the new one when it comes: the pass in which an event goes to everyone need
+    /// not touch the timers of thousands.
     fn set_timer(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let deadline = connection.deadline();
-        if deadline == connection.timer {
+        if deadline >= connection.timer {
             return;
         }
         self.timers.remove(&(connection.timer, slot));
-        if deadline != Mono::NEVER {
-            self.timers.insert((deadline, slot));
-        }
+        self.timers.insert((deadline, slot));
         connection.timer = deadline;
     }
 
