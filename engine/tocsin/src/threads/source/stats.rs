@@ -28,6 +28,8 @@ pub enum Count {
     OnlyNoise,
     /// Bodies read in full.
     Parsed,
+    /// Of these, whose new rows were found and announced before.
+    Ahead,
     /// Rows skipped for want of an identifier or title: the schema may have drifted.
     RowsSkipped,
     /// Announcements made.
@@ -46,13 +48,14 @@ pub enum Count {
 
 impl Count {
     /// Every count, in the order of its discriminant.
-    pub const ALL: [Count; 13] = [
+    pub const ALL: [Count; 14] = [
         Count::Polls,
         Count::Bytes,
         Count::NotModified,
         Count::Identical,
         Count::OnlyNoise,
         Count::Parsed,
+        Count::Ahead,
         Count::RowsSkipped,
         Count::Announced,
         Count::Late,
@@ -72,6 +75,7 @@ impl Count {
             Count::Identical => "identical",
             Count::OnlyNoise => "only_noise",
             Count::Parsed => "parsed",
+            Count::Ahead => "read_ahead",
             Count::RowsSkipped => "rows_skipped",
             Count::Announced => "announced",
             Count::Late => "late",
