@@ -598,7 +598,7 @@ fn a_rehearsal_reads_a_row_and_changes_nothing() {
         }
         assert_eq!(bench.raw(0, &body).0, Ok(Outcome::Identical));
         // What was rehearsed with is unknown, were it to come.
-        assert_eq!(bench.detector.seen.entry("69").is_none(), true);
+        assert!(bench.detector.seen.entry("69").is_none());
         let new = [&[("60", "New", FIRST_START + 5, FIRST_START + 5)], &rows[..2]].concat();
         let body =
             if spec.name == binance::CMS.name { binance_body(&new) } else { upbit_body(&new, &fixed, true) };

@@ -601,8 +601,7 @@ impl WebhookThread {
         }
         match self.addresses(endpoint, now) {
             Known::Fresh => {
-                let lacks = |receiver: &Receiver| receiver.lacks_warmth();
-                while self.receivers.get(&endpoint).is_some_and(lacks) {
+                while self.receivers.get(&endpoint).is_some_and(|receiver| receiver.lacks_warmth()) {
                     let before = self.open_connections;
                     self.dial(endpoint, None, now);
                     if self.open_connections == before {
