@@ -33,6 +33,7 @@ pub struct Config {
     pub webhooks: Webhooks,
     pub egress: Egress,
     pub smtp: Option<Smtp>,
+    pub clock: Clock,
     pub log: Log,
 }
 
@@ -87,6 +88,8 @@ pub struct Admin {
     /// Serve the TCP listener over TLS.
     pub tls: bool,
     pub token_file: Option<PathBuf>,
+    /// Who shows the token in it may read the metrics over TCP.
+    pub metrics_token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +135,13 @@ pub struct Source {
     pub ca_file: Option<PathBuf>,
     pub credentials_file: Option<PathBuf>,
     pub bind: Vec<std::net::IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Clock {
+    /// Whether the service is ready only while the kernel says that its clock is kept right.
+    pub require_synchronised: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -13,7 +13,7 @@ use tocsin_core::limits;
 use tocsin_core::webhook::signature::Brand;
 
 use super::{
-    Admin, Config, ConfigError, Detect, Egress, Feed, FeedLimits, Idle, Layers, Log, Source, Topology,
+    Admin, Clock, Config, ConfigError, Detect, Egress, Feed, FeedLimits, Idle, Layers, Log, Source, Topology,
     TopologyMode, Webhooks,
 };
 
@@ -36,6 +36,7 @@ impl Config {
             webhooks: webhooks(&read)?,
             egress: egress(&read)?,
             smtp: super::smtp::read(&read)?,
+            clock: Clock { require_synchronised: read.boolean("clock.require_synchronised")? },
             log: Log { level: read.text("log.level")?.to_owned(), json: read.boolean("log.json")? },
             data_dir,
         })
@@ -77,6 +78,7 @@ fn admin(read: &Reader<'_>, data_dir: &std::path::Path) -> Result<Admin, ConfigE
         listen,
         tls: read.boolean("admin.tls")?,
         token_file: read.path("admin.token_file")?,
+        metrics_token_file: read.path("admin.metrics_token_file")?,
     })
 }
 

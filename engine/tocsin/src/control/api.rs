@@ -24,7 +24,7 @@ use super::reply::{Answer, ApiError, announcement_json, json_text, key_shown, sh
 use super::shapes::{
     Alive, AnnouncementCreate, KeyChange, KeyCreate, KeyCreated, KeyShown, Keys, Ready, Refusal,
 };
-use super::{Control, accounts, caller, deliveries, history, webhooks};
+use super::{Control, accounts, caller, deliveries, history, metrics, webhooks};
 use crate::os::clock;
 use crate::rings::Inject;
 use crate::store::NewKey;
@@ -44,9 +44,11 @@ pub(super) enum Door {
 /// All routes, as served at one door.
 pub(super) fn router(control: Arc<Control>, door: Door) -> Router {
     let announcements = get(move |state, request| history::answer(state, door, request));
+    let metrics = get(move |state, headers| metrics::route::metrics(state, door, headers));
     administrators(&control, door)
         .merge(customers(&control))
         .route("/v1/announcements", announcements)
+        .route("/metrics", metrics)
         .route("/healthz", get(alive))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
@@ -314,13 +316,14 @@ pub(super) async fn live(state: State<Arc<Control>>) -> Response {
     alive(state).await
 }
 
-/// Whether subscribers are taken: 503 when not.
+/// Whether subscribers should be sent here: 503 with the reasons when not.
 #[utoipa::path(get, path = "/readyz", tag = "service",
     responses((status = 200, body = Ready), (status = 503, body = Ready)))]
 pub(super) async fn ready(State(control): State<Arc<Control>>) -> Response {
-    let ready = control.view.is_ready();
+    let reasons = control.view.not_ready();
+    let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Ready { ready })).into_response()
+    (status, Json(Ready { ready, reasons })).into_response()
 }
 
 /// This document.

@@ -17,10 +17,12 @@ mod deliveries;
 mod door;
 mod fields;
 mod history;
+pub mod metrics;
 pub mod openapi;
 pub mod replay;
 pub mod reply;
 mod shapes;
+pub mod snapshot;
 pub mod token;
 mod webhooks;
 
@@ -34,17 +36,27 @@ pub use door::{Listeners, run};
 
 use crate::store::{Reader, StoreError};
 use bridge::Bridge;
+use metrics::{Host, MetricsAccess};
+use snapshot::{NotReady, Snapshot};
 use token::AdminToken;
 
 /// What the control plane may ask about the running engine. Answers come from counters the other
 /// threads publish; no answer waits for a thread.
 pub trait EngineView: Send + Sync + 'static {
-    /// Sources, feed, accept and journal counters: the body of `GET /admin/v1/status`.
-    fn status(&self) -> serde_json::Value;
+    /// Everything that is counted.
+    fn snapshot(&self) -> Snapshot;
+    /// The body of `GET /admin/v1/status`: sources, feed, accept and journal counters.
+    fn status(&self) -> serde_json::Value {
+        // Cannot fail: a snapshot is plain data with text for keys.
+        serde_json::to_value(self.snapshot()).unwrap_or_default()
+    }
+    /// What the operating system tells of this process, the disk and the clock. Reads files: not for an
+    /// async runtime's own thread.
+    fn host(&self) -> Host;
     /// Whether every thread moves.
     fn is_alive(&self) -> bool;
-    /// Whether subscribers are taken (started, and not draining).
-    fn is_ready(&self) -> bool;
+    /// Why no subscriber should be sent here now; empty when ready.
+    fn not_ready(&self) -> Vec<NotReady>;
 }
 
 /// What the control plane is made of.
@@ -57,6 +69,8 @@ pub struct ControlParts {
     pub view: Arc<dyn EngineView>,
     /// Opens the admin routes over TCP.
     pub token: AdminToken,
+    /// Who may read the metrics over TCP.
+    pub metrics: MetricsAccess,
     /// What accounts may do.
     pub webhooks: WebhookRules,
 }
@@ -78,6 +92,7 @@ pub struct Control {
     reader: Arc<Mutex<Reader>>,
     view: Arc<dyn EngineView>,
     token: AdminToken,
+    metrics: MetricsAccess,
     webhooks: WebhookRules,
 }
 
@@ -85,8 +100,8 @@ impl Control {
     /// Puts it together.
     #[must_use]
     pub fn new(parts: ControlParts) -> Arc<Control> {
-        let ControlParts { bridge, reader, view, token, webhooks } = parts;
-        Arc::new(Control { bridge, reader: Arc::new(Mutex::new(reader)), view, token, webhooks })
+        let ControlParts { bridge, reader, view, token, metrics, webhooks } = parts;
+        Arc::new(Control { bridge, reader: Arc::new(Mutex::new(reader)), view, token, metrics, webhooks })
     }
 
     /// Reads from disk without holding up the runtime.

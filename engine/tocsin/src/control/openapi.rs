@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Content, Ref, RefOr, Required, ResponseBuilder, SecurityRequirement};
 
-use super::{accounts, api, deliveries, history, webhooks};
+use super::{accounts, api, deliveries, history, metrics, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -52,6 +52,7 @@ use super::{accounts, api, deliveries, history, webhooks};
         api::alive,
         api::live,
         api::ready,
+        metrics::route::metrics,
         api::openapi,
     ),
     tags(
@@ -106,6 +107,7 @@ fn add_security(components: &mut Components) {
         "admin_token",
         bearer("The administrator's token; not needed at the Unix socket."),
     );
+    components.add_security_scheme("metrics_token", bearer("The token in `admin.metrics_token_file`."));
     components.add_security_scheme(
         "api_key",
         SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))),

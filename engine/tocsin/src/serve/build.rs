@@ -21,6 +21,7 @@ use super::view::{View, ViewParts};
 use super::{Addresses, Engine, StartError, doing, webhooks};
 use crate::config::{Config, Idle, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
+use crate::control::metrics::MetricsAccess;
 use crate::control::token::AdminToken;
 use crate::control::{self, Control, ControlParts};
 use crate::net::dns::{Resolver, ResolverClient};
@@ -57,6 +58,7 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
 struct Opened {
     store: Store,
     tls: Option<ServerTls>,
+    certificate: Option<ServerTls>,
     listener: mio::net::TcpListener,
     feed: SocketAddr,
     doors: control::Listeners,
@@ -75,13 +77,13 @@ impl Opened {
         let listener = accept::listen(config.feed.listen)
             .map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
         let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
-        let doors = admin_doors(config, certificate)?;
+        let doors = admin_doors(config, certificate.clone())?;
         let token = admin_token(config)?;
         let epoch = store.next_epoch()?;
         let history = load_history(&store)?;
         let keys = store.load_keys()?;
         let reader = store.reader()?;
-        Ok(Opened { store, tls, listener, feed, doors, token, epoch, history, keys, reader })
+        Ok(Opened { store, tls, certificate, listener, feed, doors, token, epoch, history, keys, reader })
     }
 }
 
@@ -121,7 +123,8 @@ impl Threads {
 }
 
 fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Threads), StartError> {
-    let Opened { mut store, tls, listener, feed, doors, token, epoch, history, keys, reader } = opened;
+    let Opened { mut store, tls, certificate, listener, feed, doors, token, epoch, history, keys, reader } =
+        opened;
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let mail = Mail::new(config, &store, &ask_journal)?;
     let mut rings = Rings::new(config, plan);
@@ -170,11 +173,21 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         journal: journal.counters(),
         webhooks: webhooks.stats,
         mail: mail.as_ref().map(|mail| mail.mailer.counters()),
+        certificate,
+        data_dir: config.data_dir.clone(),
+        require_clock: config.clock.require_synchronised,
     }));
     let rules = webhooks::rules(config, webhooks.policy);
     let engine_view = Arc::clone(&view) as _;
-    let parts =
-        ControlParts { bridge: Arc::clone(&bridge), reader, view: engine_view, token, webhooks: rules };
+    let metrics = metrics_access(config)?;
+    let parts = ControlParts {
+        bridge: Arc::clone(&bridge),
+        reader,
+        view: engine_view,
+        token,
+        metrics,
+        webhooks: rules,
+    };
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
     let admin = doors.tcp_address();
     let resolvers = (resolver, webhooks.resolver);
@@ -232,6 +245,20 @@ fn admin_token(config: &Config) -> Result<AdminToken, StartError> {
             let file = config.data_dir.join("admin.token");
             AdminToken::from_file_or_new(&file).map_err(doing(&told(&file)))
         }
+    }
+}
+
+/// See docs/metrics.md: open on loopback, else with a token.
+fn metrics_access(config: &Config) -> Result<MetricsAccess, StartError> {
+    match &config.admin.metrics_token_file {
+        Some(file) => {
+            let what = format!("reading the metrics' token {} (admin.metrics_token_file)", file.display());
+            Ok(MetricsAccess::Token(AdminToken::from_file(file).map_err(doing(&what))?))
+        }
+        None if config.admin.listen.is_none_or(|address| address.ip().is_loopback()) => {
+            Ok(MetricsAccess::Anyone)
+        }
+        None => Ok(MetricsAccess::Administrator),
     }
 }
 

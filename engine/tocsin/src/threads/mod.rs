@@ -65,6 +65,11 @@ impl Pulse {
         self.longest_gap_ns.swap(0, Ordering::Relaxed)
     }
 
+    #[cfg(test)]
+    pub(crate) fn note_gap(&self, gap: std::time::Duration) {
+        self.beat(self.last_turn(), gap.as_nanos() as u64);
+    }
+
     fn beat(&self, at: Mono, gap_ns: u64) {
         self.last_turn_ns.store(at.0, Ordering::Relaxed);
         if gap_ns > self.longest_gap_ns.load(Ordering::Relaxed) {

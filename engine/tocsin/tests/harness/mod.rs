@@ -60,6 +60,8 @@ fn base_config(dir: &Path, mode: Mode, extra: &str) -> String {
          drain = \"200ms\"
          [admin]
          listen = \"127.0.0.1:0\"
+         [clock]
+         require_synchronised = false
          [topology]
          idle = \"block\"
          [sources]

@@ -371,7 +371,12 @@ impl Lane {
         for found in findings.detected.drain(..) {
             let late = found.late;
             let announcement = self.build_announcement(found, received.wall, detected, cx.clock);
+            let news = announcement.action == Action::Created && !late;
+            let (published, classified) = (announcement.published, announcement.classified);
             cx.publisher.announce(announcement);
+            if news {
+                self.local.found(published, received.wall, detected, classified);
+            }
             self.local.add(Count::Announced, 1);
             self.local.add(Count::Late, u64::from(late));
         }
