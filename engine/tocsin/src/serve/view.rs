@@ -101,7 +101,11 @@ impl View {
         View { parts, started_at: clock::wall(), threads, told, draining }
     }
 
+    /// Before the thread starts.
     pub(super) fn note_thread(&self, name: &str, pulse: Option<&Arc<Pulse>>) {
+        if let Some(pulse) = pulse {
+            pulse.begin(clock::mono());
+        }
         self.threads.lock().all.push(ThreadView {
             name: name.to_owned(),
             pulse: pulse.cloned(),
@@ -288,6 +292,7 @@ mod tests {
             require_clock: false,
         });
         view.note_thread("feed-0", Some(&pulse));
+        assert!(view.is_alive(), "a thread that has not had its first turn does not stand");
         let gaps = |secs: u64, gap_ms: u64| {
             pulse.note_gap(Duration::from_millis(gap_ms));
             view.note_gaps_at(Mono(1_000 * 1_000_000_000) + Duration::from_secs(secs));

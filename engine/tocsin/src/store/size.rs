@@ -45,8 +45,8 @@ mod tests {
 
     #[test]
     fn an_open_store_has_a_size_and_none_is_an_error() {
-        let (dir, _store) = store();
-        let size = StoreSize::read(dir.path()).unwrap();
+        let (_dir, store) = store();
+        let size = StoreSize::read(store.path.parent().unwrap()).unwrap();
         assert!(size.database >= 4_096 && size.log > 0, "{size:?}");
         assert!(0 < size.free && size.free <= size.total, "{size:?}");
         let empty = tempfile::tempdir().unwrap();

@@ -65,6 +65,11 @@ impl Pulse {
         self.longest_gap_ns.swap(0, Ordering::Relaxed)
     }
 
+    /// The thread is about to start: until its first turn it is as if it had just had one.
+    pub fn begin(&self, at: Mono) {
+        self.last_turn_ns.store(at.0, Ordering::Relaxed);
+    }
+
     #[cfg(test)]
     pub(crate) fn note_gap(&self, gap: std::time::Duration) {
         self.beat(self.last_turn(), gap.as_nanos() as u64);

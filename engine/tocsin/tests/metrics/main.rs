@@ -197,7 +197,15 @@ impl Held {
         let id = folder.file_name().unwrap().to_str().unwrap();
         let inject = format!("inject=clock_nanosleep:delay_enter={}:when=1", secs * 1_000_000);
         let strace = Command::new("strace")
-            .args(["--quiet=all", "--trace=clock_nanosleep", "-e", &inject, "--output=/dev/null", "--attach", id])
+            .args([
+                "--quiet=all",
+                "--trace=clock_nanosleep",
+                "-e",
+                &inject,
+                "--output=/dev/null",
+                "--attach",
+                id,
+            ])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn();

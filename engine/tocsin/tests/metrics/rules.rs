@@ -56,7 +56,10 @@ fn every_alert_has_a_test_and_a_row_on_the_page() {
     }
     let told = page.lines().filter_map(|line| line.strip_prefix("| `Tocsin")?.split('`').next());
     for name in told {
-        assert!(alerts.contains(&format!("Tocsin{name}")), "docs/metrics.md has Tocsin{name}, alerts.yml not");
+        assert!(
+            alerts.contains(&format!("Tocsin{name}")),
+            "docs/metrics.md has Tocsin{name}, alerts.yml not"
+        );
     }
 }
 
