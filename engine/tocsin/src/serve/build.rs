@@ -17,7 +17,7 @@ use tocsin_core::source::pacing::Mode;
 use tocsin_core::source::{SourceSpec, exchange};
 use tocsin_core::wire::{self, EncodedAnnouncement};
 
-use super::view::{View, ViewParts};
+use super::view::{Machine, View, ViewParts};
 use super::{Addresses, Engine, StartError, doing, webhooks};
 use crate::config::{Config, Idle, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
@@ -173,9 +173,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         journal: journal.counters(),
         webhooks: webhooks.stats,
         mail: mail.as_ref().map(|mail| mail.mailer.counters()),
-        certificate,
-        data_dir: config.data_dir.clone(),
-        require_clock: config.clock.require_synchronised,
+        machine: machine(config, certificate),
     }));
     let rules = webhooks::rules(config, webhooks.policy);
     let engine_view = Arc::clone(&view) as _;
@@ -246,6 +244,11 @@ fn admin_token(config: &Config) -> Result<AdminToken, StartError> {
             AdminToken::from_file_or_new(&file).map_err(doing(&told(&file)))
         }
     }
+}
+
+fn machine(config: &Config, certificate: Option<ServerTls>) -> Machine {
+    let (data_dir, require_clock) = (config.data_dir.clone(), config.clock.require_synchronised);
+    Machine { certificate, data_dir, require_clock }
 }
 
 /// See docs/metrics.md: open on loopback, else with a token.

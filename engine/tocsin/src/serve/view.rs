@@ -87,6 +87,11 @@ pub(super) struct ViewParts {
     pub(super) webhooks: Arc<WebhookStats>,
     /// Where a mail server is configured.
     pub(super) mail: Option<Arc<MailCounters>>,
+    pub(super) machine: Machine,
+}
+
+/// What is asked beside the counters.
+pub(super) struct Machine {
     /// Where the feed or the admin listener serves TLS.
     pub(super) certificate: Option<ServerTls>,
     pub(super) data_dir: PathBuf,
@@ -222,7 +227,7 @@ impl EngineView for View {
             webhooks: read::webhooks(&self.parts),
             mail: self.parts.mail.as_deref().map(read::mail),
             threads,
-            certificate_not_after: self.parts.certificate.as_ref().and_then(ServerTls::expires_at),
+            certificate_not_after: self.parts.machine.certificate.as_ref().and_then(ServerTls::expires_at),
         }
     }
 
@@ -230,7 +235,7 @@ impl EngineView for View {
         Host {
             process: ProcessUse::read().ok(),
             clock: timesync::read().ok(),
-            store: StoreSize::read(&self.parts.data_dir).ok(),
+            store: StoreSize::read(&self.parts.machine.data_dir).ok(),
         }
     }
 
@@ -240,7 +245,7 @@ impl EngineView for View {
 
     fn not_ready(&self) -> Vec<NotReady> {
         let sources: Vec<_> = self.parts.sources.iter().map(|stats| (stats.source, stats.state())).collect();
-        let clock = self.parts.require_clock.then(timesync::read);
+        let clock = self.parts.machine.require_clock.then(timesync::read);
         not_ready(self.draining.load(Ordering::Relaxed), &self.standing(), &sources, clock.as_ref())
     }
 }
@@ -287,9 +292,7 @@ mod tests {
             journal: Arc::default(),
             webhooks: Arc::default(),
             mail: None,
-            certificate: None,
-            data_dir: PathBuf::new(),
-            require_clock: false,
+            machine: Machine { certificate: None, data_dir: PathBuf::new(), require_clock: false },
         });
         view.note_thread("feed-0", Some(&pulse));
         assert!(view.is_alive(), "a thread that has not had its first turn does not stand");

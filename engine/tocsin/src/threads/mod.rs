@@ -71,7 +71,7 @@ impl Pulse {
     }
 
     #[cfg(test)]
-    pub(crate) fn note_gap(&self, gap: std::time::Duration) {
+    pub(crate) fn note_gap(&self, gap: Duration) {
         self.beat(self.last_turn(), gap.as_nanos() as u64);
     }
 
