@@ -93,7 +93,7 @@ pub struct SourceSnapshot {
     pub tls_failures: ByName,
     /// Microseconds from publication to detection.
     pub delay_us: Distribution,
-    /// Microseconds from an answer's last byte to the classification of what it held.
+    /// Microseconds from reading such an item's bytes to its classification.
     pub processing_us: Distribution,
 }
 

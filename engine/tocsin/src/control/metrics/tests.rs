@@ -140,6 +140,18 @@ fn values_come_from_the_readings() {
 }
 
 #[test]
+fn every_count_of_a_source_is_a_metric() {
+    use crate::threads::source::stats::Count;
+    let mut readings = readings();
+    let number = |(i, count): (usize, &Count)| (count.name(), 1_000 + i as u64);
+    readings.engine.sources[0].counts = Count::ALL.iter().enumerate().map(number).collect();
+    let text = render(&readings);
+    for (name, number) in &readings.engine.sources[0].counts.0 {
+        assert!(text.contains(&format!("}} {number}\n")), "{name} is in no metric");
+    }
+}
+
+#[test]
 fn a_histogram_counts_exactly_what_its_bounds_say() {
     let mut values = Distribution::default();
     let mut sum = 0;

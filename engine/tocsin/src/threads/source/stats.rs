@@ -156,7 +156,7 @@ pub struct SourceStats {
     /// Microseconds from an item's publication, as the exchange tells it, to its detection: of items that
     /// were created and found in time.
     pub delay_us: SharedDistribution,
-    /// Microseconds from the last byte of the answer that held such an item to its classification.
+    /// Microseconds from reading the bytes that held such an item to its classification.
     pub processing_us: SharedDistribution,
 }
 

@@ -41,6 +41,12 @@ const FAMILIES: &[Family] = &[
             each(r, |s| results.iter().for_each(|(name, which)| out.with(&[s.name, name], s.count(*which))));
         },
     ),
+    counter(
+        "tocsin_source_read_ahead_total",
+        &[SOURCE],
+        "Of the answers parsed, those whose new rows were announced before the rest was there.",
+        |r, out| count(r, out, Count::Ahead),
+    ),
     counter("tocsin_source_received_bytes_total", &[SOURCE], "Bytes of answers read.", |r, out| {
         count(r, out, Count::Bytes);
     }),
@@ -91,7 +97,7 @@ const FAMILIES: &[Family] = &[
         "tocsin_source_processing_seconds",
         Scale::MICROS,
         &[SOURCE],
-        "From the last byte of the answer that held such an item to its classification.",
+        "From reading the bytes that held such an item to its classification.",
         |r, out| each(r, |s| out.distribution(&[s.name], &s.processing_us)),
     ),
     counter("tocsin_source_announcements_total", &[SOURCE], "Announcements made.", |r, out| {
