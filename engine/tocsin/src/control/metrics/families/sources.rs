@@ -44,7 +44,7 @@ const FAMILIES: &[Family] = &[
     counter(
         "tocsin_source_read_ahead_total",
         &[SOURCE],
-        "Of the answers parsed, those whose new rows were announced before the rest was there.",
+        "Of the answers parsed, those whose new rows were announced before the rest was parsed.",
         |r, out| count(r, out, Count::Ahead),
     ),
     counter("tocsin_source_received_bytes_total", &[SOURCE], "Bytes of answers read.", |r, out| {
