@@ -17,7 +17,7 @@ use tocsin_core::time::{Mono, WallUs};
 use crate::control::EngineView;
 use crate::control::metrics::Host;
 use crate::control::snapshot::{NotReady, Snapshot, ThreadSnapshot, Unready};
-use crate::net::tls::ServerTls;
+use crate::net::tls::SharedTls;
 use crate::os::clock;
 use crate::os::process::ProcessUse;
 use crate::os::timesync::{self, KernelClock};
@@ -93,7 +93,7 @@ pub(super) struct ViewParts {
 /// What is asked beside the counters.
 pub(super) struct Machine {
     /// Where the feed or the admin listener serves TLS.
-    pub(super) certificate: Option<ServerTls>,
+    pub(super) certificate: Option<SharedTls>,
     pub(super) data_dir: PathBuf,
     /// `clock.require_synchronised`.
     pub(super) require_clock: bool,
@@ -227,7 +227,7 @@ impl EngineView for View {
             webhooks: read::webhooks(&self.parts),
             mail: self.parts.mail.as_deref().map(read::mail),
             threads,
-            certificate_not_after: self.parts.machine.certificate.as_ref().and_then(ServerTls::expires_at),
+            certificate_not_after: self.parts.machine.certificate.as_ref().and_then(|tls| tls.get().expires_at()),
         }
     }
 
