@@ -4,6 +4,8 @@
 //! over file over those defaults and knows where each value came from; [`Config::from_layers`]
 //! reads them into types. Every error names the key, the value and the place.
 
+#[cfg(test)]
+mod key_tests;
 mod layers;
 mod read;
 mod smtp;

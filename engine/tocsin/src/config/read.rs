@@ -186,6 +186,10 @@ impl FromStr for NameServer {
     }
 }
 
+/// Where systemd keeps the credentials of the running service: for verbs beside it, which may not read them
+/// but need the other keys of the same file.
+const CREDENTIALS: &str = "/run/credentials/tocsin.service";
+
 /// Typed access to the layers.
 pub(super) struct Reader<'a>(&'a Layers);
 
@@ -230,8 +234,17 @@ impl Reader<'_> {
         self.text(key)?.parse().map_err(|_| self.error(key, format!("takes {takes}")))
     }
 
+    /// A file, or a credential of the service manager (`credential:NAME`); `None` where it is empty.
     pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
-        Ok(Some(self.text(key)?).filter(|t| !t.is_empty()).map(PathBuf::from))
+        let text = self.text(key)?;
+        let Some(name) = text.strip_prefix("credential:") else {
+            return Ok(Some(text).filter(|t| !t.is_empty()).map(PathBuf::from));
+        };
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return Err(self.error(key, "takes credential:NAME, the name being one of LoadCredential="));
+        }
+        let dir = std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_else(|| CREDENTIALS.into());
+        Ok(Some(PathBuf::from(dir).join(name)))
     }
 
     fn duration(&self, key: &str) -> Result<Duration, ConfigError> {

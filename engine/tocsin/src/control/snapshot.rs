@@ -12,6 +12,7 @@ use tocsin_core::source::SourceState;
 use tocsin_core::time::WallUs;
 use utoipa::ToSchema;
 
+use crate::logging::errors::Reported;
 use crate::threads::source::stats::Count;
 
 /// Counts of one kind, each with its name; a name is there once.
@@ -63,6 +64,8 @@ pub struct Snapshot {
     pub webhooks: WebhookSnapshot,
     /// The mail thread, where a mail server is configured.
     pub mail: Option<MailSnapshot>,
+    /// Errors and warnings, each distinct one with its count, the latest first.
+    pub errors: Vec<Reported>,
     /// Every thread of the plan.
     pub threads: Vec<ThreadSnapshot>,
     /// End of the certificate that feed and admin listener serve.

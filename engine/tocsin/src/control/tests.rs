@@ -107,7 +107,7 @@ impl Engine {
             policy: Arc::default(),
         };
         let parts = ControlParts { bridge, reader, view: Arc::new(View), token, metrics, webhooks };
-        (Listeners::bind(&admin).unwrap(), Control::new(parts))
+        (Listeners::bind(&admin, None).unwrap(), Control::new(parts))
     }
 
     fn socket(&self) -> PathBuf {
@@ -408,7 +408,7 @@ fn the_socket_is_private_taken_once_and_removed() {
         token_file: None,
         metrics_token_file: None,
     };
-    let refused = Listeners::bind(&admin).unwrap_err().to_string();
+    let refused = Listeners::bind(&admin, None).unwrap_err().to_string();
     assert!(refused.contains("another service listens"), "{refused}");
     drop(engine);
     assert!(!path.exists());
@@ -416,7 +416,7 @@ fn the_socket_is_private_taken_once_and_removed() {
     let dir = tempfile::tempdir().unwrap();
     let admin = config::Admin { socket: dir.path().join("s"), ..admin };
     drop(std::os::unix::net::UnixListener::bind(&admin.socket).unwrap());
-    drop(Listeners::bind(&admin).unwrap());
+    drop(Listeners::bind(&admin, None).unwrap());
     let long = config::Admin { socket: dir.path().join("x".repeat(120)), ..admin };
-    assert!(Listeners::bind(&long).unwrap_err().to_string().contains("admin.socket"));
+    assert!(Listeners::bind(&long, None).unwrap_err().to_string().contains("admin.socket"));
 }

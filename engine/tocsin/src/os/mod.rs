@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod clock;
 pub mod cores;
 pub mod idle;
+pub mod inherited;
 pub mod memory;
 pub mod process;
 pub mod sockopt;

@@ -17,6 +17,7 @@ use tocsin_core::time::{Mono, WallUs};
 use crate::control::EngineView;
 use crate::control::metrics::Host;
 use crate::control::snapshot::{NotReady, Snapshot, ThreadSnapshot, Unready};
+use crate::logging;
 use crate::net::tls::SharedTls;
 use crate::os::clock;
 use crate::os::process::ProcessUse;
@@ -226,8 +227,14 @@ impl EngineView for View {
             journal: read::journal(&self.parts),
             webhooks: read::webhooks(&self.parts),
             mail: self.parts.mail.as_deref().map(read::mail),
+            errors: logging::reported().list(),
             threads,
-            certificate_not_after: self.parts.machine.certificate.as_ref().and_then(|tls| tls.get().expires_at()),
+            certificate_not_after: self
+                .parts
+                .machine
+                .certificate
+                .as_ref()
+                .and_then(|tls| tls.get().expires_at()),
         }
     }
 

@@ -113,9 +113,15 @@ impl Engine {
 
     /// Starts the process and does not wait until it is ready.
     pub fn spawn(&mut self) {
+        self.spawn_by(Command::new(env!("CARGO_BIN_EXE_tocsin")));
+    }
+
+    /// As [`Engine::spawn`], by a command that takes the service's arguments behind its own and becomes the
+    /// service.
+    pub fn spawn_by(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "it still runs");
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_tocsin"))
+        let child = command
             .args(["serve", "--json", "--config"])
             .arg(&self.config)
             .stdin(Stdio::null())
