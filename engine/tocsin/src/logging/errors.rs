@@ -33,7 +33,7 @@ pub const FORGET: Duration = Duration::from_secs(3_600);
 const NAMED: usize = 8;
 
 /// Modules whose lines are always written: answers to an operator, and the summary itself.
-const ALWAYS: [&str; 2] = ["tocsin::reload", "tocsin::logging"];
+const ALWAYS: [&str; 2] = ["tocsin::reload", "tocsin::logging::errors"];
 
 /// One distinct error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl<S: Subscriber> Layer<S> for Counting {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
         let module = metadata.module_path().unwrap_or_default();
-        if *metadata.level() > Level::WARN || ALWAYS.iter().any(|always| module.starts_with(always)) {
+        if *metadata.level() > Level::WARN || ALWAYS.contains(&module) {
             return true;
         }
         let mut text = Text::default();

@@ -176,16 +176,13 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         mail: mail.as_ref().map(|mail| mail.mailer.counters()),
         machine: machine(config, certificate.clone()),
     }));
-    let rules = webhooks::rules(config, webhooks.policy);
-    let engine_view = Arc::clone(&view) as _;
-    let metrics = metrics_access(config)?;
     let control = Control::new(ControlParts {
         bridge: Arc::clone(&bridge),
         reader,
-        view: engine_view,
+        view: Arc::clone(&view) as _,
         token: token.clone(),
-        metrics,
-        webhooks: rules,
+        metrics: metrics_access(config)?,
+        webhooks: webhooks::rules(config, webhooks.policy),
     });
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
     let addresses = Addresses { feed, admin: doors.tcp_address(), fingerprint, epoch };

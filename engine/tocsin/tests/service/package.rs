@@ -69,6 +69,7 @@ impl Installed {
         let root = dir.path().join("root");
         fs::create_dir(&root).unwrap();
         done(Command::new("tar").arg("-C").arg(&root).arg("-xf").arg(cache.join("debian-12.tar")));
+        fs::set_permissions(root.join("dev/shm"), fs::Permissions::from_mode(0o1777)).unwrap();
         std::os::unix::fs::symlink(root.join("var/lib/tocsin"), dir.path().join("data")).unwrap();
         let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
         let mut installed = Installed {
@@ -236,7 +237,6 @@ fn installed_on_a_clean_debian_upgraded_under_load_and_removed() {
     let added =
         installed.engine.cli_json(&["webhooks", "add", "--account", &id, "--url", &receiver.url("/hook")]);
     receiver.know(&[added["secret"].as_str().unwrap()]).unwrap();
-    installed.engine.cli_json(&["webhooks", "verify", &added["id"].to_string()]);
 
     // Announcements all the while, five a second.
     let mut client = installed.engine.connect(&key, "fields=full");
