@@ -95,7 +95,8 @@ fn the_manager_is_told_and_a_stuck_thread_stops_the_watchdog() {
     }
 
     let held = Held::new(engine.pid(), "feed-0");
-    let stuck = "has not moved for 5 s; the watchdog is not fed";
+    // Of this thread: a machine that stands still makes others late, for a moment.
+    let stuck = "has not moved for 5 s; the watchdog is not fed thread=\"feed-0\"";
     wait_for("the stuck thread to be noticed", || {
         // Read on: a manager that reads nothing would hold the service up.
         manager.take_all();
@@ -107,11 +108,12 @@ fn the_manager_is_told_and_a_stuck_thread_stops_the_watchdog() {
     let log = engine.log();
     assert_eq!(log.matches(stuck).count(), 1, "{log}");
     let line = log.lines().find(|line| line.contains(stuck)).unwrap();
-    assert!(line.starts_with("<3>") && line.contains("feed-0"), "{line}");
+    assert!(line.starts_with("<3>"), "{line}");
     held.let_go();
     assert_eq!(manager.message(), "WATCHDOG=1\n", "fed again when it moves again");
     let errors = engine.cli_json(&["status"])["errors"].clone();
-    let counted = errors.as_array().unwrap().iter().find(|e| e["what"].as_str().unwrap().contains(stuck));
+    let counted =
+        errors.as_array().unwrap().iter().find(|e| e["what"].as_str().unwrap().contains("thread=feed-0"));
     let counted = counted.unwrap_or_else(|| panic!("{errors}"));
     assert!(counted["count"].as_u64().unwrap() > 1 && counted["level"] == "error", "{counted}");
     assert!(counted["last_us"].as_u64() > counted["first_us"].as_u64(), "{counted}");
