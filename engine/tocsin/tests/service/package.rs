@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tocsin_sim::receiver::{ReceiverOptions, SimReceiver};
@@ -207,17 +208,8 @@ fn listen(client: &mut Client, heard: &mut Vec<String>, last: Option<&str>) -> S
     }
 }
 
-#[test]
-fn installed_on_a_clean_debian_upgraded_under_load_and_removed() {
-    let packages = tempfile::tempdir().unwrap();
-    let (first, second) = (package("0.1.0", packages.path()), package("0.2.0", packages.path()));
-    inspect(&first);
-    let mut installed = Installed::new();
-    installed.dpkg("-i", &first);
-    check_installed(&installed);
-
-    // The administrator's own configuration: an exchange and a receiver of the test.
-    let upbit = Exchange::start(Kind::Upbit, Options { plain: true, ..Options::default() });
+/// The administrator's own configuration: an exchange and a receiver of the test.
+fn configure(installed: &Installed, upbit: &Exchange) -> (String, SimReceiver) {
     let ca_file = installed.path("etc/tocsin/ca.pem");
     let options = ReceiverOptions { ca_file: Some(ca_file.clone()), ..ReceiverOptions::default() };
     let receiver = SimReceiver::start(options).unwrap();
@@ -229,6 +221,43 @@ fn installed_on_a_clean_debian_upgraded_under_load_and_removed() {
         upbit.section()
     );
     fs::write(installed.path("etc/tocsin/tocsin.toml"), &own).unwrap();
+    (own, receiver)
+}
+
+/// Announcements until told to stop, five a second; their titles.
+fn publish(upbit: Arc<Exchange>, stop: Arc<AtomicBool>) -> JoinHandle<Vec<String>> {
+    std::thread::spawn(move || {
+        let mut titles = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            titles.push(upbit.sim.publish_any().0.title);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        titles
+    })
+}
+
+/// Removal keeps data and configuration, purging takes them.
+fn remove(installed: &Installed) {
+    installed.inside(&["dpkg", "-r", "tocsin"]);
+    assert!(!installed.path("usr/bin/tocsin").exists());
+    assert!(installed.path("var/lib/tocsin/tocsin.db").exists(), "removal keeps the data");
+    assert!(installed.path("etc/tocsin/tocsin.toml").exists(), "and the configuration");
+    installed.inside(&["dpkg", "-P", "tocsin"]);
+    assert!(!installed.path("var/lib/tocsin").exists() && !installed.path("etc/tocsin").exists());
+    assert!(!installed.inside(&["dpkg", "--audit"]).contains("tocsin"));
+}
+
+#[test]
+fn installed_on_a_clean_debian_upgraded_under_load_and_removed() {
+    let packages = tempfile::tempdir().unwrap();
+    let (first, second) = (package("0.1.0", packages.path()), package("0.2.0", packages.path()));
+    inspect(&first);
+    let mut installed = Installed::new();
+    installed.dpkg("-i", &first);
+    check_installed(&installed);
+
+    let upbit = Exchange::start(Kind::Upbit, Options { plain: true, ..Options::default() });
+    let (own, receiver) = configure(&installed, &upbit);
     installed.start();
     let key = installed.engine.key();
     upbit.baselined(&installed.engine);
@@ -240,17 +269,8 @@ fn installed_on_a_clean_debian_upgraded_under_load_and_removed() {
 
     // Announcements all the while, five a second.
     let mut client = installed.engine.connect(&key, "fields=full");
-    let stop = Arc::new(AtomicBool::new(false));
-    let (ended, upbit) = (Arc::clone(&stop), Arc::new(upbit));
-    let publisher = Arc::clone(&upbit);
-    let publishing = std::thread::spawn(move || {
-        let mut titles = Vec::new();
-        while !ended.load(Ordering::Relaxed) {
-            titles.push(publisher.sim.publish_any().0.title);
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        titles
-    });
+    let (stop, upbit) = (Arc::new(AtomicBool::new(false)), Arc::new(upbit));
+    let publishing = publish(Arc::clone(&upbit), Arc::clone(&stop));
     let delivered = || receiver.records_on("/hook").len() as u64;
     let (received, sent) = (upbit.sim.request_count(), delivered());
     assert!(upbit.sim.wait_for_requests(received + 20, Duration::from_secs(20)));
@@ -297,13 +317,7 @@ fn installed_on_a_clean_debian_upgraded_under_load_and_removed() {
     });
     installed.stop();
 
-    installed.inside(&["dpkg", "-r", "tocsin"]);
-    assert!(!installed.path("usr/bin/tocsin").exists());
-    assert!(installed.path("var/lib/tocsin/tocsin.db").exists(), "removal keeps the data");
-    assert!(installed.path("etc/tocsin/tocsin.toml").exists(), "and the configuration");
-    installed.inside(&["dpkg", "-P", "tocsin"]);
-    assert!(!installed.path("var/lib/tocsin").exists() && !installed.path("etc/tocsin").exists());
-    assert!(!installed.inside(&["dpkg", "--audit"]).contains("tocsin"));
+    remove(&installed);
 }
 
 /// No engine builds the image here; what its recipe names exists.
