@@ -85,15 +85,23 @@ struct Cell {
     layout: Layout,
     tls: bool,
     subscribers: usize,
+    rehearses: bool,
     stages: Vec<Histogram<u64>>,
     ring_to_first: Histogram<u64>,
     whole: Histogram<u64>,
 }
 
 impl Cell {
+    fn new(kind: Kind, layout: Layout, tls: bool, subscribers: usize, rehearses: bool) -> Cell {
+        let stages = STAGES.iter().map(|_| new_histogram()).collect();
+        let (ring_to_first, whole) = (new_histogram(), new_histogram());
+        Cell { kind, layout, tls, subscribers, rehearses, stages, ring_to_first, whole }
+    }
+
     fn name(&self) -> String {
         let tls = if self.tls { "tls" } else { "plain" };
-        format!("{}/{}/{tls}/{}", self.layout.name(), self.kind.name(), self.subscribers)
+        let rehearsed = if self.rehearses { "" } else { "/unrehearsed" };
+        format!("{}/{}/{tls}/{}{rehearsed}", self.layout.name(), self.kind.name(), self.subscribers)
     }
 
     fn record(&mut self, stamps: &Stamps) {
@@ -122,6 +130,9 @@ fn measure_here(sizes: &Sizes, seed: u64) -> Outcome<SuiteResult> {
         for cell in &mut cells {
             let seed = seed.wrapping_add(round as u64);
             let mut rig = Rig::new(cell.kind, cell.layout, cell.tls, cell.subscribers, seed)?;
+            if !cell.rehearses {
+                rig = rig.without_rehearsals();
+            }
             for _ in 0..sizes.announcements {
                 match rig.announcement(sizes.idle)? {
                     Some(stamps) => cell.record(&stamps),
@@ -151,11 +162,11 @@ fn cells(layouts: &[Layout], subscribers: &[usize]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for &layout in layouts {
         for kind in Kind::ALL {
+            // What rehearsals bring, once an exchange.
+            cells.extend(subscribers.first().map(|&count| Cell::new(kind, layout, false, count, false)));
             for tls in [false, true] {
                 for &subscribers in subscribers {
-                    let stages = STAGES.iter().map(|_| new_histogram()).collect();
-                    let (ring_to_first, whole) = (new_histogram(), new_histogram());
-                    cells.push(Cell { kind, layout, tls, subscribers, stages, ring_to_first, whole });
+                    cells.push(Cell::new(kind, layout, tls, subscribers, true));
                 }
             }
         }
@@ -175,7 +186,7 @@ fn report(cells: &[Cell], best: Layout, result: &mut SuiteResult) {
         series("ring to first write", &cell.ring_to_first);
         series("body to first write", &cell.whole);
         // What is promised is of threads with a core each; one thread adds the rest of the source's turn.
-        let promised = cell.subscribers == 1 && cell.layout == best;
+        let promised = cell.subscribers == 1 && cell.layout == best && cell.rehearses;
         let sums = [
             ("ring to first write", &cell.ring_to_first, RING_TO_FIRST_NS),
             ("body to first write", &cell.whole, WHOLE_NS),

@@ -93,7 +93,8 @@ pub(super) struct Rig {
     /// Where answers are fetched.
     upstream: TcpStream,
     source: SourceThread,
-    rehearsals: Rehearsals,
+    /// `None`: the source's thread does not rehearse.
+    rehearsals: Option<Rehearsals>,
     feed: Feed,
     stamps: FeedStamps,
     subscribers: Vec<Stream>,
@@ -174,7 +175,7 @@ impl Rig {
             asked: None,
             upstream,
             source,
-            rehearsals: Rehearsals::default(),
+            rehearsals: Some(Rehearsals::default()),
             feed: start(feed, layout)?,
             stamps,
             subscribers,
@@ -195,6 +196,13 @@ impl Rig {
     /// Bytes of the last answer with news, its head included.
     pub(super) const fn body_bytes(&self) -> usize {
         self.body_bytes
+    }
+
+    /// The same with a source's thread that does not rehearse.
+    pub(super) fn without_rehearsals(self) -> Rig {
+        let mut rig = self;
+        rig.rehearsals = None;
+        rig
     }
 
     /// One announcement's way; `None` when other work mixed with it.
@@ -234,7 +242,9 @@ impl Rig {
     fn step(&mut self) {
         let now = clock::now();
         let turn = self.source.step(now);
-        self.rehearsals.after(&mut self.source, turn, now);
+        if let Some(rehearsals) = &mut self.rehearsals {
+            rehearsals.after(&mut self.source, turn, now);
+        }
         if let Feed::Here(feed) = &mut self.feed {
             feed.step(clock::now());
         }
