@@ -87,6 +87,8 @@ pub struct Admin {
     /// Serve the TCP listener over TLS.
     pub tls: bool,
     pub token_file: Option<PathBuf>,
+    pub requests_per_second: u32,
+    pub forwarded_for_from: Vec<IpNet>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

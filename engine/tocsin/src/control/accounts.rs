@@ -1,7 +1,8 @@
 //! Accounts: made, listed and changed by the administrator; shown to their owners.
 //!
-//! Contract: a token is in the answer that draws it and nowhere else. A plan without webhooks
-//! switches the account's endpoints off before the change is answered.
+//! Contract: a token is in the answer that draws it and nowhere else; the account's sessions end with
+//! the one before. A plan without webhooks ends them too, and switches the account's endpoints off
+//! before the change is answered.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 use axum::{Json, Router};
+use tocsin_core::access::Owner;
 use tocsin_core::time::WallUs;
 
 use super::Control;
@@ -107,6 +109,7 @@ pub(super) async fn change_account(
     let mut endpoints_disabled = 0;
     if !shown.webhooks {
         let id = account.id;
+        control.access.end_all_of(Owner::Account(id.0));
         for endpoint in control.read(move |reader| reader.endpoints(Some(id))).await? {
             if endpoint.health.state.takes_events() {
                 match control.bridge.disable(endpoint.id).await {
@@ -130,6 +133,7 @@ pub(super) async fn rotate_account_token(
     Path(path): Path<AccountPath>,
 ) -> Answer {
     let (account, token) = control.bridge.rotate_account_token(path.id()?).await?;
+    control.access.end_all_of(Owner::Account(account.id.0));
     let shown = control.account_shown(&account, clock::wall());
     let token = token.reveal().to_owned();
     Ok(shown_once(StatusCode::OK, AccountWithToken { shown, token }))

@@ -1,15 +1,16 @@
 //! The routes of both doors, and the handlers of keys, manual alerts, status and health.
 //!
 //! Contract: every answer is JSON; every refusal is an [`ApiError`]. Over TCP the admin routes take
-//! `Authorization: Bearer <token>`; over the socket its file permissions are the authentication. The
-//! customer's routes take the account's token at either door. Bodies are at most
+//! `Authorization: Bearer <token>` or a session of the administrator's; over the socket its file
+//! permissions are the authentication. The customer's routes take the account's token or its session
+//! at either door. Rates hold over TCP alone. Bodies are at most
 //! [`limits::ADMIN_BODY_BYTES`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -24,7 +25,7 @@ use super::reply::{Answer, ApiError, announcement_json, json_text, key_shown, sh
 use super::shapes::{
     Alive, AnnouncementCreate, KeyChange, KeyCreate, KeyCreated, KeyShown, Keys, Ready, Refusal,
 };
-use super::{Control, accounts, caller, deliveries, history, webhooks};
+use super::{Control, accounts, caller, client, deliveries, history, session, webhooks};
 use crate::os::clock;
 use crate::rings::Inject;
 use crate::store::NewKey;
@@ -47,6 +48,7 @@ pub(super) fn router(control: Arc<Control>, door: Door) -> Router {
     administrators(&control, door)
         .merge(customers(&control))
         .route("/v1/announcements", announcements)
+        .route("/v1/session", get(session::show_session).post(session::sign_in).delete(session::sign_out))
         .route("/healthz", get(alive))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
@@ -61,6 +63,7 @@ pub(super) fn router(control: Arc<Control>, door: Door) -> Router {
         })
         .layer(DefaultBodyLimit::max(limits::ADMIN_BODY_BYTES))
         .layer(from_fn(in_time))
+        .layer(from_fn_with_state(Arc::clone(&control), client::tell_client))
         .with_state(control)
 }
 
@@ -74,12 +77,13 @@ fn administrators(control: &Arc<Control>, door: Door) -> Router<Arc<Control>> {
         .route("/admin/v1/keys/{id}", get(show_key).patch(change_key))
         .route("/admin/v1/keys/{id}/revoke", post(revoke_key))
         .route("/admin/v1/status", get(status))
+        .route("/admin/v1/sign-in-links", post(session::create_link))
         .merge(accounts::routes())
         .nest("/admin/v1/accounts/{account}/webhooks", on_behalf)
         .nest("/admin/v1/webhooks", over_all);
     match door {
         Door::Socket => admin,
-        Door::Tcp => admin.route_layer(from_fn_with_state(with(), require_token)),
+        Door::Tcp => admin.route_layer(from_fn_with_state(with(), caller::administrators_only)),
     }
 }
 
@@ -100,18 +104,6 @@ async fn in_time(request: Request, next: Next) -> Response {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long").into_response()
         }
     }
-}
-
-async fn require_token(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
-    if has_token(&control, request.headers()) {
-        return next.run(request).await;
-    }
-    ApiError::unauthorized("send `Authorization: Bearer <admin token>`").into_response()
-}
-
-/// Whether the request carries the admin token.
-pub(super) fn has_token(control: &Control, headers: &HeaderMap) -> bool {
-    caller::bearer(headers).is_some_and(|token| control.token.matches(token))
 }
 
 /// Send a manual alert through the whole path.

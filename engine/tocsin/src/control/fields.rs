@@ -7,6 +7,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest as _, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -38,6 +39,13 @@ pub(super) fn read_body<T: DeserializeOwned + utoipa::PartialSchema>(body: Body)
         ApiError::new(rejection.status(), "bad_request", detail)
     })?;
     read(&body)
+}
+
+/// As [`read_body`], of a request whose head has been looked at.
+pub(super) async fn read_request<T: DeserializeOwned + utoipa::PartialSchema>(
+    request: Request,
+) -> Result<T, ApiError> {
+    read_body(Bytes::from_request(request, &()).await)
 }
 
 /// As [`read_body`], of bytes.

@@ -13,7 +13,10 @@ use tocsin_core::http1::request::QueryPairs;
 use tocsin_core::time::WallUs;
 
 use super::Control;
-use super::api::{Door, has_token};
+use super::access::Credential;
+use super::api::Door;
+use super::caller::Who;
+use super::client::Given;
 use super::reply::{ApiError, history_json, json_text};
 use super::shapes::{Announcements, Refusal};
 use crate::os::clock;
@@ -30,13 +33,17 @@ pub(super) async fn answer(
     let parameters = Parameters::parse(QueryPairs::new(request.uri().query().unwrap_or_default()))
         .map_err(|parameter| bad(parameter.detail()))?;
     let now = clock::wall();
+    let given = Given::of(&request);
     let key = match given_key(request.headers(), &parameters) {
-        Some(text) => Some(check_key(&control, &text, now).await?),
-        None if door == Door::Socket || has_token(&control, request.headers()) => None,
-        None => {
-            let detail = "send an API key in X-API-Key";
-            return Err(ApiError::new(StatusCode::UNAUTHORIZED, "missing_api_key", detail));
-        }
+        Some(text) => Some(control.key_of(&given, &text, now).await?),
+        None if door == Door::Socket && given.bearer.is_none() && given.session.is_none() => None,
+        None => match control.who_asks(&given).await? {
+            Some((Who::Administrator, _)) => None,
+            _ => {
+                let detail = "send an API key in X-API-Key";
+                return Err(ApiError::new(StatusCode::UNAUTHORIZED, "missing_api_key", detail));
+            }
+        },
     };
     let redact = key.as_ref().is_some_and(|key| key.redact);
     let query = to_query(&parameters, key.as_ref(), now);
@@ -64,18 +71,31 @@ fn given_key(headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
     header.map(|text| text.trim().to_owned()).or_else(|| parameters.api_key.clone())
 }
 
-async fn check_key(control: &Control, text: &str, now: WallUs) -> Result<KeyRecord, ApiError> {
-    let refused = |code, detail| ApiError::new(StatusCode::FORBIDDEN, code, detail);
-    let invalid = || refused("invalid_api_key", "the key is not known");
-    let hash = key_hash(text.as_bytes()).ok_or_else(invalid)?;
-    let key = control.read(move |reader| reader.key_by_hash(&hash)).await?.ok_or_else(invalid)?;
-    if key.revoked_at.is_some() {
-        return Err(refused("key_revoked", "the key was revoked"));
+impl Control {
+    /// The key of this text, if it is good.
+    async fn key_of(&self, given: &Given, text: &str, now: WallUs) -> Result<KeyRecord, ApiError> {
+        let address = given.client.address;
+        self.access.may_try(address)?;
+        let refused = |code, detail| ApiError::new(StatusCode::FORBIDDEN, code, detail);
+        let found = match key_hash(text.as_bytes()) {
+            Some(hash) => self.read(move |reader| reader.key_by_hash(&hash)).await?,
+            None => None,
+        };
+        let Some(key) = found else {
+            self.access.failed(address);
+            return Err(refused("invalid_api_key", "the key is not known"));
+        };
+        if key.revoked_at.is_some() {
+            return Err(refused("key_revoked", "the key was revoked"));
+        }
+        if key.expires_at.is_some_and(|at| at <= now) {
+            return Err(refused("key_expired", "the key has expired"));
+        }
+        if address.is_some() {
+            self.access.take_of(Credential::Key(key.id.0))?;
+        }
+        Ok(key)
     }
-    if key.expires_at.is_some_and(|at| at <= now) {
-        return Err(refused("key_expired", "the key has expired"));
-    }
-    Ok(key)
 }
 
 fn to_query(parameters: &Parameters, key: Option<&KeyRecord>, now: WallUs) -> HistoryQuery {

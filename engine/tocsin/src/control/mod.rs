@@ -9,10 +9,12 @@
 //! connections per door, head size and time, body size, time per request and per connection. It
 //! may allocate and wait; nothing waits for it.
 
+mod access;
 mod accounts;
 mod api;
 pub mod bridge;
 mod caller;
+mod client;
 mod deliveries;
 mod door;
 mod fields;
@@ -20,19 +22,24 @@ mod history;
 pub mod openapi;
 pub mod replay;
 pub mod reply;
+mod session;
 mod shapes;
 pub mod token;
 mod webhooks;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tocsin_core::access::Owner;
 use tocsin_core::webhook::address::AddressPolicy;
 
+pub use access::AccessRules;
 pub use door::{Listeners, run};
 
 use crate::store::{Reader, StoreError};
+use access::Access;
 use bridge::Bridge;
 use token::AdminToken;
 
@@ -59,6 +66,8 @@ pub struct ControlParts {
     pub token: AdminToken,
     /// What accounts may do.
     pub webhooks: WebhookRules,
+    /// How often, and through whom, requests over TCP may come.
+    pub access: AccessRules,
 }
 
 /// What the configuration says of webhooks, for the routes.
@@ -77,16 +86,41 @@ pub struct Control {
     bridge: Arc<Bridge>,
     reader: Arc<Mutex<Reader>>,
     view: Arc<dyn EngineView>,
-    token: AdminToken,
+    token: Mutex<AdminToken>,
     webhooks: WebhookRules,
+    access: Access,
 }
 
 impl Control {
     /// Puts it together.
-    #[must_use]
-    pub fn new(parts: ControlParts) -> Arc<Control> {
-        let ControlParts { bridge, reader, view, token, webhooks } = parts;
-        Arc::new(Control { bridge, reader: Arc::new(Mutex::new(reader)), view, token, webhooks })
+    ///
+    /// # Errors
+    /// The operating system gives no random bytes.
+    pub fn new(parts: ControlParts) -> io::Result<Arc<Control>> {
+        let ControlParts { bridge, reader, view, token, webhooks, access } = parts;
+        let (reader, token) = (Arc::new(Mutex::new(reader)), Mutex::new(token));
+        let access = Access::new(access)?;
+        Ok(Arc::new(Control { bridge, reader, view, token, webhooks, access }))
+    }
+
+    /// Takes another admin token; sessions the one before has opened end.
+    pub fn set_admin_token(&self, token: AdminToken) {
+        let before = core::mem::replace(&mut *self.token.lock(), token.clone());
+        if before != token {
+            let ended = self.access.end_all_of(Owner::Administrator);
+            tracing::info!(sessions_ended = ended, "the admin token is another one");
+        }
+    }
+
+    /// Whether a session has not ended; asking does not keep it from ending.
+    #[allow(dead_code, reason = "for streams of events, which outlive the request that opened them")]
+    fn session_holds(&self, caller::WithSession(session): caller::WithSession) -> bool {
+        session.is_none_or(|key| self.access.holds(&key))
+    }
+
+    /// Whether this is the admin token; compares in constant time.
+    fn is_admin_token(&self, given: &str) -> bool {
+        self.token.lock().matches(given)
     }
 
     /// Reads from disk without holding up the runtime.

@@ -51,6 +51,21 @@ impl ApiError {
         ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    /// 403 for a browser's request that is not its user's.
+    pub(super) fn csrf(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, "csrf", detail)
+    }
+
+    /// 503: the operating system has no random bytes.
+    pub(super) fn no_randomness() -> ApiError {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_randomness", "no random bytes")
+    }
+
+    /// 429 by a rate.
+    pub(super) fn rate_limited(detail: impl Into<String>, after: Duration) -> ApiError {
+        ApiError::too_often("rate_limited", detail, after)
+    }
+
     /// 429, and when to come again.
     pub(super) fn too_often(code: &'static str, detail: impl Into<String>, after: Duration) -> ApiError {
         let retry_after = Some(after);

@@ -179,6 +179,24 @@ pub(super) struct AccountChange {
     pub(super) plan: String,
 }
 
+/// A credential to sign in with: one of the two.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignIn {
+    /// The administrator's token, or an account's.
+    pub(super) token: Option<String>,
+    /// The code of a sign-in link: what follows `#code=`.
+    pub(super) code: Option<String>,
+}
+
+/// Whom a sign-in link is for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignInLinkCreate {
+    /// Number of the account; the administrator when not given.
+    pub(super) account: Option<i64>,
+}
+
 /// An endpoint to be registered.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -327,6 +345,28 @@ impl AccountShown {
             created_at: rfc3339(account.created_at),
         }
     }
+}
+
+/// A session.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionShown {
+    /// `administrator` or `customer`.
+    pub(super) role: &'static str,
+    /// Null for the administrator.
+    pub(super) account: Option<AccountShown>,
+    /// What anything but reading has to bring in `X-CSRF-Token`.
+    pub(super) csrf: String,
+    /// When it ends if it is used no more.
+    pub(super) expires_in_secs: u64,
+}
+
+/// A link that signs in once.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SignInLink {
+    /// To be put behind the server's address: its code is good once.
+    pub(super) path: String,
+    /// For how long.
+    pub(super) expires_in_secs: u64,
 }
 
 /// All accounts.

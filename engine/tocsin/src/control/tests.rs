@@ -1,6 +1,7 @@
 //! The control plane over a real socket and a real TCP port, with a real store, and stand-ins for the
 //! journal, accept, source and webhook threads.
 
+mod sessions;
 mod threads;
 mod webhooks;
 
@@ -45,6 +46,7 @@ struct Engine {
     stop: Arc<AtomicBool>,
     serving: Vec<JoinHandle<()>>,
     threads: Arc<Mutex<Threads>>,
+    control: Arc<Control>,
 }
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -71,10 +73,11 @@ impl Engine {
         }
         let tcp = listeners.tcp_address().unwrap();
         let at_end = Arc::clone(&stop);
-        let plane = std::thread::spawn(move || run(listeners, &control, &at_end).unwrap());
+        let serving = Arc::clone(&control);
+        let plane = std::thread::spawn(move || run(listeners, &serving, &at_end).unwrap());
         let turning = Arc::clone(&threads);
         let serving = vec![until(&stop, move || turning.lock().turn()), plane];
-        Engine { dir, tcp, stop, serving, threads }
+        Engine { dir, tcp, stop, serving, threads, control }
     }
 
     fn doors(dir: &tempfile::TempDir, bridge: Arc<Bridge>, reader: Reader) -> (Listeners, Arc<Control>) {
@@ -85,6 +88,8 @@ impl Engine {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             tls: false,
             token_file: None,
+            requests_per_second: 1_000_000,
+            forwarded_for_from: Vec::new(),
         };
         let token = AdminToken::from_file(&token_file).unwrap();
         let webhooks = WebhookRules {
@@ -92,8 +97,10 @@ impl Engine {
             rotation_grace: Duration::from_secs(86_400),
             policy: Arc::default(),
         };
-        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks };
-        (Listeners::bind(&admin).unwrap(), Control::new(parts))
+        let access =
+            AccessRules { requests_per_second: admin.requests_per_second, forwarded_for_from: Vec::new() };
+        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, access };
+        (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap())
     }
 
     fn socket(&self) -> PathBuf {
@@ -355,7 +362,14 @@ fn the_socket_is_private_taken_once_and_removed() {
     let engine = Engine::start(&[]);
     let path = engine.socket();
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    let admin = config::Admin { socket: path.clone(), listen: None, tls: false, token_file: None };
+    let admin = config::Admin {
+        socket: path.clone(),
+        listen: None,
+        tls: false,
+        token_file: None,
+        requests_per_second: 50,
+        forwarded_for_from: Vec::new(),
+    };
     let refused = Listeners::bind(&admin).unwrap_err().to_string();
     assert!(refused.contains("another service listens"), "{refused}");
     drop(engine);

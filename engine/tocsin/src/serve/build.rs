@@ -173,13 +173,19 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     }));
     let rules = webhooks::rules(config, webhooks.policy);
     let engine_view = Arc::clone(&view) as _;
+    let access = control::AccessRules {
+        requests_per_second: config.admin.requests_per_second,
+        forwarded_for_from: config.admin.forwarded_for_from.clone(),
+    };
+    let bridge_end = Arc::clone(&bridge);
     let parts =
-        ControlParts { bridge: Arc::clone(&bridge), reader, view: engine_view, token, webhooks: rules };
+        ControlParts { bridge: bridge_end, reader, view: engine_view, token, webhooks: rules, access };
+    let control = Control::new(parts).map_err(doing("starting the control plane"))?;
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
     let admin = doors.tcp_address();
     let resolvers = (resolver, webhooks.resolver);
     let engine = Engine::new(config, Addresses { feed, admin, fingerprint, epoch }, bridge, view, resolvers);
-    let (webhook, sources, control) = (webhooks.thread, built.threads, Control::new(parts));
+    let (webhook, sources) = (webhooks.thread, built.threads);
     Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, doors, control }))
 }
 

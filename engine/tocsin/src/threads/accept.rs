@@ -15,7 +15,7 @@
 
 mod connection;
 mod listener;
-mod proxy;
+pub(crate) mod proxy;
 mod stats;
 mod writers;
 
