@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use super::Control;
 use super::api::{Door, router};
 use crate::config;
-use crate::net::tls::ServerTls;
+use crate::net::tls::SharedTls;
 
 /// A TLS handshake, and a request head, each have this long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub struct Listeners {
     socket: UnixListener,
     socket_path: PathBuf,
     tcp: Option<TcpListener>,
-    tls: Option<ServerTls>,
+    tls: Option<SharedTls>,
 }
 
 impl Listeners {
@@ -63,7 +63,7 @@ impl Listeners {
 
     /// Serves the TCP listener over TLS (`admin.tls`). The socket stays plain.
     #[must_use]
-    pub fn with_tls(self, tls: ServerTls) -> Listeners {
+    pub fn with_tls(self, tls: SharedTls) -> Listeners {
         Listeners { tls: Some(tls), ..self }
     }
 
@@ -124,7 +124,7 @@ pub fn run(listeners: Listeners, control: &Arc<Control>, stop: &AtomicBool) -> i
 }
 
 /// Takes connections at one door, at most [`limits::ADMIN_CONNECTIONS`] at a time.
-async fn serve_door<S>(router: axum::Router, tls: Option<ServerTls>, accept: impl AsyncFn() -> io::Result<S>)
+async fn serve_door<S>(router: axum::Router, tls: Option<SharedTls>, accept: impl AsyncFn() -> io::Result<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -132,7 +132,7 @@ where
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match accept().await {
             Ok(stream) => {
-                let (router, tls) = (router.clone(), tls.clone());
+                let (router, tls) = (router.clone(), tls.as_ref().map(SharedTls::get));
                 tokio::spawn(async move {
                     match tls {
                         None => serve_connection(stream, router).await,

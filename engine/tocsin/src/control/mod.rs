@@ -25,6 +25,7 @@ pub mod token;
 mod webhooks;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,7 +35,7 @@ pub use door::{Listeners, run};
 
 use crate::store::{Reader, StoreError};
 use bridge::Bridge;
-use token::AdminToken;
+use token::{AdminToken, LiveToken};
 
 /// What the control plane may ask about the running engine. Answers come from counters the other
 /// threads publish; no answer waits for a thread.
@@ -67,9 +68,33 @@ pub struct WebhookRules {
     /// Plans that have them (`webhooks.plans`).
     pub plans: Vec<String>,
     /// Grace of a rotated secret when the request names none (`webhooks.rotation_grace`).
-    pub rotation_grace: Duration,
+    pub rotation_grace: LiveDuration,
     /// Which addresses endpoints may have (`egress.allow_nets`).
     pub policy: Arc<AddressPolicy>,
+}
+
+/// A duration that a reload may change; clones share it.
+#[derive(Clone, Debug)]
+pub struct LiveDuration(Arc<AtomicU64>);
+
+impl LiveDuration {
+    /// Begins with `duration`; whole milliseconds count.
+    #[must_use]
+    pub fn new(duration: Duration) -> LiveDuration {
+        let live = LiveDuration(Arc::default());
+        live.set(duration);
+        live
+    }
+
+    /// The duration in force.
+    #[must_use]
+    pub fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, duration: Duration) {
+        self.0.store(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 /// Everything the routes need.
@@ -77,7 +102,7 @@ pub struct Control {
     bridge: Arc<Bridge>,
     reader: Arc<Mutex<Reader>>,
     view: Arc<dyn EngineView>,
-    token: AdminToken,
+    token: LiveToken,
     webhooks: WebhookRules,
 }
 
@@ -86,7 +111,18 @@ impl Control {
     #[must_use]
     pub fn new(parts: ControlParts) -> Arc<Control> {
         let ControlParts { bridge, reader, view, token, webhooks } = parts;
-        Arc::new(Control { bridge, reader: Arc::new(Mutex::new(reader)), view, token, webhooks })
+        let (reader, token) = (Arc::new(Mutex::new(reader)), LiveToken::new(token));
+        Arc::new(Control { bridge, reader, view, token, webhooks })
+    }
+
+    /// From now on `token` alone opens the admin routes over TCP. For a reload, from the main thread.
+    pub fn replace_token(&self, token: AdminToken) {
+        self.token.replace(token);
+    }
+
+    /// Grace of secrets that are rotated from now on. For a reload, from the main thread.
+    pub fn set_rotation_grace(&self, grace: Duration) {
+        self.webhooks.rotation_grace.set(grace);
     }
 
     /// Reads from disk without holding up the runtime.
