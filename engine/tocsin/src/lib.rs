@@ -3,8 +3,10 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod logging;
 pub mod net;
 pub mod os;
+pub mod reload;
 pub mod rings;
 pub mod serve;
 pub mod store;

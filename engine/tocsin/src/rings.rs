@@ -35,7 +35,9 @@ use tocsin_core::webhook::url::EndpointUrl;
 use tocsin_core::wire::EncodedAnnouncement;
 use tokio::sync::oneshot;
 
+use crate::net::tls::ServerTls;
 use crate::store::webhook::deliveries::AttemptRecord;
+use crate::threads::accept::AcceptSettings;
 
 /// Source thread to feed writer.
 #[derive(Debug)]
@@ -116,6 +118,17 @@ pub enum ToAccept {
     RevokeKey(KeyId),
     /// Stop listening and drain the writers until the instant.
     Drain(Mono),
+    /// The configuration was read again: connections accepted from now on are treated by it.
+    Reload(Box<AcceptReload>),
+}
+
+/// What of a reload reaches the accept thread.
+#[derive(Debug)]
+pub struct AcceptReload {
+    /// All of its settings. `max_connections` stays as it was at the start: rings were made for it.
+    pub settings: AcceptSettings,
+    /// Another certificate for handshakes from now on; `None`: the one in use, or none.
+    pub tls: Option<ServerTls>,
 }
 
 /// A manual alert on its way through the whole path.

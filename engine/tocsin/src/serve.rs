@@ -6,6 +6,7 @@
 //! plane, and the journal last, so that everything announced and answered is on disk.
 
 mod build;
+mod reload;
 mod view;
 mod webhooks;
 
@@ -24,10 +25,14 @@ use crate::control::bridge::Bridge;
 use crate::net::tls::TlsError;
 use crate::net::url::UrlError;
 use crate::os::clock;
+use crate::reload::{ReloadReport, ReloadRequests};
 use crate::store::StoreError;
 use crate::supervise::{self, Signals, Systemd, Watched};
 use crate::threads::source::SourceError;
+use reload::Reachable;
 use view::View;
+
+pub use reload::Reloader;
 
 /// Why the engine cannot start.
 #[derive(Debug)]
@@ -110,6 +115,8 @@ pub struct Engine {
     control: Vec<Watched>,
     journal: Vec<Watched>,
     drain: Duration,
+    reloads: ReloadRequests,
+    reachable: Reachable,
     /// Of the sources and of webhook receivers; each ends its thread when dropped.
     _resolvers: (crate::net::dns::Resolver, crate::net::egress::EgressResolver),
 }
@@ -139,6 +146,7 @@ impl Engine {
         bridge: Arc<Bridge>,
         view: Arc<View>,
         resolvers: (crate::net::dns::Resolver, crate::net::egress::EgressResolver),
+        (reloads, reachable): (ReloadRequests, Reachable),
     ) -> Engine {
         let Addresses { feed, admin, fingerprint, epoch } = addresses;
         Engine {
@@ -156,6 +164,8 @@ impl Engine {
             control: Vec::new(),
             journal: Vec::new(),
             drain: config.feed.drain,
+            reloads,
+            reachable,
             _resolvers: resolvers,
         }
     }
@@ -169,12 +179,13 @@ impl Engine {
     }
 
     /// Watches the threads until a signal or `enough` asks for a stop, or one of them ends.
-    /// `on_reload` is called for each SIGHUP.
+    /// `on_reload` is called for each SIGHUP, and for those who ask through a
+    /// [`ReloadHandle`](crate::reload::ReloadHandle); its report is logged and answered.
     pub fn run(
-        &self,
+        &mut self,
         signals: &Signals,
         systemd: &mut Systemd,
-        mut on_reload: impl FnMut(),
+        mut on_reload: impl FnMut(&mut Engine) -> ReloadReport,
         enough: impl Fn() -> bool,
     ) -> Ended {
         loop {
@@ -185,14 +196,20 @@ impl Engine {
             if let Some(name) = groups.iter().find_map(|group| supervise::ended_thread(group)) {
                 return Ended::Died(name.to_owned());
             }
-            if signals.take_reload() {
+            systemd.feed_watchdog(groups);
+            let waiting = self.reloads.take();
+            if signals.take_reload() || !waiting.is_empty() {
                 systemd.reloading();
-                on_reload();
-                systemd.ready("reloaded");
+                let report = on_reload(self);
+                report.log();
+                systemd.ready(&report.summary());
+                for reply in waiting {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(report.clone());
+                }
             }
             self.view.note_gaps();
             self.view.note_sources();
-            systemd.feed_watchdog(groups);
             std::thread::sleep(supervise::TICK);
         }
     }
@@ -205,6 +222,8 @@ impl Engine {
 
     /// Drains subscribers, then stops every thread in order. True when all ended properly.
     pub fn stop(self) -> bool {
+        // Whoever waits for a reload learns that there will be none.
+        drop(self.reloads);
         self.view.set_draining();
         let until = clock::mono() + self.drain;
         if !self.bridge.drain(until) {

@@ -145,25 +145,6 @@ pub fn ended_thread(watched: &[Watched]) -> Option<&str> {
     watched.iter().find(|w| w.handle.is_finished()).map(|w| w.name.as_str())
 }
 
-/// Sends log lines to stderr: text, or one JSON object a line. Safe to call twice.
-///
-/// # Errors
-/// The level is no filter; named.
-pub fn start_logging(level: &str, json: bool) -> Result<(), String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(level)
-        .map_err(|e| format!("log.level = \"{level}\" is no level or filter: {e}"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    let started = if json {
-        lines.json().flatten_event(true).try_init()
-    } else {
-        lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init()
-    };
-    if started.is_err() {
-        tracing::debug!("logging was already started");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,10 +180,5 @@ mod tests {
         assert_eq!(ended_thread(&watched), Some("feed-0"));
         let later = pulse.last_turn() + STUCK + Duration::from_millis(1);
         assert_eq!(stuck_thread(&watched, later), Some("feed-0"));
-    }
-
-    #[test]
-    fn a_bad_log_level_is_named() {
-        assert!(start_logging("info,tocsin==", false).unwrap_err().contains("log.level"));
     }
 }

@@ -23,11 +23,13 @@ use tocsin_core::feed::key::{AllowedExchanges, Tier};
 
 use super::{CliError, watch};
 use crate::config::{Config, Layers};
+use crate::logging;
 use crate::net::tls;
 use crate::os::clock;
+use crate::reload::ReloadReport;
 use crate::serve::{Ended, Engine};
 use crate::store::{NewKey, Store};
-use crate::supervise::{self, Signals, Systemd};
+use crate::supervise::{Signals, Systemd};
 
 /// How long the simulated exchanges may take to start.
 const SIM_PATIENCE: Duration = Duration::from_secs(20);
@@ -68,12 +70,17 @@ struct Location {
     ca_file: Option<PathBuf>,
 }
 
+/// The demo's configuration is made, not read.
+fn no_reload(_: &mut Engine) -> ReloadReport {
+    ReloadReport::invalid("the demo reads no configuration")
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// `tocsin-sim` is not there or does not start, or the engine cannot start.
 pub fn run(args: &DemoArgs) -> Result<ExitCode, CliError> {
-    supervise::start_logging("warn", false).map_err(CliError::usage)?;
+    logging::start("warn", false).map_err(CliError::usage)?;
     let signals = Signals::install().map_err(|e| CliError::failed(format!("signal handlers: {e}")))?;
     let dir = Directory::make()?;
     let (announced, _sim) = match &args.exchanges {
@@ -86,7 +93,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, CliError> {
     let mut receiver = webhook::Receiver::start(&dir.0)?;
     let config = configure(args, &dir.0, &announced, &receiver.ca_file)?;
     let key_file = make_key(&config, &dir.0)?;
-    let engine = Engine::start(&config).map_err(CliError::failed)?;
+    let mut engine = Engine::start(&config).map_err(CliError::failed)?;
     let endpoint = receiver.register(&config.admin.socket)?;
     let certificate = config.data_dir.join(tls::GENERATED_CERT);
     if !args.json {
@@ -103,7 +110,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, CliError> {
         outcome
     });
     let ended =
-        engine.run(&signals, &mut Systemd::from_environment(), || {}, || watched.load(Ordering::Acquire));
+        engine.run(&signals, &mut Systemd::from_environment(), no_reload, || watched.load(Ordering::Acquire));
     // The threads publish their counters four times a second.
     std::thread::sleep(COUNTERS_PUBLISHED);
     let status = engine.status();

@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::CliError;
 use crate::config::{Config, Layers};
+use crate::logging;
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
 use crate::net::url::BaseUrl;
 use crate::os::cores;
-use crate::serve::{Ended, Engine};
-use crate::supervise::{self, Signals, Systemd};
+use crate::serve::{Ended, Engine, Reloader};
+use crate::supervise::{Signals, Systemd};
 use crate::topology::Plan;
 use tocsin_core::source::exchange;
 
@@ -38,16 +39,19 @@ pub struct CheckArgs {
 pub fn serve(args: &ServeArgs, layers: &dyn Fn() -> Result<Layers, CliError>) -> Result<ExitCode, CliError> {
     let in_force = layers()?;
     let config = Config::from_layers(&in_force)?;
-    supervise::start_logging(&config.log.level, config.log.json).map_err(CliError::usage)?;
+    let level = logging::start(&config.log.level, config.log.json).map_err(CliError::usage)?;
     // Before any thread exists, so that none misses them.
     let signals =
         Signals::install().map_err(|e| CliError::failed(format!("installing signal handlers: {e}")))?;
-    let engine = Engine::start(&config).map_err(CliError::failed)?;
+    let mut engine = Engine::start(&config).map_err(CliError::failed)?;
     announce_ready(args, &engine);
     let mut systemd = Systemd::from_environment();
     systemd.ready(&format!("feed on {}", engine.feed));
 
-    let ended = engine.run(&signals, &mut systemd, || report_reload(&in_force, layers), || false);
+    let read = || layers().and_then(validated).map_err(|e| e.to_string());
+    let set_level = |to: &str| level.set(to);
+    let mut reloader = Reloader::new(in_force, &read, &set_level);
+    let ended = engine.run(&signals, &mut systemd, |engine| reloader.reload(engine), || false);
     systemd.stopping();
     match ended {
         Ended::Asked => {
@@ -90,32 +94,20 @@ fn announce_ready(args: &ServeArgs, engine: &Engine) {
     }
 }
 
-/// SIGHUP: says which keys differ from what is in force.
-fn report_reload(in_force: &Layers, layers: &dyn Fn() -> Result<Layers, CliError>) {
-    let read = layers().and_then(|new| {
-        Config::from_layers(&new)?;
-        Ok(new)
-    });
-    match read {
-        Err(error) => tracing::error!(%error, "reload: the configuration is not usable; nothing changes"),
-        Ok(new) => {
-            let changed = new.changed_from(in_force);
-            for (key, was, is) in &changed {
-                tracing::warn!(key, %was, %is, "reload: takes effect at the next restart");
-            }
-            tracing::info!(changed = changed.len(), "reload: the configuration was read again");
-        }
-    }
+/// Layers whose values, and the files they name, would let the service start.
+fn validated(layers: Layers) -> Result<Layers, CliError> {
+    check_what_it_names(&Config::from_layers(&layers)?)?;
+    Ok(layers)
 }
 
-/// Validates the configuration and what it names, without touching the store or a port.
-///
-/// # Errors
-/// The first thing that would keep the service from starting.
-pub fn check(args: &CheckArgs, layers: &Layers) -> Result<ExitCode, CliError> {
-    let config = Config::from_layers(layers)?;
-    if let (true, Some(cert), Some(key)) = (config.feed.tls, &config.feed.cert_file, &config.feed.key_file) {
-        ServerTls::from_pem_files(cert, key).map_err(CliError::usage)?;
+/// Checks the level of the log, certificates, sources and their authorities.
+fn check_what_it_names(config: &Config) -> Result<(), CliError> {
+    logging::check_level(&config.log.level).map_err(CliError::usage)?;
+    if let (Some(cert), Some(key)) = (&config.feed.cert_file, &config.feed.key_file)
+        && (config.feed.tls || config.admin.tls)
+    {
+        ServerTls::from_pem_files(cert, key)
+            .map_err(|e| CliError::usage(format!("feed.cert_file, feed.key_file: {e}")))?;
     }
     for (name, source) in &config.sources {
         if exchange::by_config_name(name).is_none() {
@@ -127,6 +119,16 @@ pub fn check(args: &CheckArgs, layers: &Layers) -> Result<ExitCode, CliError> {
         let trust = ClientTrust { ca_file: source.ca_file.clone(), insecure: false };
         ClientTls::new(&trust).map_err(|e| CliError::usage(format!("sources.{name}.ca_file: {e}")))?;
     }
+    Ok(())
+}
+
+/// Validates the configuration and what it names, without touching the store or a port.
+///
+/// # Errors
+/// The first thing that would keep the service from starting.
+pub fn check(args: &CheckArgs, layers: &Layers) -> Result<ExitCode, CliError> {
+    let config = Config::from_layers(layers)?;
+    check_what_it_names(&config)?;
     let plan = Plan::new(&config);
     let available = cores::available();
     let threads = plan.sources.iter().map(|s| &s.thread).chain(&plan.feeds);

@@ -143,6 +143,18 @@ impl Layers {
             .collect()
     }
 
+    /// These layers with the entries that `other` has under `keys`.
+    #[must_use]
+    pub fn with_entries_of<'k>(&self, other: &Layers, keys: impl Iterator<Item = &'k str>) -> Layers {
+        let mut mixed = self.clone();
+        for key in keys {
+            if let Some(entry) = other.entries.get(key) {
+                mixed.entries.insert(key.to_owned(), entry.clone());
+            }
+        }
+        mixed
+    }
+
     /// The second part of all keys that start with `section.`: the names of its tables.
     pub(super) fn names_in(&self, section: &str) -> Vec<String> {
         let mut names: Vec<String> = self

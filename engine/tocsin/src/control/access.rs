@@ -19,6 +19,7 @@ use tocsin_core::access::ticket::{Ticket, TicketHash};
 use tocsin_core::limits;
 
 use super::reply::ApiError;
+use crate::config;
 use crate::os::clock;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -30,6 +31,16 @@ pub struct AccessRules {
     pub requests_per_second: u32,
     /// `admin.forwarded_for_from`.
     pub forwarded_for_from: Vec<IpNet>,
+}
+
+impl From<&config::Admin> for AccessRules {
+    fn from(admin: &config::Admin) -> AccessRules {
+        let config::Admin { requests_per_second, forwarded_for_from, .. } = admin;
+        AccessRules {
+            requests_per_second: *requests_per_second,
+            forwarded_for_from: forwarded_for_from.clone(),
+        }
+    }
 }
 
 /// With what somebody asks, for rates.

@@ -7,7 +7,7 @@
 //! who asked has gone: otherwise a late hand-over could undo a revocation. What concerns accounts
 //! and endpoints is in `bridge/webhooks.rs`, under the same rule.
 //!
-//! Owner: control thread; [`Bridge::drain`] may be called by any. Bounds: every wait ends; a ring
+//! Owner: control thread; [`Bridge::drain`] and [`Bridge::reload_accept`] may be called by any. Bounds: every wait ends; a ring
 //! that is full for too long is [`BridgeError::Busy`].
 
 mod webhooks;
@@ -24,7 +24,8 @@ use tocsin_core::webhook::dispatcher::Refusal;
 use tocsin_core::wire::EncodedAnnouncement;
 use tokio::sync::oneshot;
 
-use crate::rings::{Inject, ToAccept, ToSource, ToWebhook};
+use crate::reload::{ReloadHandle, ReloadRefused, ReloadReport};
+use crate::rings::{AcceptReload, Inject, ToAccept, ToSource, ToWebhook};
 use crate::store::webhook::secrets::MasterKey;
 use crate::store::{KeySecret, NewKey, StoreError};
 use crate::threads::journal::JournalRequest;
@@ -103,6 +104,8 @@ pub struct BridgeParts {
     pub secrets: Arc<MasterKey>,
     /// Which addresses endpoints may have.
     pub policy: Arc<AddressPolicy>,
+    /// Asks the main thread to read the configuration again.
+    pub reload: ReloadHandle,
 }
 
 /// What the control plane holds of the other threads.
@@ -115,6 +118,7 @@ pub struct Bridge {
     webhook_waker: Arc<mio::Waker>,
     secrets: Arc<MasterKey>,
     policy: Arc<AddressPolicy>,
+    reload: ReloadHandle,
     key_changes: tokio::sync::Mutex<()>,
     endpoint_changes: tokio::sync::Mutex<()>,
 }
@@ -123,8 +127,17 @@ impl Bridge {
     /// Puts it together.
     #[must_use]
     pub fn new(parts: BridgeParts) -> Arc<Bridge> {
-        let BridgeParts { accept, accept_waker, source, journal, webhook, webhook_waker, secrets, policy } =
-            parts;
+        let BridgeParts {
+            accept,
+            accept_waker,
+            source,
+            journal,
+            webhook,
+            webhook_waker,
+            secrets,
+            policy,
+            reload,
+        } = parts;
         Arc::new(Bridge {
             accept: Mutex::new(accept),
             accept_waker,
@@ -134,6 +147,7 @@ impl Bridge {
             webhook_waker,
             secrets,
             policy,
+            reload,
             key_changes: tokio::sync::Mutex::new(()),
             endpoint_changes: tokio::sync::Mutex::new(()),
         })
@@ -224,6 +238,42 @@ impl Bridge {
         pushed
     }
 
+    /// Hands new settings to the accept thread, for whoever carries a reload out. A full ring is tried again
+    /// while `patient`; false when it stayed full.
+    #[must_use]
+    pub fn reload_accept(&self, reload: AcceptReload, patient: impl Fn() -> bool) -> bool {
+        let mut message = ToAccept::Reload(Box::new(reload));
+        loop {
+            let pushed = self.accept.lock().push(message);
+            self.wake_accept();
+            match pushed {
+                Ok(()) => return true,
+                Err(rtrb::PushError::Full(back)) => message = back,
+            }
+            if !patient() {
+                return false;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Has the main thread read the configuration again; what came of it. Every answer is a report, also of a
+    /// configuration that is not usable.
+    ///
+    /// # Errors
+    /// [`BridgeError::Busy`] when the main thread does not answer, [`BridgeError::Stopping`].
+    pub async fn reload(&self) -> Result<ReloadReport, BridgeError> {
+        let answer = self.reload.ask().map_err(|refused| match refused {
+            ReloadRefused::Busy => BridgeError::Busy("main"),
+            ReloadRefused::Stopping => BridgeError::Stopping,
+        })?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(report)) => Ok(report),
+            Ok(Err(_)) => Err(BridgeError::Stopping),
+            Err(_) => Err(BridgeError::Busy("main")),
+        }
+    }
+
     /// Runs a key change in a task of its own, one at a time.
     async fn carried_through<T, F>(
         self: &Arc<Self>,
@@ -306,6 +356,7 @@ mod tests {
             webhook_waker: waker,
             secrets: Arc::new(MasterKey::from_file_or_new(&dir.path().join(MasterKey::FILE_NAME)).unwrap()),
             policy: Arc::default(),
+            reload: crate::reload::channel().0,
         };
         (Bridge::new(parts), Ends { accept, journal, _poll: poll })
     }

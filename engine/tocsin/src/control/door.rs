@@ -21,7 +21,7 @@ use super::Control;
 use super::api::{Door, router};
 use super::client::Peer;
 use crate::config;
-use crate::net::tls::ServerTls;
+use crate::net::tls::SharedTls;
 
 /// A TLS handshake, and a request head, each have this long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub struct Listeners {
     socket: UnixListener,
     socket_path: PathBuf,
     tcp: Option<TcpListener>,
-    tls: Option<ServerTls>,
+    tls: Option<SharedTls>,
 }
 
 impl Listeners {
@@ -65,7 +65,7 @@ impl Listeners {
 
     /// Serves the TCP listener over TLS (`admin.tls`). The socket stays plain.
     #[must_use]
-    pub fn with_tls(self, tls: ServerTls) -> Listeners {
+    pub fn with_tls(self, tls: SharedTls) -> Listeners {
         Listeners { tls: Some(tls), ..self }
     }
 
@@ -134,7 +134,7 @@ pub fn run(listeners: Listeners, control: &Arc<Control>, stop: &AtomicBool) -> i
 async fn serve_door<S>(
     control: Arc<Control>,
     router: axum::Router,
-    tls: Option<ServerTls>,
+    tls: Option<SharedTls>,
     accept: impl AsyncFn() -> io::Result<(S, Option<IpAddr>)>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -146,7 +146,7 @@ async fn serve_door<S>(
                 if tls.is_some() && address.is_some_and(|address| !control.shakes_hands_with(address)) {
                     continue;
                 }
-                let (router, tls) = (router.clone(), tls.clone());
+                let (router, tls) = (router.clone(), tls.as_ref().map(SharedTls::get));
                 let peer = Peer { address, tls: tls.is_some() };
                 tokio::spawn(async move {
                     match tls {

@@ -29,6 +29,7 @@ mod webhooks;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -41,7 +42,7 @@ pub use door::{Listeners, run};
 use crate::store::{Reader, StoreError};
 use access::Access;
 use bridge::Bridge;
-use token::AdminToken;
+use token::{AdminToken, LiveToken};
 
 /// What the control plane may ask about the running engine. Answers come from counters the other
 /// threads publish; no answer waits for a thread.
@@ -76,9 +77,33 @@ pub struct WebhookRules {
     /// Plans that have them (`webhooks.plans`).
     pub plans: Vec<String>,
     /// Grace of a rotated secret when the request names none (`webhooks.rotation_grace`).
-    pub rotation_grace: Duration,
+    pub rotation_grace: LiveDuration,
     /// Which addresses endpoints may have (`egress.allow_nets`).
     pub policy: Arc<AddressPolicy>,
+}
+
+/// A duration that a reload may change; clones share it.
+#[derive(Clone, Debug)]
+pub struct LiveDuration(Arc<AtomicU64>);
+
+impl LiveDuration {
+    /// Begins with `duration`; whole milliseconds count.
+    #[must_use]
+    pub fn new(duration: Duration) -> LiveDuration {
+        let live = LiveDuration(Arc::default());
+        live.set(duration);
+        live
+    }
+
+    /// The duration in force.
+    #[must_use]
+    pub fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, duration: Duration) {
+        self.0.store(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 /// Everything the routes need.
@@ -86,7 +111,7 @@ pub struct Control {
     bridge: Arc<Bridge>,
     reader: Arc<Mutex<Reader>>,
     view: Arc<dyn EngineView>,
-    token: Mutex<AdminToken>,
+    token: LiveToken,
     webhooks: WebhookRules,
     access: Access,
 }
@@ -98,15 +123,15 @@ impl Control {
     /// The operating system gives no random bytes.
     pub fn new(parts: ControlParts) -> io::Result<Arc<Control>> {
         let ControlParts { bridge, reader, view, token, webhooks, access } = parts;
-        let (reader, token) = (Arc::new(Mutex::new(reader)), Mutex::new(token));
+        let (reader, token) = (Arc::new(Mutex::new(reader)), LiveToken::new(token));
         let access = Access::new(access)?;
         Ok(Arc::new(Control { bridge, reader, view, token, webhooks, access }))
     }
 
-    /// Takes another admin token; sessions the one before has opened end.
-    pub fn set_admin_token(&self, token: AdminToken) {
-        let before = core::mem::replace(&mut *self.token.lock(), token.clone());
-        if before != token {
+    /// From now on `token` alone opens the admin routes over TCP; if it is another one, sessions that
+    /// were opened with the one before end. For a reload, from the main thread.
+    pub fn replace_token(&self, token: AdminToken) {
+        if self.token.replace(token) {
             let ended = self.access.end_all_of(Owner::Administrator);
             tracing::info!(sessions_ended = ended, "the admin token is another one");
         }
@@ -120,7 +145,12 @@ impl Control {
 
     /// Whether this is the admin token; compares in constant time.
     fn is_admin_token(&self, given: &str) -> bool {
-        self.token.lock().matches(given)
+        self.token.matches(given)
+    }
+
+    /// Grace of secrets that are rotated from now on. For a reload, from the main thread.
+    pub fn set_rotation_grace(&self, grace: Duration) {
+        self.webhooks.rotation_grace.set(grace);
     }
 
     /// Reads from disk without holding up the runtime.

@@ -19,7 +19,7 @@ use tocsin_core::time::WallUs;
 use super::*;
 use crate::cli::client::AdminClient;
 use crate::config;
-use crate::net::tls::{ClientTls, ClientTrust, GENERATED_CERT, ServerTls};
+use crate::net::tls::{ClientTls, ClientTrust, GENERATED_CERT, ServerTls, SharedTls};
 use crate::rings::ToAccept;
 use crate::store::Row;
 use crate::store::testing::{announcement, store};
@@ -69,7 +69,8 @@ impl Engine {
         let (mut listeners, control) = Engine::doors(&dir, bridge, reader);
         if tls {
             let address = listeners.tcp_address().unwrap();
-            listeners = listeners.with_tls(ServerTls::self_signed(dir.path(), address).unwrap());
+            listeners =
+                listeners.with_tls(SharedTls::new(ServerTls::self_signed(dir.path(), address).unwrap()));
         }
         let tcp = listeners.tcp_address().unwrap();
         let at_end = Arc::clone(&stop);
@@ -94,11 +95,10 @@ impl Engine {
         let token = AdminToken::from_file(&token_file).unwrap();
         let webhooks = WebhookRules {
             plans: vec!["phantom".to_owned()],
-            rotation_grace: Duration::from_secs(86_400),
+            rotation_grace: LiveDuration::new(Duration::from_secs(86_400)),
             policy: Arc::default(),
         };
-        let access =
-            AccessRules { requests_per_second: admin.requests_per_second, forwarded_for_from: Vec::new() };
+        let access = AccessRules::from(&admin);
         let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, access };
         (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap())
     }

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use parking_lot::RwLock;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -73,6 +74,31 @@ impl AdminToken {
     pub fn matches(&self, given: &str) -> bool {
         let AdminToken(given) = AdminToken::from_text(given);
         self.0.iter().zip(given).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    }
+}
+
+/// The token in force, which a reload may replace.
+#[derive(Debug)]
+pub struct LiveToken(RwLock<AdminToken>);
+
+impl LiveToken {
+    /// Begins with `token`.
+    #[must_use]
+    pub fn new(token: AdminToken) -> LiveToken {
+        LiveToken(RwLock::new(token))
+    }
+
+    /// As [`AdminToken::matches`], of the token in force.
+    #[must_use]
+    pub fn matches(&self, given: &str) -> bool {
+        self.0.read().matches(given)
+    }
+
+    /// From now on `token` alone opens the routes. Whether it is another one.
+    pub fn replace(&self, token: AdminToken) -> bool {
+        let mut in_force = self.0.write();
+        let before = core::mem::replace(&mut *in_force, token);
+        before != *in_force
     }
 }
 

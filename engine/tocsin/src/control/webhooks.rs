@@ -336,7 +336,7 @@ pub(super) async fn rotate_webhook(
     let SecretRotate { grace_secs } = read_body(body)?;
     let most = limits::WEBHOOK_GRACE;
     let grace = match grace_secs {
-        None => control.webhooks.rotation_grace,
+        None => control.webhooks.rotation_grace.get(),
         Some(secs) => {
             let grace = u64::try_from(secs).ok().map(Duration::from_secs).filter(|grace| *grace <= most);
             grace.ok_or_else(|| ApiError::field("grace_secs", format!("between 0 and {}", most.as_secs())))?

@@ -27,6 +27,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring as provider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -79,6 +80,32 @@ pub struct ServerTls {
     /// The same for the feed, whose connections hand their secrets over to our record layer.
     feed: Arc<ServerConfig>,
     fingerprint: [u8; 32],
+    /// SHA-256 over the whole chain and the key: whether two files say the same.
+    contents: [u8; 32],
+}
+
+/// A certificate that a reload may replace: whoever begins a handshake takes the one in force. Not for hot
+/// threads, which get theirs through their rings.
+#[derive(Clone, Debug)]
+pub struct SharedTls(Arc<RwLock<ServerTls>>);
+
+impl SharedTls {
+    /// Begins with `tls`.
+    #[must_use]
+    pub fn new(tls: ServerTls) -> SharedTls {
+        SharedTls(Arc::new(RwLock::new(tls)))
+    }
+
+    /// The one in force.
+    #[must_use]
+    pub fn get(&self) -> ServerTls {
+        self.0.read().clone()
+    }
+
+    /// Handshakes from now on take `tls`.
+    pub fn replace(&self, tls: ServerTls) {
+        *self.0.write() = tls;
+    }
 }
 
 impl ServerTls {
@@ -102,6 +129,11 @@ impl ServerTls {
         fingerprint.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, leaf).as_ref());
         let key =
             PrivateKeyDer::from_pem_file(key_file).map_err(|e| pem_error(key_file, "private key", e))?;
+        let mut all = ring::digest::Context::new(&ring::digest::SHA256);
+        chain.iter().for_each(|certificate| all.update(certificate));
+        all.update(key.secret_der());
+        let mut contents = [0; 32];
+        contents.copy_from_slice(all.finish().as_ref());
         let refused = |e: rustls::Error| TlsError::Refused(cert_file.to_owned(), e.to_string());
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
             .with_safe_default_protocol_versions()
@@ -116,7 +148,7 @@ impl ServerTls {
         let mut feed = config.clone();
         feed.enable_secret_extraction = true;
         feed.key_log = Arc::new(schedule::Listener);
-        Ok(ServerTls { config: Arc::new(config), feed: Arc::new(feed), fingerprint })
+        Ok(ServerTls { config: Arc::new(config), feed: Arc::new(feed), fingerprint, contents })
     }
 
     /// From the self-signed certificate kept in `data_dir`, which is generated when certificate or
@@ -144,6 +176,12 @@ impl ServerTls {
     #[must_use]
     pub fn fingerprint_text(&self) -> String {
         self.fingerprint.iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":")
+    }
+
+    /// Whether both were made of the same chain and key.
+    #[must_use]
+    pub fn is_same(&self, other: &ServerTls) -> bool {
+        self.contents == other.contents
     }
 
     pub(super) fn session(&self) -> io::Result<Session> {

@@ -17,14 +17,15 @@ use tocsin_core::source::pacing::Mode;
 use tocsin_core::source::{SourceSpec, exchange};
 use tocsin_core::wire::{self, EncodedAnnouncement};
 
+use super::reload::{MailLink, Reachable};
 use super::view::{View, ViewParts};
 use super::{Addresses, Engine, StartError, doing, webhooks};
-use crate::config::{Config, Idle, Source as SourceConfig, TopologyMode};
+use crate::config::{Config, Idle, Smtp, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::token::AdminToken;
 use crate::control::{self, Control, ControlParts};
 use crate::net::dns::{Resolver, ResolverClient};
-use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
+use crate::net::tls::{ClientTls, ClientTrust, ServerTls, SharedTls};
 use crate::net::url::BaseUrl;
 use crate::os::{clock, cores, memory};
 use crate::rings::{AcceptToFeed, Released, SourceToFeed, ToAccept, ToSource};
@@ -56,7 +57,7 @@ pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
 /// What has to be there before anything is built: files, ports, certificates, the store.
 struct Opened {
     store: Store,
-    tls: Option<ServerTls>,
+    certificate: Option<SharedTls>,
     listener: mio::net::TcpListener,
     feed: SocketAddr,
     doors: control::Listeners,
@@ -71,17 +72,17 @@ impl Opened {
     fn open(config: &Config) -> Result<Opened, StartError> {
         let mut store = Store::open(&config.data_dir)?;
         let certificate = certificate(config)?;
-        let tls = certificate.clone().filter(|_| config.feed.tls);
+        let certificate = certificate.map(SharedTls::new);
         let listener = accept::listen(config.feed.listen)
             .map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
         let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
-        let doors = admin_doors(config, certificate)?;
+        let doors = admin_doors(config, certificate.clone())?;
         let token = admin_token(config)?;
         let epoch = store.next_epoch()?;
         let history = load_history(&store)?;
         let keys = store.load_keys()?;
         let reader = store.reader()?;
-        Ok(Opened { store, tls, listener, feed, doors, token, epoch, history, keys, reader })
+        Ok(Opened { store, certificate, listener, feed, doors, token, epoch, history, keys, reader })
     }
 }
 
@@ -121,7 +122,10 @@ impl Threads {
 }
 
 fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Threads), StartError> {
-    let Opened { mut store, tls, listener, feed, doors, token, epoch, history, keys, reader } = opened;
+    let Opened { mut store, certificate, listener, feed, doors, token, epoch, history, keys, reader } =
+        opened;
+    let tls = certificate.as_ref().filter(|_| config.feed.tls).map(SharedTls::get);
+    let (reload, reloads) = crate::reload::channel();
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let mail = Mail::new(config, &store, &ask_journal)?;
     let mut rings = Rings::new(config, plan);
@@ -145,12 +149,10 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         stats: Arc::clone(&accept_stats),
     })
     .map_err(doing("starting the accept thread"))?;
-    let mut journal = Journal::new(store, built.inlets, requests)
+    let journal = Journal::new(store, built.inlets, requests)
         .with_webhook(webhooks.inlet)
         .with_master_key(Arc::clone(&webhooks.master));
-    if let Some(mail) = &mail {
-        journal = journal.with_mail_notifier(mail.wake.clone());
-    }
+    let journal = Mail::woken_by(mail.as_ref(), journal);
     let bridge = Bridge::new(BridgeParts {
         accept: rings.control_to_accept.0,
         accept_waker: accept.waker(),
@@ -160,6 +162,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         webhook_waker: webhooks.waker,
         secrets: webhooks.master,
         policy: Arc::clone(&webhooks.policy),
+        reload,
     });
     let view = Arc::new(View::new(ViewParts {
         epoch,
@@ -173,18 +176,22 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     }));
     let rules = webhooks::rules(config, webhooks.policy);
     let engine_view = Arc::clone(&view) as _;
-    let access = control::AccessRules {
-        requests_per_second: config.admin.requests_per_second,
-        forwarded_for_from: config.admin.forwarded_for_from.clone(),
+    let (to_others, first_token) = (Arc::clone(&bridge), token.clone());
+    let parts = ControlParts {
+        bridge: to_others,
+        reader,
+        view: engine_view,
+        token: first_token,
+        webhooks: rules,
+        access: control::AccessRules::from(&config.admin),
     };
-    let bridge_end = Arc::clone(&bridge);
-    let parts =
-        ControlParts { bridge: bridge_end, reader, view: engine_view, token, webhooks: rules, access };
     let control = Control::new(parts).map_err(doing("starting the control plane"))?;
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
-    let admin = doors.tcp_address();
+    let addresses = Addresses { feed, admin: doors.tcp_address(), fingerprint, epoch };
     let resolvers = (resolver, webhooks.resolver);
-    let engine = Engine::new(config, Addresses { feed, admin, fingerprint, epoch }, bridge, view, resolvers);
+    let mail_link = mail.as_ref().map(Mail::link);
+    let reachable = Reachable { control: Arc::clone(&control), certificate, token, mail: mail_link };
+    let engine = Engine::new(config, addresses, bridge, view, resolvers, (reloads, reachable));
     let (webhook, sources) = (webhooks.thread, built.threads);
     Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, doors, control }))
 }
@@ -213,7 +220,7 @@ fn prepare_process(config: &Config, plan: &Plan) {
 }
 
 /// The feed's certificate, which the admin listener shares; `None` when neither serves TLS.
-fn certificate(config: &Config) -> Result<Option<ServerTls>, StartError> {
+pub(super) fn certificate(config: &Config) -> Result<Option<ServerTls>, StartError> {
     let feed = &config.feed;
     Ok(match (&feed.cert_file, &feed.key_file) {
         _ if !feed.tls && !config.admin.tls => None,
@@ -222,7 +229,7 @@ fn certificate(config: &Config) -> Result<Option<ServerTls>, StartError> {
     })
 }
 
-fn admin_doors(config: &Config, certificate: Option<ServerTls>) -> Result<control::Listeners, StartError> {
+fn admin_doors(config: &Config, certificate: Option<SharedTls>) -> Result<control::Listeners, StartError> {
     let doors = control::Listeners::bind(&config.admin).map_err(doing("opening the admin API"))?;
     Ok(match certificate.filter(|_| config.admin.tls) {
         Some(certificate) => doors.with_tls(certificate),
@@ -230,7 +237,7 @@ fn admin_doors(config: &Config, certificate: Option<ServerTls>) -> Result<contro
     })
 }
 
-fn admin_token(config: &Config) -> Result<AdminToken, StartError> {
+pub(super) fn admin_token(config: &Config) -> Result<AdminToken, StartError> {
     let told = |path: &Path| format!("reading the admin token {}", path.display());
     match &config.admin.token_file {
         Some(file) => AdminToken::from_file(file).map_err(doing(&told(file))),
@@ -268,6 +275,8 @@ fn seed() -> u64 {
 struct Mail {
     mailer: Mailer<JournalOutbox>,
     wake: crossbeam::channel::Sender<()>,
+    /// [`Store::install_id`].
+    install: String,
 }
 
 impl Mail {
@@ -278,16 +287,31 @@ impl Mail {
     ) -> Result<Option<Mail>, StartError> {
         let Some(smtp) = &config.smtp else { return Ok(None) };
         let (wake, woken) = crossbeam::channel::bounded(1);
-        let sender = MailSender {
-            from: smtp.from.clone(),
-            install: store.install_id()?,
-            self_healing: config.webhooks.self_healing,
-        };
+        let install = store.install_id()?;
+        let sender = mail_sender(config, smtp, install.clone());
         let outbox = JournalOutbox::new(store.reader()?, journal.clone());
         let mailer = Mailer::new(smtp, sender, outbox, woken, Pace::default())
             .map_err(doing("preparing mail ([smtp])"))?;
-        Ok(Some(Mail { mailer, wake }))
+        Ok(Some(Mail { mailer, wake, install }))
     }
+
+    /// The journal thread, which wakes the mail thread where there is one.
+    fn woken_by(mail: Option<&Mail>, journal: Journal) -> Journal {
+        match mail {
+            Some(mail) => journal.with_mail_notifier(mail.wake.clone()),
+            None => journal,
+        }
+    }
+
+    fn link(&self) -> MailLink {
+        let (next, install) = (self.mailer.next_settings(), self.install.clone());
+        MailLink { next, wake: self.wake.clone(), install }
+    }
+}
+
+/// Who mails are from.
+pub(super) fn mail_sender(config: &Config, smtp: &Smtp, install: String) -> MailSender {
+    MailSender { from: smtp.from.clone(), install, self_healing: config.webhooks.self_healing }
 }
 
 /// Every ring of the plan, its two ends waiting for their threads.

@@ -9,7 +9,7 @@ use tocsin_core::webhook::url::EndpointUrl;
 
 use super::{StartError, doing};
 use crate::config::Config;
-use crate::control::WebhookRules;
+use crate::control::{LiveDuration, WebhookRules};
 use crate::net::egress::EgressResolver;
 use crate::net::tls::{ClientTls, ClientTrust};
 use crate::os::{addresses, clock};
@@ -93,7 +93,8 @@ pub(super) fn build(
 /// What the control plane needs of the configuration.
 pub(super) fn rules(config: &Config, policy: Arc<AddressPolicy>) -> WebhookRules {
     let webhooks = &config.webhooks;
-    WebhookRules { plans: webhooks.plans.clone(), rotation_grace: webhooks.rotation_grace, policy }
+    let rotation_grace = LiveDuration::new(webhooks.rotation_grace);
+    WebhookRules { plans: webhooks.plans.clone(), rotation_grace, policy }
 }
 
 /// What may be called: public addresses, and what the operator allows.

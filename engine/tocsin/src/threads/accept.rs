@@ -53,7 +53,7 @@ use crate::config::Feed;
 use crate::net::Stream;
 use crate::net::tls::ServerTls;
 use crate::os::{clock, sockopt};
-use crate::rings::{AcceptToFeed, LiveSession, ToAccept};
+use crate::rings::{AcceptReload, AcceptToFeed, LiveSession, ToAccept};
 use connection::{Closed, Connection, Phase, Progress};
 use listener::{Accepted, Listener};
 use writers::Writers;
@@ -116,7 +116,7 @@ pub struct AcceptParts {
     pub keys: Vec<KeyRecord>,
     /// The newest [`limits::HISTORY_IN_MEMORY`] announcements the store knows, oldest first.
     pub history: Vec<Arc<EncodedAnnouncement>>,
-    /// Key changes and drain.
+    /// Key changes, new settings and drain.
     pub commands: Consumer<ToAccept>,
     /// Announcements for the history, from each source thread.
     pub announcements: Vec<Consumer<Arc<EncodedAnnouncement>>>,
@@ -290,9 +290,22 @@ impl AcceptThread {
                     self.stop_listening();
                     self.tell_writers(|| AcceptToFeed::Drain(until));
                 }
+                ToAccept::Reload(reload) => self.take_settings(*reload),
             }
         }
         work
+    }
+
+    /// What is open stays as it is; handshakes under way go on with the certificate they began with.
+    fn take_settings(&mut self, reload: AcceptReload) {
+        let AcceptReload { settings, tls } = reload;
+        self.admission.addresses.set_limits(settings.limits.clone());
+        let max_connections = self.settings.max_connections;
+        self.settings = AcceptSettings { max_connections, ..settings };
+        // Plain stays plain: connections wait in the phase that was theirs when they came.
+        if self.tls.is_some() && tls.is_some() {
+            self.tls = tls;
+        }
     }
 
     /// Live sessions learn of a new end of their key, and of its revocation.

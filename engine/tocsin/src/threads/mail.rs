@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
+use parking_lot::Mutex;
 use tocsin_core::limits;
 use tocsin_core::time::{Mono, WallUs};
 use tocsin_core::webhook::endpoint::Mail;
@@ -109,6 +110,43 @@ pub struct MailCounters {
     pub server_failures: AtomicU64,
 }
 
+/// The mail server and the sender; a reload may replace them.
+pub struct MailSettings {
+    sender: MailSender,
+    courier: Courier,
+}
+
+impl MailSettings {
+    /// Reads the files that the configuration names.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn new(smtp: &Smtp, sender: MailSender) -> io::Result<MailSettings> {
+        MailSettings::with_timeouts(smtp, sender, Timeouts::default())
+    }
+
+    fn with_timeouts(smtp: &Smtp, sender: MailSender, timeouts: Timeouts) -> io::Result<MailSettings> {
+        let courier = Courier::new(smtp, timeouts);
+        courier.check().map_err(io::Error::other)?;
+        Ok(MailSettings { sender, courier })
+    }
+}
+
+/// Where the mail thread finds its next settings; the newest count. Clones share the place.
+#[derive(Clone, Default)]
+pub struct NextSettings(Arc<Mutex<Option<MailSettings>>>);
+
+impl NextSettings {
+    /// Mails that are begun from now on go by `settings`.
+    pub fn put(&self, settings: MailSettings) {
+        *self.0.lock() = Some(settings);
+    }
+
+    fn take(&self) -> Option<MailSettings> {
+        self.0.lock().take()
+    }
+}
+
 /// The mail thread's state.
 pub struct Mailer<O> {
     outbox: O,
@@ -116,6 +154,7 @@ pub struct Mailer<O> {
     post: Post,
     retry: Retry,
     wake: Receiver<()>,
+    next: NextSettings,
     counters: Arc<MailCounters>,
     /// What happened and is not recorded yet: nothing is sent before it is.
     unrecorded: Option<Settled>,
@@ -145,14 +184,14 @@ impl<O: Outbox> Mailer<O> {
         wake: Receiver<()>,
         pace: Pace,
     ) -> io::Result<Mailer<O>> {
-        let courier = Courier::new(smtp, pace.timeouts);
-        courier.check().map_err(io::Error::other)?;
+        let MailSettings { sender, courier } = MailSettings::with_timeouts(smtp, sender, pace.timeouts)?;
         Ok(Mailer {
             outbox,
             sender,
             post: Post::start(courier)?,
             retry: pace.retry,
             wake,
+            next: NextSettings::default(),
             counters: Arc::default(),
             unrecorded: None,
             server_pause_until: Mono(0),
@@ -166,9 +205,16 @@ impl<O: Outbox> Mailer<O> {
         Arc::clone(&self.counters)
     }
 
+    /// Where a reload puts other settings.
+    #[must_use]
+    pub fn next_settings(&self) -> NextSettings {
+        self.next.clone()
+    }
+
     /// Works until `stop` is set, which it sees within 100 ms. It need not be woken for that.
     pub fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
+            self.take_settings();
             let pause = self.turn(stop);
             self.rest(pause, stop);
         }
@@ -176,6 +222,20 @@ impl<O: Outbox> Mailer<O> {
             && let Err(error) = self.outbox.settle(&settled)
         {
             tracing::error!(%error, "stopping before this was recorded, which may be sent again: {settled:?}");
+        }
+    }
+
+    /// Another server is tried at once, whatever the one before did.
+    fn take_settings(&mut self) {
+        let Some(MailSettings { sender, courier }) = self.next.take() else { return };
+        match Post::start(courier) {
+            Ok(post) => {
+                self.post = post;
+                self.sender = sender;
+                self.server_pause_until = Mono(0);
+                self.told = None;
+            }
+            Err(error) => tracing::error!(%error, "mail goes on by the settings before the reload"),
         }
     }
 

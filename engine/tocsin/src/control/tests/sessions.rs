@@ -168,9 +168,9 @@ fn sessions_and_codes_end_with_what_opened_them() {
     assert_eq!(admin.get("/admin/v1/status"), 200);
     let file = engine.dir.path().join("other.token");
     std::fs::write(&file, "fedcba9876543210").unwrap();
-    engine.control.set_admin_token(AdminToken::from_file(&engine.dir.path().join("token")).unwrap());
+    engine.control.replace_token(AdminToken::from_file(&engine.dir.path().join("token")).unwrap());
     assert_eq!(admin.get("/admin/v1/status"), 200, "the same");
-    engine.control.set_admin_token(AdminToken::from_file(&file).unwrap());
+    engine.control.replace_token(AdminToken::from_file(&file).unwrap());
     assert_eq!(admin.get("/admin/v1/status"), 401, "another");
     assert_eq!(engine.sign_in(&json!({"token": TOKEN}), "").0, 401);
     assert_eq!(engine.sign_in(&json!({"token": "fedcba9876543210"}), "").0, 200);

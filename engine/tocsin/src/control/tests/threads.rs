@@ -58,6 +58,7 @@ impl Threads {
             webhook_waker: waker,
             secrets: Arc::clone(&secrets),
             policy: Arc::default(),
+            reload: crate::reload::channel().0,
         });
         let threads = Threads {
             store,
@@ -85,6 +86,7 @@ impl Threads {
                 ToAccept::UpsertKey(key) => format!("upsert {}", key.id.0),
                 ToAccept::RevokeKey(id) => format!("revoke {}", id.0),
                 ToAccept::Drain(_) => "drain".to_owned(),
+                ToAccept::Reload(_) => "reload".to_owned(),
             });
         }
         while let Ok(ToSource::Inject(inject)) = self.source.pop() {
