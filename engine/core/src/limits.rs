@@ -75,6 +75,8 @@ pub const PRIVATE_QUEUE_BYTES: usize = 16 * 1_024;
 pub const REPLAY_SLICE: usize = 16;
 /// Slots one turn visits at most for a revocation, a moved expiry or a source's state.
 pub const SWEEP_SLOTS: usize = 256;
+/// Slots one turn looks at most for who asks about subscribers: some microseconds.
+pub const LOOK_SLOTS: u32 = 32;
 /// Sweeps that wait for their turn at most; beyond it the oldest is finished at once.
 pub const SWEEPS: usize = 256;
 /// How long an announcement waits for one with a smaller sequence number. A source thread needs
@@ -246,6 +248,10 @@ pub const KEY_CONNECTIONS: u32 = 65_535;
 pub const HISTORY_PER_QUERY: usize = 1_000;
 /// Longest body the control plane takes.
 pub const ADMIN_BODY_BYTES: usize = 16 * 1_024;
+/// Rows of a list in one answer of the control plane.
+pub const ADMIN_ROWS: usize = 1_000;
+/// Subscribers listed in one answer at most.
+pub const SUBSCRIBERS_LISTED: usize = 500;
 /// Connections at one door of the control plane (socket, TCP); more wait.
 pub const ADMIN_CONNECTIONS: usize = 64;
 /// Sessions of browsers; beyond it the one that is idle longest ends.

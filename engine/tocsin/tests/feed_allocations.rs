@@ -135,7 +135,12 @@ impl Rig {
         let (source, from_source) = rtrb::RingBuffer::new(1_024);
         let (accept, from_accept) = rtrb::RingBuffer::new(64);
         let (to_accept, released) = rtrb::RingBuffer::new(2_048);
-        let rings = FeedRings { sources: vec![from_source], accept: from_accept, released: to_accept };
+        let rings = FeedRings {
+            sources: vec![from_source],
+            accept: from_accept,
+            released: to_accept,
+            looked: rtrb::RingBuffer::new(2).0,
+        };
         let thread_clock = Arc::clone(&clock);
         let thread = FeedThread::new(
             rings,

@@ -254,6 +254,7 @@ fn make_key(config: &Config, dir: &Path) -> Result<PathBuf, CliError> {
         expires_at: None,
         delay: Duration::ZERO,
         redact: false,
+        account: None,
     };
     let mut store = Store::open(&config.data_dir).map_err(CliError::failed)?;
     let (_, secret) = store.create_key(&new, clock::wall()).map_err(CliError::failed)?;

@@ -10,6 +10,8 @@ use tocsin_core::feed::admission::keys::key_hash;
 use tocsin_core::feed::admission::query::HistoryQuery as Parameters;
 use tocsin_core::feed::key::KeyRecord;
 use tocsin_core::http1::request::QueryPairs;
+use tocsin_core::limits;
+use tocsin_core::model::{Announcement, ExchangeSet};
 use tocsin_core::time::WallUs;
 
 use super::Control;
@@ -20,7 +22,8 @@ use super::client::Given;
 use super::reply::{ApiError, history_json, json_text};
 use super::shapes::{Announcements, Refusal};
 use crate::os::clock;
-use crate::store::HistoryQuery;
+use crate::store::webhook::accounts::AccountRecord;
+use crate::store::{HistoryQuery, Page};
 
 /// Answers with `{"announcements":[...],"next":"EPOCH:SEQ"|null,"gap":null}`: full announcements under
 /// the key's rights, or all for the administrator. `next` is where to go on.
@@ -34,28 +37,36 @@ pub(super) async fn answer(
         .map_err(|parameter| bad(parameter.detail()))?;
     let now = clock::wall();
     let given = Given::of(&request);
-    let key = match given_key(request.headers(), &parameters) {
-        Some(text) => Some(control.key_of(&given, &text, now).await?),
-        None if door == Door::Socket && given.bearer.is_none() && given.session.is_none() => None,
+    let rights = match given_key(request.headers(), &parameters) {
+        Some(text) => Rights::Keys(vec![control.key_of(&given, &text, now).await?]),
+        None if door == Door::Socket && given.bearer.is_none() && given.session.is_none() => Rights::All,
         None => match control.who_asks(&given).await? {
-            Some((Who::Administrator, _)) => None,
-            _ => {
+            Some((Who::Administrator, _)) => Rights::All,
+            Some((Who::Account(account), _)) => control.rights_of(&account, now).await?,
+            None => {
                 let detail = "send an API key in X-API-Key";
                 return Err(ApiError::new(StatusCode::UNAUTHORIZED, "missing_api_key", detail));
             }
         },
     };
-    let redact = key.as_ref().is_some_and(|key| key.redact);
-    let query = to_query(&parameters, key.as_ref(), now);
-    let page = control.read(move |reader| reader.history_page(&query)).await?;
+    let query = to_query(&parameters, &rights, now);
+    let mut page = control.read(move |reader| reader.history_page(&query)).await?;
+    let Rights::Keys(keys) = rights else {
+        return Ok(json_text(StatusCode::OK, history_json(page, |_| false)));
+    };
+    page.rows.retain(|row| keys.iter().any(|key| shows(key, &row.announcement, now)));
+    // Withheld unless one of the keys that show it shows it whole.
+    let redact =
+        |announcement: &Announcement| !keys.iter().any(|key| !key.redact && shows(key, announcement, now));
     Ok(json_text(StatusCode::OK, history_json(page, redact)))
 }
 
 /// Past announcements, oldest first.
 ///
-/// All of history on disk: under the rights of an API key, or all for the administrator.
+/// All of history on disk: under the rights of an API key, all for the administrator. An account sees all
+/// with a plan that has webhooks, else what its keys show.
 #[utoipa::path(get, path = "/v1/announcements", tag = "announcements",
-    security(("api_key" = []), ("admin_token" = [])),
+    security(("api_key" = []), ("account_token" = []), ("admin_token" = [])),
     params(("after" = Option<String>, Query, description = "EPOCH:SEQ; the newest when not given"),
         ("cex" = Option<String>, Query, description = "Exchanges, comma separated"),
         ("type" = Option<String>, Query, description = "Listing types, comma separated"),
@@ -98,7 +109,48 @@ impl Control {
     }
 }
 
-fn to_query(parameters: &Parameters, key: Option<&KeyRecord>, now: WallUs) -> HistoryQuery {
+/// What may be seen.
+enum Rights {
+    All,
+    /// What any of these keys shows.
+    Keys(Vec<KeyRecord>),
+}
+
+fn is_good(key: &KeyRecord, now: WallUs) -> bool {
+    key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now)
+}
+
+/// The newest instant of detection that a key shows; all when it is not delayed.
+fn shown_until(key: &KeyRecord, now: WallUs) -> Option<WallUs> {
+    let delay_us = i64::try_from(key.delay.as_micros()).unwrap_or(i64::MAX);
+    (delay_us > 0).then(|| WallUs(now.0.saturating_sub(delay_us)))
+}
+
+/// Whether a key shows an announcement by now.
+fn shows(key: &KeyRecord, announcement: &Announcement, now: WallUs) -> bool {
+    key.allowed.set().contains(announcement.exchange)
+        && shown_until(key, now).is_none_or(|until| announcement.detected <= until)
+}
+
+impl Control {
+    /// What an account may see: with webhooks everything, as its endpoints are sent it; without them
+    /// what its good keys show.
+    async fn rights_of(&self, account: &AccountRecord, now: WallUs) -> Result<Rights, ApiError> {
+        if self.require_plan(account).is_ok() {
+            return Ok(Rights::All);
+        }
+        let (id, page) = (account.id, Page { after: 0, limit: limits::ADMIN_ROWS });
+        let mut keys = self.read(move |reader| reader.keys_page(Some(id), page)).await?;
+        keys.retain(|key| is_good(key, now));
+        if keys.is_empty() {
+            let detail = "the plan has no webhooks, and the account no key that is good";
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "no_key", detail));
+        }
+        Ok(Rights::Keys(keys))
+    }
+}
+
+fn to_query(parameters: &Parameters, rights: &Rights, now: WallUs) -> HistoryQuery {
     let mut query = HistoryQuery {
         after: parameters.after,
         exchanges: parameters.exchanges,
@@ -106,10 +158,11 @@ fn to_query(parameters: &Parameters, key: Option<&KeyRecord>, now: WallUs) -> Hi
         detected_until: None,
         limit: parameters.limit,
     };
-    if let Some(key) = key {
-        query.exchanges = query.exchanges.intersection(key.allowed.set());
-        let delay_us = i64::try_from(key.delay.as_micros()).unwrap_or(i64::MAX);
-        query.detected_until = (delay_us > 0).then(|| WallUs(now.0.saturating_sub(delay_us)));
+    if let Rights::Keys(keys) = rights {
+        let allowed = keys.iter().fold(ExchangeSet::EMPTY, |all, key| all.union(key.allowed.set()));
+        query.exchanges = query.exchanges.intersection(allowed);
+        let ends: Option<Vec<WallUs>> = keys.iter().map(|key| shown_until(key, now)).collect();
+        query.detected_until = ends.and_then(|ends| ends.into_iter().max());
     }
     query
 }

@@ -22,9 +22,12 @@ mod history;
 pub mod openapi;
 pub mod replay;
 pub mod reply;
+mod service;
 mod session;
 mod shapes;
+mod subscribers;
 pub mod token;
+mod usage;
 mod webhooks;
 
 use std::io;
@@ -38,6 +41,7 @@ use tocsin_core::webhook::address::AddressPolicy;
 
 pub use access::AccessRules;
 pub use door::{Listeners, run};
+pub use service::SourceBudget;
 
 use crate::store::{Reader, StoreError};
 use access::Access;
@@ -53,6 +57,10 @@ pub trait EngineView: Send + Sync + 'static {
     fn is_alive(&self) -> bool;
     /// Whether subscribers are taken (started, and not draining).
     fn is_ready(&self) -> bool;
+    /// From now on subscribers are not taken.
+    fn set_draining(&self);
+    /// Subscribers connected, as of a moment ago.
+    fn connections(&self) -> u64;
 }
 
 /// What the control plane is made of.
@@ -69,6 +77,10 @@ pub struct ControlParts {
     pub webhooks: WebhookRules,
     /// How often, and through whom, requests over TCP may come.
     pub access: AccessRules,
+    /// What each source may ask.
+    pub sources: Vec<SourceBudget>,
+    /// How long a drain takes (`feed.drain`).
+    pub drain: Duration,
 }
 
 /// What the configuration says of webhooks, for the routes.
@@ -114,6 +126,8 @@ pub struct Control {
     token: LiveToken,
     webhooks: WebhookRules,
     access: Access,
+    sources: Vec<SourceBudget>,
+    drain: LiveDuration,
 }
 
 impl Control {
@@ -122,10 +136,11 @@ impl Control {
     /// # Errors
     /// The operating system gives no random bytes.
     pub fn new(parts: ControlParts) -> io::Result<Arc<Control>> {
-        let ControlParts { bridge, reader, view, token, webhooks, access } = parts;
+        let ControlParts { bridge, reader, view, token, webhooks, access, sources, drain } = parts;
         let (reader, token) = (Arc::new(Mutex::new(reader)), LiveToken::new(token));
         let access = Access::new(access)?;
-        Ok(Arc::new(Control { bridge, reader, view, token, webhooks, access }))
+        let drain = LiveDuration::new(drain);
+        Ok(Arc::new(Control { bridge, reader, view, token, webhooks, access, sources, drain }))
     }
 
     /// From now on `token` alone opens the admin routes over TCP; if it is another one, sessions that
@@ -146,6 +161,11 @@ impl Control {
     /// Whether this is the admin token; compares in constant time.
     fn is_admin_token(&self, given: &str) -> bool {
         self.token.matches(given)
+    }
+
+    /// How long drains take from now on. For a reload, from the main thread.
+    pub fn set_drain(&self, drain: Duration) {
+        self.drain.set(drain);
     }
 
     /// Grace of secrets that are rotated from now on. For a reload, from the main thread.

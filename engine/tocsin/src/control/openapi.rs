@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Content, Ref, RefOr, Required, ResponseBuilder, SecurityRequirement};
 
-use super::{accounts, api, deliveries, history, session, webhooks};
+use super::{accounts, api, deliveries, history, service, session, subscribers, usage, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,7 +30,14 @@ use super::{accounts, api, deliveries, history, session, webhooks};
         accounts::create_account,
         accounts::show_account,
         accounts::change_account,
+        accounts::remove_account,
         accounts::rotate_account_token,
+        usage::list_own_keys,
+        usage::show_usage,
+        service::list_sources,
+        service::begin_drain,
+        service::reload,
+        subscribers::list_subscribers,
         webhooks::list_webhooks,
         webhooks::add_webhook,
         webhooks::show_webhook,

@@ -38,6 +38,10 @@ impl EngineView for View {
     fn is_ready(&self) -> bool {
         false
     }
+    fn set_draining(&self) {}
+    fn connections(&self) -> u64 {
+        0
+    }
 }
 
 struct Engine {
@@ -99,7 +103,16 @@ impl Engine {
             policy: Arc::default(),
         };
         let access = AccessRules::from(&admin);
-        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, access };
+        let parts = ControlParts {
+            bridge,
+            reader,
+            view: Arc::new(View),
+            token,
+            webhooks,
+            access,
+            sources: Vec::new(),
+            drain: Duration::from_secs(5),
+        };
         (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap())
     }
 

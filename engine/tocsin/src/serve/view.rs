@@ -128,10 +128,6 @@ impl View {
         }
     }
 
-    pub(super) fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
     /// Sessions on their way to or with a feed writer.
     pub(super) fn live_sessions(&self) -> u64 {
         self.accept.sessions.get()
@@ -292,6 +288,14 @@ impl EngineView for View {
     fn is_alive(&self) -> bool {
         let now = clock::mono();
         self.threads.lock().iter().all(|t| t.pulse.as_ref().is_none_or(|p| !supervise::is_stuck(p, now)))
+    }
+
+    fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn connections(&self) -> u64 {
+        self.feeds.iter().map(|feed| load(&feed.connections)).sum()
     }
 
     fn is_ready(&self) -> bool {
