@@ -1,7 +1,7 @@
 //! The doors of the control plane: the Unix socket and the TCP listener, and the loop behind them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// After this a connection is asked to end, then has [`LAST_REQUEST`] for the request in progress.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 const LAST_REQUEST: Duration = Duration::from_secs(35);
+/// The control plane gives way: its thread, and those it starts.
+const NICE: i32 = 5;
 /// Between two looks at the stop flag.
 const LOOK_AT_STOP: Duration = Duration::from_millis(20);
 /// After accept(2) failed (no descriptors left).
@@ -69,6 +71,19 @@ impl Listeners {
         Listeners { tls: Some(tls), ..self }
     }
 
+    /// Where a browser on this machine finds the TCP listener.
+    #[must_use]
+    pub fn base_url(&self) -> Option<String> {
+        let mut address = self.tcp_address()?;
+        if address.ip().is_unspecified() {
+            let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            let [v4, v6] = loopback;
+            address.set_ip(if address.is_ipv4() { v4 } else { v6 });
+        }
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{address}"))
+    }
+
     /// Where the TCP listener is, with the port it was given.
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
@@ -99,6 +114,8 @@ fn bind_socket(path: &Path) -> io::Result<UnixListener> {
 /// # Errors
 /// The runtime cannot be made.
 pub fn run(listeners: Listeners, control: &Arc<Control>, stop: &AtomicBool) -> io::Result<()> {
+    // Where threads share cores, hot ones go first. A kernel that refuses leaves it as it was.
+    let _ = rustix::process::nice(NICE);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     runtime.block_on(async {

@@ -81,6 +81,8 @@ pub struct ControlParts {
     pub sources: Vec<SourceBudget>,
     /// How long a drain takes (`feed.drain`).
     pub drain: Duration,
+    /// Where browsers find the TCP listener; `None` without one.
+    pub base_url: Option<String>,
 }
 
 /// What the configuration says of webhooks, for the routes.
@@ -128,6 +130,7 @@ pub struct Control {
     access: Access,
     sources: Vec<SourceBudget>,
     drain: LiveDuration,
+    base_url: Option<String>,
 }
 
 impl Control {
@@ -136,11 +139,11 @@ impl Control {
     /// # Errors
     /// The operating system gives no random bytes.
     pub fn new(parts: ControlParts) -> io::Result<Arc<Control>> {
-        let ControlParts { bridge, reader, view, token, webhooks, access, sources, drain } = parts;
+        let ControlParts { bridge, reader, view, token, webhooks, access, sources, drain, base_url } = parts;
         let (reader, token) = (Arc::new(Mutex::new(reader)), LiveToken::new(token));
         let access = Access::new(access)?;
         let drain = LiveDuration::new(drain);
-        Ok(Arc::new(Control { bridge, reader, view, token, webhooks, access, sources, drain }))
+        Ok(Arc::new(Control { bridge, reader, view, token, webhooks, access, sources, drain, base_url }))
     }
 
     /// From now on `token` alone opens the admin routes over TCP; if it is another one, sessions that

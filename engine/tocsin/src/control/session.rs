@@ -135,9 +135,9 @@ pub(super) async fn create_link(State(control): State<Arc<Control>>, body: Body)
         }
     };
     let code = control.access.issue(owner)?;
-    let expires_in_secs = limits::SIGN_IN_CODE_LIFE.as_secs();
+    let (expires_in_secs, base_url) = (limits::SIGN_IN_CODE_LIFE.as_secs(), control.base_url.clone());
     Ok(shown_once(
         StatusCode::CREATED,
-        SignInLink { path: format!("/#code={}", code.reveal()), expires_in_secs },
+        SignInLink { path: format!("/#code={}", code.reveal()), base_url, expires_in_secs },
     ))
 }

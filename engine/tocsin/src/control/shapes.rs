@@ -392,6 +392,8 @@ pub(super) struct SessionShown {
 pub(super) struct SignInLink {
     /// To be put behind the server's address: its code is good once.
     pub(super) path: String,
+    /// Where the service itself listens; null without a TCP listener. Behind a proxy it is another.
+    pub(super) base_url: Option<String>,
     /// For how long.
     pub(super) expires_in_secs: u64,
 }

@@ -112,6 +112,7 @@ impl Engine {
             access,
             sources: Vec::new(),
             drain: Duration::from_secs(5),
+            base_url: None,
         };
         (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap())
     }

@@ -187,6 +187,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         access: control::AccessRules::from(&config.admin),
         sources: built.budgets,
         drain: config.feed.drain,
+        base_url: doors.base_url(),
     };
     let control = Control::new(parts).map_err(doing("starting the control plane"))?;
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
