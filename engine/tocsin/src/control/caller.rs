@@ -64,7 +64,8 @@ pub(super) struct EndpointPath {
 
 impl EndpointPath {
     fn id(&self) -> Result<EndpointId, ApiError> {
-        let number = self.id.parse().ok().filter(|number| *number > 0);
+        // The store counts in signed numbers: none is above theirs.
+        let number = self.id.parse().ok().filter(|number| (1..=i64::MAX as u64).contains(number));
         number.map(EndpointId).ok_or_else(|| {
             ApiError::new(StatusCode::NOT_FOUND, "no_such_endpoint", "an endpoint has a number")
         })

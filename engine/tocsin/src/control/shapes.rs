@@ -423,6 +423,7 @@ pub(super) struct Draining {
 /// Sources, as in the status, each with its `budget`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Sources {
+    #[schema(value_type = Vec<Object>)]
     pub(super) sources: Vec<serde_json::Map<String, serde_json::Value>>,
 }
 
