@@ -90,6 +90,6 @@ mod tests {
             codes.issue(Mono(100 + n as u64), &code(1_000 + n), Owner::Account(n as i64));
         }
         assert_eq!(codes.entries.len(), limits::SIGN_IN_CODES);
-        assert_eq!(codes.redeem(Mono(9_999), &code(1_000 + limits::SIGN_IN_CODES)).is_some(), true);
+        assert!(codes.redeem(Mono(9_999), &code(1_000 + limits::SIGN_IN_CODES)).is_some());
     }
 }

@@ -43,6 +43,7 @@ pub use access::AccessRules;
 pub use door::{Listeners, run};
 pub use service::SourceBudget;
 
+use crate::config::Config;
 use crate::store::{Reader, StoreError};
 use access::Access;
 use bridge::Bridge;
@@ -75,6 +76,12 @@ pub struct ControlParts {
     pub token: AdminToken,
     /// What accounts may do.
     pub webhooks: WebhookRules,
+    /// What else the configuration says.
+    pub settings: Settings,
+}
+
+/// What the configuration says of the control plane itself, and what it shows of it.
+pub struct Settings {
     /// How often, and through whom, requests over TCP may come.
     pub access: AccessRules,
     /// What each source may ask.
@@ -83,6 +90,15 @@ pub struct ControlParts {
     pub drain: Duration,
     /// Where browsers find the TCP listener; `None` without one.
     pub base_url: Option<String>,
+}
+
+impl Settings {
+    /// As configured, behind these doors.
+    #[must_use]
+    pub fn new(config: &Config, sources: Vec<SourceBudget>, doors: &Listeners) -> Settings {
+        let (access, drain) = (AccessRules::from(&config.admin), config.feed.drain);
+        Settings { access, sources, drain, base_url: doors.base_url() }
+    }
 }
 
 /// What the configuration says of webhooks, for the routes.
@@ -139,7 +155,8 @@ impl Control {
     /// # Errors
     /// The operating system gives no random bytes.
     pub fn new(parts: ControlParts) -> io::Result<Arc<Control>> {
-        let ControlParts { bridge, reader, view, token, webhooks, access, sources, drain, base_url } = parts;
+        let ControlParts { bridge, reader, view, token, webhooks, settings } = parts;
+        let Settings { access, sources, drain, base_url } = settings;
         let (reader, token) = (Arc::new(Mutex::new(reader)), LiveToken::new(token));
         let access = Access::new(access)?;
         let drain = LiveDuration::new(drain);

@@ -103,17 +103,9 @@ impl Engine {
             policy: Arc::default(),
         };
         let access = AccessRules::from(&admin);
-        let parts = ControlParts {
-            bridge,
-            reader,
-            view: Arc::new(View),
-            token,
-            webhooks,
-            access,
-            sources: Vec::new(),
-            drain: Duration::from_secs(5),
-            base_url: None,
-        };
+        let settings =
+            Settings { access, sources: Vec::new(), drain: Duration::from_secs(5), base_url: None };
+        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, settings };
         (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap())
     }
 

@@ -23,7 +23,7 @@ use super::{Addresses, Engine, StartError, doing, webhooks};
 use crate::config::{Config, Idle, Smtp, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::token::AdminToken;
-use crate::control::{self, Control, ControlParts, SourceBudget};
+use crate::control::{self, Control, ControlParts, Settings, SourceBudget};
 use crate::net::dns::{Resolver, ResolverClient};
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls, SharedTls};
 use crate::net::url::BaseUrl;
@@ -175,21 +175,15 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         webhooks: webhooks.stats,
         mail: mail.as_ref().map(|mail| mail.mailer.counters()),
     }));
-    let rules = webhooks::rules(config, webhooks.policy);
-    let engine_view = Arc::clone(&view) as _;
-    let (to_others, first_token) = (Arc::clone(&bridge), token.clone());
-    let parts = ControlParts {
-        bridge: to_others,
+    let control = Control::new(ControlParts {
+        bridge: Arc::clone(&bridge),
         reader,
-        view: engine_view,
-        token: first_token,
-        webhooks: rules,
-        access: control::AccessRules::from(&config.admin),
-        sources: built.budgets,
-        drain: config.feed.drain,
-        base_url: doors.base_url(),
-    };
-    let control = Control::new(parts).map_err(doing("starting the control plane"))?;
+        view: Arc::clone(&view) as _,
+        token: token.clone(),
+        webhooks: webhooks::rules(config, webhooks.policy),
+        settings: Settings::new(config, built.budgets, &doors),
+    })
+    .map_err(doing("starting the control plane"))?;
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
     let addresses = Addresses { feed, admin: doors.tcp_address(), fingerprint, epoch };
     let resolvers = (resolver, webhooks.resolver);
