@@ -145,9 +145,9 @@ fn admin_token(engine: &Engine) -> String {
     std::fs::read_to_string(engine.data_dir().join("admin.token")).unwrap().trim().to_owned()
 }
 
-/// One request over a connection that is kept: status, and whether it says when to come again.
+/// One request without a credential over a connection that is kept: status, and whether it says when to come again.
 fn kept_request(stream: &mut std::net::TcpStream, headers: &str) -> (u16, bool) {
-    let request = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    let request = format!("GET /v1/session HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let (mut answer, mut buffer) = (Vec::new(), [0; 4_096]);
     loop {
@@ -172,7 +172,7 @@ fn a_flood_of_requests_is_answered_at_the_rate_and_no_faster() {
     let mut served = 0;
     for _ in 0..1_000 {
         match kept_request(&mut stream, "X-Forwarded-For: 192.0.2.7\r\n") {
-            (200, _) => served += 1,
+            (401, _) => served += 1,
             (429, says_when) => assert!(says_when),
             other => panic!("{other:?}"),
         }
@@ -181,7 +181,7 @@ fn a_flood_of_requests_is_answered_at_the_rate_and_no_faster() {
     let most = 40.0 + from.elapsed().as_secs_f64() * 20.0 + 1.0;
     assert!(served >= 40 && f64::from(served) <= most, "{served} of at most {most}");
     // Another address, and the socket, are served meanwhile.
-    assert_eq!(kept_request(&mut stream, "X-Forwarded-For: 192.0.2.8\r\n").0, 200);
+    assert_eq!(kept_request(&mut stream, "X-Forwarded-For: 192.0.2.8\r\n").0, 401);
     assert!(engine.cli(&["status"]).status.success());
 }
 
