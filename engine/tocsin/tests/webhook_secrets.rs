@@ -45,7 +45,7 @@ impl Shown {
     fn needles(&self) -> Vec<String> {
         let mut all = Vec::new();
         for text in &self.0 {
-            let (prefix, rest) = text.split_once('_').unwrap();
+            let (prefix, rest) = text.split_once('_').unwrap_or(("", text));
             all.push(rest.to_owned());
             if prefix == "whsec" {
                 let bytes = base64::engine::general_purpose::STANDARD.decode(rest).unwrap();
