@@ -48,10 +48,15 @@ impl Sizes {
     /// As the command line asks.
     #[must_use]
     pub fn of(context: &Context) -> Sizes {
-        let idle = Duration::from_micros(500);
         match context.quick {
-            true => Sizes { rounds: 2, announcements: 20, subscribers: vec![1], idle },
-            false => Sizes { rounds: 15, announcements: 60, subscribers: vec![1, 100], idle },
+            true => {
+                let idle = Duration::from_micros(500);
+                Sizes { rounds: 2, announcements: 20, subscribers: vec![1], idle }
+            }
+            false => {
+                let idle = Duration::from_millis(5);
+                Sizes { rounds: 15, announcements: 40, subscribers: vec![1, 100], idle }
+            }
         }
     }
 }
@@ -129,6 +134,7 @@ fn measure_here(sizes: &Sizes, seed: u64) -> Outcome<SuiteResult> {
     report(&cells, layouts.last().copied().unwrap_or(Layout::OneThread), &mut result);
     result.settings.insert("rounds".to_owned(), json!(sizes.rounds));
     result.settings.insert("announcements_a_round".to_owned(), json!(sizes.announcements));
+    result.settings.insert("idle_us".to_owned(), json!(sizes.idle.as_micros() as u64));
     result.settings.insert("answer_bytes".to_owned(), json!(bodies));
     result.settings.insert("cores".to_owned(), json!(cores));
     result.settings.insert("dropped_rounds".to_owned(), json!(mixed));

@@ -22,9 +22,11 @@ use tocsin_core::limits;
 use crate::config::Config;
 use crate::control::EngineView as _;
 use crate::control::bridge::Bridge;
+use crate::logging;
 use crate::net::tls::TlsError;
 use crate::net::url::UrlError;
 use crate::os::clock;
+use crate::os::inherited::Inherited;
 use crate::reload::{ReloadReport, ReloadRequests};
 use crate::store::StoreError;
 use crate::supervise::{self, Signals, Systemd, Watched};
@@ -175,7 +177,16 @@ impl Engine {
     /// # Errors
     /// See [`StartError`]; nothing runs then.
     pub fn start(config: &Config) -> Result<Engine, StartError> {
-        build::start(config)
+        build::start(config, Inherited::default())
+    }
+
+    /// As [`Engine::start`], with listening sockets from the service manager in place of those that
+    /// `feed.listen` and `admin.listen` name.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub fn start_on(config: &Config, inherited: Inherited) -> Result<Engine, StartError> {
+        build::start(config, inherited)
     }
 
     /// Watches the threads until a signal or `enough` asks for a stop, or one of them ends.
@@ -210,6 +221,7 @@ impl Engine {
             }
             self.view.note_gaps();
             self.view.note_sources();
+            logging::reported().sum_up_when_due(clock::mono());
             std::thread::sleep(supervise::TICK);
         }
     }
@@ -240,6 +252,7 @@ impl Engine {
             (&self.stops.control, self.control),
             (&self.stops.journal, self.journal),
         ];
+        logging::reported().sum_up(clock::mono());
         let mut proper = true;
         for (stop, threads) in stages {
             stop.store(true, Ordering::Relaxed);

@@ -245,6 +245,27 @@ fn no_answer_in_ten_seconds_is_a_timeout_however_late_it_comes() {
 }
 
 #[test]
+fn one_that_times_out_gets_no_connections_ahead_until_it_answers() {
+    let mut place = place();
+    let id = place.rig.register_active(&place.receiver.url("/hook"));
+    place.warm(id);
+    place.receiver.behave("/hook", vec![Behaviour::silent(), Behaviour::ok()]);
+    place.rig.announce("HANG");
+    place.deliveries(1);
+    let connections = place.receiver.counters().connections;
+    place.rig.pass(limits::WEBHOOK_TIMEOUT);
+    place.rig.until("its outcome", |rig| !rig.outcomes().is_empty());
+    // Longer than a connection that ended is normally missed.
+    place.rig.pass(Duration::from_secs(5));
+    place.rig.run_for(Duration::from_millis(300));
+    assert_eq!(place.receiver.counters().connections, connections, "nothing is made ahead");
+    place.rig.pass(Duration::from_secs(34));
+    assert_eq!(place.deliveries(1)[0].attempt(), Some(2));
+    place.rig.until("delivered", |rig| rig.outcomes().len() == 2);
+    place.warm(id);
+}
+
+#[test]
 fn what_hangs_holds_up_nobody() {
     let mut place = place();
     let hung: Vec<_> =

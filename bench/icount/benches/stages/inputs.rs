@@ -176,6 +176,7 @@ impl Poll {
             assert!(matches!(outcome, Outcome::Parsed(parsed) if parsed.rows == ROWS));
         }
         findings.clear();
+        detector.prepare(0);
         let body = match answer {
             Answer::Same => page(site, FIRST_NEWEST, true),
             Answer::OtherBadges => page(site, FIRST_NEWEST, false),
@@ -186,6 +187,12 @@ impl Poll {
 
     pub(crate) fn read(&mut self) -> Outcome {
         self.detector.on_body(0, &mut self.body, NOW, &mut self.findings).unwrap()
+    }
+
+    /// As a source thread does, up to the announcement.
+    pub(crate) fn look_ahead(&mut self) -> bool {
+        let known = self.detector.recognise(0, &self.body, NOW);
+        known.is_none() && self.detector.look_ahead(0, &self.body, NOW, &mut self.findings)
     }
 }
 

@@ -74,6 +74,20 @@ fn detect_new(mut poll: Poll) -> (Poll, Outcome) {
     (poll, outcome)
 }
 
+fn one_is_found_ahead(poll: (Poll, bool)) {
+    assert!(poll.1, "the answer was not recognised as the last one with a row more");
+    assert_eq!(poll.0.findings.detected.len(), 1);
+}
+
+// The same page, until what is new can be announced: of the page only the new notice is parsed.
+#[library_benchmark(setup = Poll::ready, teardown = one_is_found_ahead)]
+#[bench::binance(args = (Site::Binance, Answer::OneMore))]
+#[bench::upbit(args = (Site::Upbit, Answer::OneMore))]
+fn detect_ahead(mut poll: Poll) -> (Poll, bool) {
+    let found = poll.look_ahead();
+    (poll, found)
+}
+
 // ---- Classification and serialization ------------------------------------------------------------
 
 /// As it comes out of a parser: not a constant, whose address depends on those around it.
@@ -216,6 +230,7 @@ library_benchmark_group!(
     benchmarks = [
         detect_unchanged,
         detect_new,
+        detect_ahead,
         classify_title,
         serialize,
         frame_patch,

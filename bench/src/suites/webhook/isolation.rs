@@ -85,6 +85,9 @@ fn one_way_on(sizes: &Beside, how: &str, core: Option<usize>, result: &mut Suite
     let name = |of: &str| format!("beside/{how}/{of}/first byte");
     for (of, side) in [("alone", &alone), ("hung", &beside)] {
         result.series.push(Series::new(name(of), Unit::Nanoseconds, &side.whole));
+        let name = |which: &str| format!("beside/{how}/{of}/{which} of a pass");
+        result.series.push(Series::new(name("first"), Unit::Nanoseconds, &side.first));
+        result.series.push(Series::new(name("last"), Unit::Nanoseconds, &side.last));
     }
     let rounds: Vec<_> = beside.blocks.iter().copied().zip(alone.blocks.iter().copied()).collect();
     if let Some((ratio, quartiles)) = ratio(&rounds) {
@@ -119,6 +122,9 @@ struct Side {
     stem: String,
     good: usize,
     whole: Histogram<u64>,
+    /// Of each pass, the first and the last request's stamp.
+    first: Histogram<u64>,
+    last: Histogram<u64>,
     block: Histogram<u64>,
     blocks: Vec<u64>,
     events: usize,
@@ -138,14 +144,27 @@ impl Side {
         target.fill(&urls, State::Active)?;
         target.engine.start()?;
         target.warm(CONNECTIONS_EACH * urls.len())?;
-        let (whole, block) = (new_histogram(), new_histogram());
-        Ok(Side { target, stem: format!("/{stem}"), good, whole, block, blocks: Vec::new(), events: 0 })
+        Ok(Side {
+            target,
+            stem: format!("/{stem}"),
+            good,
+            whole: new_histogram(),
+            first: new_histogram(),
+            last: new_histogram(),
+            block: new_histogram(),
+            blocks: Vec::new(),
+            events: 0,
+        })
     }
 
     fn one_event(&mut self, receiver: &SimReceiver, number: usize) -> Outcome<()> {
         let delays = self.target.one_event(receiver, &self.stem, self.good, number)?;
-        for us in delays.iter().skip(1) {
-            let ns = u64::try_from(*us).unwrap_or(0).saturating_mul(1_000);
+        let ns = |us: &i64| u64::try_from(*us).unwrap_or(0).saturating_mul(1_000);
+        if let (Some(first), Some(last)) = (delays.first(), delays.last()) {
+            self.first.saturating_record(ns(first));
+            self.last.saturating_record(ns(last));
+        }
+        for ns in delays.iter().skip(1).map(ns) {
             self.whole.saturating_record(ns);
             self.block.saturating_record(ns);
         }

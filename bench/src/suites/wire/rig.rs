@@ -29,7 +29,7 @@ use tocsin::threads::feed::{FeedRings, FeedStats, FeedThread};
 use tocsin::threads::source::publish::{Losses, PublisherParts};
 use tocsin::threads::source::stats::SourceStats;
 use tocsin::threads::source::{LaneParts, SourceParts, SourceThread};
-use tocsin::threads::{Pulse, Step, run_loop};
+use tocsin::threads::{Pulse, Rehearsals, Step, run_loop};
 use tocsin::topology;
 use tocsin_core::detect::told::Told;
 use tocsin_core::detect::{Detector, ListHistory};
@@ -93,6 +93,7 @@ pub(super) struct Rig {
     /// Where answers are fetched.
     upstream: TcpStream,
     source: SourceThread,
+    rehearsals: Rehearsals,
     feed: Feed,
     stamps: FeedStamps,
     subscribers: Vec<Stream>,
@@ -178,6 +179,7 @@ impl Rig {
             asked: None,
             upstream,
             source,
+            rehearsals: Rehearsals::default(),
             feed: start(feed, layout)?,
             stamps,
             subscribers,
@@ -235,7 +237,9 @@ impl Rig {
 
     /// One turn of what runs in this thread.
     fn step(&mut self) {
-        self.source.step(clock::now());
+        let now = clock::now();
+        let turn = self.source.step(now);
+        self.rehearsals.after(&mut self.source, turn, now);
         if let Feed::Here(feed) = &mut self.feed {
             feed.step(clock::now());
         }

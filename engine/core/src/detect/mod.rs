@@ -4,7 +4,12 @@
 //! each body as it arrives and answers with the announcements in it, oldest first, and with what
 //! the store must remember. Owner: the source thread. A body that says nothing new costs one
 //! comparison and no allocation. Fails only with the parser's error, which changes nothing.
+//!
+//! [`Detector::on_body`] does it all at once. A thread for which microseconds count takes its steps one
+//! by one: [`Detector::recognise`], [`Detector::look_ahead`], whose findings go out at once,
+//! [`Detector::read`], which makes sure that nothing was missed, and [`Detector::prepare`].
 
+mod ahead;
 mod seen;
 pub mod told;
 mod unchanged;
@@ -16,6 +21,7 @@ use crate::model::{Action, CategoryHint};
 use crate::source::{Item, ParseError, Parsed, Scratch, SourceSpec};
 use crate::time::{Mono, Now, WallUs};
 
+use ahead::Page;
 use seen::{Entry, SeenSet, Version};
 use unchanged::RecentBodies;
 
@@ -73,6 +79,12 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Whether there is nothing to announce, to remember or to note.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.detected.is_empty() && self.seen.is_empty() && !self.baselined
+    }
+
     /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
         self.detected.clear();
@@ -109,11 +121,18 @@ pub struct Detector {
     seen: SeenSet,
     lists: Box<[ListState]>,
     newest: Option<WallUs>,
+    /// What of a body is read ahead of the rest.
+    ahead: Vec<u8>,
 }
 
 struct ListState {
     history: ListHistory,
     bodies: RecentBodies,
+    /// What is known of the body of `page_of`, a generation of `bodies`.
+    page: Page,
+    page_of: u64,
+    /// That body with an invented row on top, for [`Detector::rehearse`].
+    drill: Vec<u8>,
     /// When a usable answer was last complete.
     last_answer: Option<Mono>,
 }
@@ -131,6 +150,9 @@ impl Detector {
         let lists = spec.lists.iter().take(limits::LISTS_PER_SOURCE).map(|_| ListState {
             history: unknown,
             bodies: RecentBodies::default(),
+            page: Page::default(),
+            page_of: 0,
+            drill: Vec::new(),
             last_answer: None,
         });
         Detector {
@@ -140,6 +162,7 @@ impl Detector {
             seen: SeenSet::with_capacity(limits::SEEN_ITEMS),
             lists: lists.collect(),
             newest: None,
+            ahead: Vec::new(),
         }
     }
 
@@ -203,13 +226,114 @@ impl Detector {
         now: Now,
         findings: &mut Findings,
     ) -> Result<Outcome, ParseError> {
-        let Some(state) = self.lists.get_mut(list) else { return Ok(Outcome::Identical) };
-        let known = state.bodies.compare(body, self.spec.noise);
-        if let Some(outcome) = known {
-            state.last_answer = Some(now.mono);
-            return Ok(outcome);
+        match self.recognise(list, body, now) {
+            Some(outcome) => Ok(outcome),
+            None => self.read(list, body, now, findings),
         }
+    }
+
+    /// Whether a body is one that was read already; it then is done with. A list the source does not have
+    /// recognises everything.
+    pub fn recognise(&mut self, list: usize, body: &[u8], now: Now) -> Option<Outcome> {
+        let Some(state) = self.lists.get_mut(list) else { return Some(Outcome::Identical) };
+        let known = state.bodies.compare(body, self.spec.noise);
+        if known.is_some() {
+            state.last_answer = Some(now.mono);
+        }
+        known
+    }
+
+    /// Finds what is new in a body that is the last one with rows put in, by reading those rows alone.
+    /// Whether it was such a body; [`Detector::read`] must follow in any case.
+    pub fn look_ahead(&mut self, list: usize, body: &[u8], now: Now, findings: &mut Findings) -> bool {
+        let Some(state) = self.lists.get_mut(list) else { return false };
+        let (latest, generation) = state.bodies.latest();
+        let reduced = state.history.baselined
+            && state.page_of == generation
+            && state.page.reduce(latest, body, self.spec.noise, &mut self.ahead);
+        if !reduced {
+            return false;
+        }
+        let mut rest = core::mem::take(&mut self.ahead);
+        let parsed = self.parse(list, &mut rest, now, findings, true);
+        self.ahead = rest;
+        parsed.is_ok()
+    }
+
+    /// Reads a body in full that was not recognised, and adds what it brings to `findings`. The body is
+    /// scrambled.
+    ///
+    /// # Errors
+    /// The answer is unusable as a whole; nothing has changed.
+    pub fn read(
+        &mut self,
+        list: usize,
+        body: &mut [u8],
+        now: Now,
+        findings: &mut Findings,
+    ) -> Result<Outcome, ParseError> {
+        let Some(state) = self.lists.get_mut(list) else { return Ok(Outcome::Identical) };
         state.bodies.stage(body);
+        let parsed = self.parse(list, body, now, findings, false)?;
+        let Some(state) = self.lists.get_mut(list) else { return Ok(Outcome::Identical) };
+        state.bodies.commit();
+        state.last_answer = Some(now.mono);
+        if parsed.rows > 0 && !state.history.baselined {
+            state.history.baselined = true;
+            findings.baselined = true;
+        }
+        Ok(Outcome::Parsed(parsed))
+    }
+
+    /// Gets ready to recognise what comes in next. For when nothing waits: it reads the last body once.
+    pub fn prepare(&mut self, list: usize) {
+        let Some(state) = self.lists.get_mut(list) else { return };
+        let (latest, generation) = state.bodies.latest();
+        if state.page_of != generation {
+            state.page.learn(latest);
+            state.page.drill(latest, &mut state.drill);
+            state.page_of = generation;
+        }
+    }
+
+    /// Goes through what an answer with something new in it would cause, and changes nothing: so that code
+    /// and data are at hand when one comes, which is rare, and what lies in caches is what was used last.
+    /// Writes the title that was read into `title`. `false`: there is nothing to rehearse with.
+    pub fn rehearse(&mut self, list: usize, title: &mut String) -> bool {
+        let Some(state) = self.lists.get_mut(list) else { return false };
+        let (latest, generation) = state.bodies.latest();
+        let drill = state.drill.as_slice();
+        let recognised = drill.is_empty()
+            || state.page_of != generation
+            || core::hint::black_box(latest == drill)
+            || !state.page.reduce(latest, drill, self.spec.noise, &mut self.ahead);
+        if recognised {
+            return false;
+        }
+        title.clear();
+        let (seen, scratch, body) = (&mut self.seen, &mut self.scratch, &mut self.ahead);
+        let read = (self.spec.parse)(scratch, body, &mut |item| {
+            core::hint::black_box((
+                Version::new(item.title, item.published),
+                seen.entry(item.notice_id.as_str()).is_some(),
+            ));
+            if title.is_empty() {
+                title.push_str(item.title);
+            }
+        });
+        read.is_ok() && !title.is_empty()
+    }
+
+    /// `begun`: what is read is a part of a page, which does not begin anew.
+    fn parse(
+        &mut self,
+        list: usize,
+        body: &mut [u8],
+        now: Now,
+        findings: &mut Findings,
+        begun: bool,
+    ) -> Result<Parsed, ParseError> {
+        let Some(state) = self.lists.get(list) else { return Ok(Parsed::default()) };
         let gap = state.last_answer.is_none_or(|last| now.mono.since(last) > self.fresh_for);
         let first = findings.detected.len();
         let mut diff = Diff {
@@ -222,20 +346,14 @@ impl Detector {
             seen: &mut self.seen,
             newest: &mut self.newest,
             findings,
-            begun: false,
+            begun,
         };
         let parsed = (self.spec.parse)(&mut self.scratch, body, &mut |item| diff.on_item(item))?;
         let found = findings.detected.get_mut(first..).unwrap_or_default();
         // Pages run from the newest to the oldest; equal times keep the reverse of that order.
         found.reverse();
         found.sort_by_key(Detected::order);
-        state.bodies.commit();
-        state.last_answer = Some(now.mono);
-        if parsed.rows > 0 && !state.history.baselined {
-            state.history.baselined = true;
-            findings.baselined = true;
-        }
-        Ok(Outcome::Parsed(parsed))
+        Ok(parsed)
     }
 }
 

@@ -535,3 +535,127 @@ proptest! {
         }
     }
 }
+
+// ---- Reading ahead -----------------------------------------------------------------------------
+
+/// The steps of a thread, one by one: what was found ahead, and what the full reading added.
+fn in_steps(bench: &mut Bench, body: &str) -> (Option<Findings>, Findings) {
+    bench.secs += 1;
+    let (now, mut body) = (bench.now(), body.as_bytes().to_vec());
+    let detector = &mut bench.detector;
+    let (mut ahead, mut rest) = (Findings::default(), Findings::default());
+    if detector.recognise(0, &body, now).is_some() {
+        return (None, rest);
+    }
+    let looked = detector.look_ahead(0, &body, now, &mut ahead);
+    assert!(looked || ahead.detected.is_empty() && ahead.seen.is_empty());
+    detector.read(0, &mut body, now, &mut rest).unwrap();
+    detector.prepare(0);
+    (looked.then_some(ahead), rest)
+}
+
+#[test]
+fn a_new_row_is_found_ahead_of_the_rest_and_only_once() {
+    for spec in [&binance::CMS, &upbit::WEB] {
+        let body = |rows: &[Row<'_>]| match spec.config_name {
+            "binance" => binance_body(rows),
+            _ => upbit_body(rows, &[("1", "Pinned", FIRST_START - 9_000, FIRST_START - 9_000)], false),
+        };
+        let at = FIRST_START + 10;
+        let old: Vec<Row<'_>> = ["5", "4", "3", "2"]
+            .map(|id| (id, "Known, with } and \\\"", FIRST_START - 100, FIRST_START - 100))
+            .into();
+        let mut bench = Bench::new(spec);
+        assert!(in_steps(&mut bench, &body(&old)).0.is_none(), "nothing to compare with");
+        let page = [&[("6", "New", at, at)], &old[..3]].concat();
+        let (ahead, rest) = in_steps(&mut bench, &body(&page));
+        let ahead = ahead.unwrap();
+        assert_eq!(ahead.detected.len(), 1, "{}", spec.name);
+        assert_eq!((&*ahead.detected[0].record.notice_id, ahead.detected[0].late), ("6", false));
+        assert!(rest.detected.is_empty() && rest.seen.is_empty());
+        // An edit of a row that is there is found by the full reading.
+        let edited = [&page[..2], &[("4", "Edited", at, at)], &page[3..]].concat();
+        let (ahead, rest) = in_steps(&mut bench, &body(&edited));
+        assert!(ahead.is_none());
+        assert_eq!(rest.detected.len(), 1);
+    }
+}
+
+#[test]
+fn a_rehearsal_reads_a_row_and_changes_nothing() {
+    let at = FIRST_START - 100;
+    let rows: Vec<Row<'_>> =
+        vec![("59", "First, with {\\\"}", at, at), ("48", "Second", at, at), ("37", "Third", at, at)];
+    let fixed: [Row<'_>; 1] = [("12", "Pinned", at, at)];
+    for (spec, body) in [(&binance::CMS, binance_body(&rows)), (&upbit::WEB, upbit_body(&rows, &fixed, true))]
+    {
+        let (mut bench, mut title) = (Bench::new(spec), String::new());
+        assert!(!bench.detector.rehearse(0, &mut title), "nothing is known yet");
+        in_steps(&mut bench, &body);
+        for _ in 0..3 {
+            assert!(bench.detector.rehearse(0, &mut title), "{}", spec.name);
+            assert_eq!(title, "First, with {\"}");
+        }
+        assert_eq!(bench.raw(0, &body).0, Ok(Outcome::Identical));
+        // What was rehearsed with is unknown, were it to come.
+        assert!(bench.detector.seen.entry("69").is_none());
+        let new = [&[("60", "New", FIRST_START + 5, FIRST_START + 5)], &rows[..2]].concat();
+        let body =
+            if spec.name == binance::CMS.name { binance_body(&new) } else { upbit_body(&new, &fixed, true) };
+        let (ahead, rest) = in_steps(&mut bench, &body);
+        assert_eq!(ahead.unwrap().detected.len(), 1);
+        assert!(rest.is_empty());
+        assert!(!bench.detector.rehearse(7, &mut title), "there is no such list");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Whatever pages follow each other, reading ahead changes nothing of what is found, only when.
+    #[test]
+    fn reading_ahead_finds_what_reading_finds(
+        steps in prop::collection::vec((0_usize..6, 1_usize..4, 0_usize..8, any::<bool>()), 1..24),
+    ) {
+        let title = |n: i64| ["Plain", "With \\\"quotes\\\", {braces} and [brackets]", "한글 제목 },{"][(n % 3) as usize];
+        let (mut ours, mut theirs) = (Bench::new(&upbit::WEB), Bench::new(&upbit::WEB));
+        let mut next = 100_i64;
+        let mut rows: Vec<(String, String, i64, i64)> = Vec::new();
+        for _ in 0..8 {
+            next += 1;
+            rows.insert(0, (next.to_string(), title(next).to_owned(), FIRST_START - 100, FIRST_START - 100));
+        }
+        for (kind, count, at, badge) in steps {
+            let place = at.min(rows.len() - 1);
+            let now = ours.secs;
+            match kind {
+                // New rows at the top, or further below; the page keeps its length.
+                0..=2 => for _ in 0..count {
+                    next += 1;
+                    let place = if kind == 2 { place } else { 0 };
+                    rows.insert(place, (next.to_string(), title(next).to_owned(), now, now));
+                    rows.pop();
+                },
+                3 => {
+                    rows[place].1 = format!("Edited {now}");
+                    rows[place].3 = now;
+                }
+                4 => { rows.remove(place); }
+                _ => {}
+            }
+            if rows.is_empty() {
+                break;
+            }
+            let page: Vec<Row<'_>> = rows.iter().map(|r| (&*r.0, &*r.1, r.2, r.3)).collect();
+            let body = upbit_body(&page, &[], badge);
+            let (first, mut rest) = in_steps(&mut ours, &body);
+            let mut found = first.unwrap_or_default();
+            found.detected.append(&mut rest.detected);
+            found.seen.append(&mut rest.seen);
+            let (outcome, whole) = theirs.raw(0, &body);
+            outcome.unwrap();
+            prop_assert_eq!(found.detected, whole.detected);
+            prop_assert_eq!(found.seen, whole.seen);
+        }
+    }
+}

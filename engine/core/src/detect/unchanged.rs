@@ -17,6 +17,8 @@ pub(super) struct RecentBodies {
     before: Vec<u8>,
     /// `before` holds a body that is not yet known to be usable.
     staged: bool,
+    /// Counts what `latest` has held, so that whoever learnt something of it can tell whether it still stands.
+    generation: u64,
 }
 
 impl RecentBodies {
@@ -25,8 +27,9 @@ impl RecentBodies {
         if core::mem::take(&mut self.staged) {
             self.before.clear();
         }
-        for _ in 0..2 {
+        for swaps in 0..2 {
             if !self.latest.is_empty() && self.latest == body {
+                self.generation += swaps;
                 return Some(Outcome::Identical);
             }
             core::mem::swap(&mut self.latest, &mut self.before);
@@ -34,6 +37,7 @@ impl RecentBodies {
         for _ in 0..2 {
             if !self.latest.is_empty() && only_noise(&self.latest, body, noise) {
                 keep(&mut self.latest, body);
+                self.generation += 1;
                 return Some(Outcome::OnlyNoise);
             }
             core::mem::swap(&mut self.latest, &mut self.before);
@@ -50,7 +54,13 @@ impl RecentBodies {
     /// The staged body was read in full.
     pub(super) fn commit(&mut self) {
         self.staged = false;
+        self.generation += 1;
         core::mem::swap(&mut self.latest, &mut self.before);
+    }
+
+    /// The last body, and the number by which it is told from those before.
+    pub(super) fn latest(&self) -> (&[u8], u64) {
+        (&self.latest, self.generation)
     }
 }
 
@@ -64,26 +74,33 @@ fn keep(buffer: &mut Vec<u8>, body: &[u8]) {
 }
 
 /// Whether the bodies differ only within scalar values of the keys in `noise`.
+fn only_noise(old: &[u8], new: &[u8], noise: &[&str]) -> bool {
+    !noise.is_empty() && difference(old, new, noise).is_none()
+}
+
+/// Where two bodies first differ otherwise than within scalar values of the keys in `noise`, in each.
 ///
 /// A key cannot be mistaken for text: within a JSON string every quote is escaped, so `"key"`
 /// before a colon, without a backslash, is a key.
-fn only_noise(old: &[u8], new: &[u8], noise: &[&str]) -> bool {
-    if noise.is_empty() {
-        return false;
-    }
-    let (mut old, mut new) = (old, new);
+pub(super) fn difference(old: &[u8], new: &[u8], noise: &[&str]) -> Option<(usize, usize)> {
+    let (mut old_at, mut new_at) = (0, 0);
     loop {
-        let same = common_prefix(old, new);
-        if same == old.len() && same == new.len() {
-            return true;
+        let (old_rest, new_rest) =
+            (old.get(old_at..).unwrap_or_default(), new.get(new_at..).unwrap_or_default());
+        let same = common_prefix(old_rest, new_rest);
+        if same == old_rest.len() && same == new_rest.len() {
+            return None;
         }
+        let differs = Some((old_at + same, new_at + same));
         // Only what both share since the last difference is searched, so each turn gets ahead.
-        let Some(shared) = new.get(..same) else { return false };
-        let Some(value) = scalar_start(shared, noise) else { return false };
-        let (Some(old_value), Some(new_value)) = (old.get(value..), new.get(value..)) else {
-            return false;
+        let Some(value) = new_rest.get(..same).and_then(|shared| scalar_start(shared, noise)) else {
+            return differs;
         };
-        (old, new) = (after_scalar(old_value), after_scalar(new_value));
+        let (Some(old_value), Some(new_value)) = (old_rest.get(value..), new_rest.get(value..)) else {
+            return differs;
+        };
+        old_at += value + scalar_bytes(old_value);
+        new_at += value + scalar_bytes(new_value);
     }
 }
 
@@ -98,9 +115,8 @@ fn scalar_start(shared: &[u8], noise: &[&str]) -> Option<usize> {
     noise.iter().any(is_key).then_some(value)
 }
 
-fn after_scalar(text: &[u8]) -> &[u8] {
-    let end = text.iter().position(|b| !is_scalar(*b)).unwrap_or(text.len());
-    text.get(end..).unwrap_or_default()
+fn scalar_bytes(text: &[u8]) -> usize {
+    text.iter().position(|b| !is_scalar(*b)).unwrap_or(text.len())
 }
 
 /// Bytes of numbers, `true`, `false`, `null` and the blanks around them.

@@ -195,7 +195,8 @@ struct InFlight<E> {
 #[derive(Debug)]
 pub struct Dispatcher<E, P> {
     bounds: Bounds,
-    lanes: BTreeMap<EndpointId, Lane<E, P>>,
+    /// Boxed: a search among thousands touches keys, not lanes.
+    lanes: BTreeMap<EndpointId, Box<Lane<E, P>>>,
     board: Board,
     in_flight: BTreeMap<Ticket, InFlight<E>>,
     next_ticket: u64,
@@ -246,7 +247,7 @@ impl<E, P> Dispatcher<E, P> {
             Some(saved) => Endpoint::restored(now, endpoint.0, self_healing, saved),
             None => Endpoint::new(now.mono, endpoint.0, self_healing),
         };
-        self.lanes.insert(endpoint, Lane::new(health, profile));
+        self.lanes.insert(endpoint, Box::new(Lane::new(health, profile)));
         self.touch(now.mono, endpoint, |_| ())
     }
 
@@ -278,7 +279,7 @@ impl<E, P> Dispatcher<E, P> {
     /// Deliveries pending for an endpoint.
     #[must_use]
     pub fn pending_of(&self, endpoint: EndpointId) -> usize {
-        self.lanes.get(&endpoint).map_or(0, Lane::pending)
+        self.lanes.get(&endpoint).map_or(0, |lane| lane.pending())
     }
 
     /// Deliveries pending over all endpoints.

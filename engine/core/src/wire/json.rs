@@ -17,7 +17,7 @@ pub fn string(out: &mut Vec<u8>, text: &str) {
 pub fn string_body(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {
+    while let Some(at) = first_special(rest) {
         let (plain, tail) = rest.split_at(at);
         out.extend_from_slice(plain);
         let Some((special, tail)) = tail.split_first() else { break };
@@ -39,27 +39,25 @@ pub fn string_body(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest);
 }
 
+/// Where the first byte stands that must be escaped. Titles rarely have one: whole blocks are looked at
+/// without a branch in them.
+fn first_special(text: &[u8]) -> Option<usize> {
+    let is_special = |b: &u8| *b < 0x20 || *b == b'"' || *b == b'\\';
+    let any = |block: &[u8; 32]| block.iter().fold(false, |any, b| any | is_special(b));
+    let (blocks, _) = text.as_chunks::<32>();
+    let plain = blocks.iter().take_while(|block| !any(block)).count() * 32;
+    let at = text.get(plain..)?.iter().position(is_special)?;
+    Some(plain + at)
+}
+
 /// Appends `value` in decimal.
-pub fn unsigned(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0u8; 20];
-    let mut used = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + (value % 10) as u8;
-        used += 1;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.split_at(digits.len() - used).1);
+pub fn unsigned(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends `value` in decimal.
 pub fn signed(out: &mut Vec<u8>, value: i64) {
-    if value < 0 {
-        out.push(b'-');
-    }
-    unsigned(out, value.unsigned_abs());
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends microseconds since the epoch, or `null`.

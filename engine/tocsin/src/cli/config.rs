@@ -1,4 +1,4 @@
-//! `tocsin config show|default|openapi`.
+//! `tocsin config show|default|openapi|metrics`.
 
 use std::process::ExitCode;
 
@@ -20,6 +20,8 @@ pub enum ConfigVerb {
     Default,
     /// Print the OpenAPI document of the HTTP API, as the service serves it at /openapi.json.
     Openapi,
+    /// Print the page on metrics, docs/metrics.md.
+    Metrics,
 }
 
 /// Runs it. `show` also checks the values, so that what it prints is what would run.
@@ -30,6 +32,7 @@ pub fn run(verb: &ConfigVerb, layers: &Layers) -> Result<ExitCode, CliError> {
     match verb {
         ConfigVerb::Default => print!("{DEFAULT_TOML}"),
         ConfigVerb::Openapi => print!("{}", crate::control::openapi::text()),
+        ConfigVerb::Metrics => print!("{}", crate::control::metrics::page::text()),
         ConfigVerb::Show { json } => {
             Config::from_layers(layers)?;
             if *json {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -87,6 +87,12 @@ enum Verb {
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one a verb, into a directory.
+    #[command(hide = true)]
+    Man {
+        /// Made if it is not there.
+        dir: PathBuf,
     },
     /// Print the version and what it was built from.
     Version {
@@ -171,6 +177,7 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
             clap_complete::generate(*shell, &mut Cli::command(), "tocsin", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Man { dir } => man(dir),
         Verb::Version { json } => Ok(version(*json)),
     }
 }
@@ -198,6 +205,14 @@ impl Cli {
     fn read_config(&self) -> Result<Config, CliError> {
         Ok(Config::from_layers(&self.layers()?)?)
     }
+}
+
+/// Writes `tocsin.1`, `tocsin-keys.1`, `tocsin-keys-create.1` and so on.
+fn man(dir: &Path) -> Result<ExitCode, CliError> {
+    std::fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), dir))
+        .map_err(|e| CliError::failed(format!("{}: {e}", dir.display())))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes what a verb has to say to standard output. A reader that has gone (`| head`) is no failure.

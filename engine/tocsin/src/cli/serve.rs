@@ -11,6 +11,7 @@ use crate::logging;
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
 use crate::net::url::BaseUrl;
 use crate::os::cores;
+use crate::os::inherited::Inherited;
 use crate::serve::{Ended, Engine, Reloader};
 use crate::supervise::{Signals, Systemd};
 use crate::topology::Plan;
@@ -37,13 +38,15 @@ pub struct CheckArgs {
 /// # Errors
 /// It cannot start, or a thread died.
 pub fn serve(args: &ServeArgs, layers: &dyn Fn() -> Result<Layers, CliError>) -> Result<ExitCode, CliError> {
+    // Before anything opens a descriptor or starts a thread.
+    let inherited = Inherited::take().map_err(CliError::failed)?;
     let in_force = layers()?;
     let config = Config::from_layers(&in_force)?;
     let level = logging::start(&config.log.level, config.log.json).map_err(CliError::usage)?;
     // Before any thread exists, so that none misses them.
     let signals =
         Signals::install().map_err(|e| CliError::failed(format!("installing signal handlers: {e}")))?;
-    let mut engine = Engine::start(&config).map_err(CliError::failed)?;
+    let mut engine = Engine::start_on(&config, inherited).map_err(CliError::failed)?;
     announce_ready(args, &engine);
     let mut systemd = Systemd::from_environment();
     systemd.ready(&format!("feed on {}", engine.feed));

@@ -4,6 +4,8 @@
 //! over file over those defaults and knows where each value came from; [`Config::from_layers`]
 //! reads them into types. Every error names the key, the value and the place.
 
+#[cfg(test)]
+mod key_tests;
 mod layers;
 mod read;
 mod smtp;
@@ -33,6 +35,7 @@ pub struct Config {
     pub webhooks: Webhooks,
     pub egress: Egress,
     pub smtp: Option<Smtp>,
+    pub clock: Clock,
     pub log: Log,
 }
 
@@ -89,6 +92,8 @@ pub struct Admin {
     pub token_file: Option<PathBuf>,
     pub requests_per_second: u32,
     pub forwarded_for_from: Vec<IpNet>,
+    /// Who shows the token in it may read the metrics over TCP.
+    pub metrics_token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +139,13 @@ pub struct Source {
     pub ca_file: Option<PathBuf>,
     pub credentials_file: Option<PathBuf>,
     pub bind: Vec<std::net::IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Clock {
+    /// Whether the service is ready only while the kernel says that its clock is kept right.
+    pub require_synchronised: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

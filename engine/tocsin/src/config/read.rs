@@ -13,7 +13,7 @@ use tocsin_core::limits;
 use tocsin_core::webhook::signature::Brand;
 
 use super::{
-    Admin, Config, ConfigError, Detect, Egress, Feed, FeedLimits, Idle, Layers, Log, Source, Topology,
+    Admin, Clock, Config, ConfigError, Detect, Egress, Feed, FeedLimits, Idle, Layers, Log, Source, Topology,
     TopologyMode, Webhooks,
 };
 
@@ -36,6 +36,7 @@ impl Config {
             webhooks: webhooks(&read)?,
             egress: egress(&read)?,
             smtp: super::smtp::read(&read)?,
+            clock: Clock { require_synchronised: read.boolean("clock.require_synchronised")? },
             log: Log { level: read.text("log.level")?.to_owned(), json: read.boolean("log.json")? },
             data_dir,
         })
@@ -79,6 +80,7 @@ fn admin(read: &Reader<'_>, data_dir: &std::path::Path) -> Result<Admin, ConfigE
         token_file: read.path("admin.token_file")?,
         requests_per_second: read.integer("admin.requests_per_second", 1, 1_000_000)?,
         forwarded_for_from: read.list("admin.forwarded_for_from", "a CIDR such as 10.0.0.0/8")?,
+        metrics_token_file: read.path("admin.metrics_token_file")?,
     })
 }
 
@@ -186,6 +188,10 @@ impl FromStr for NameServer {
     }
 }
 
+/// Where systemd keeps the credentials of the running service: for verbs beside it, which may not read them
+/// but need the other keys of the same file.
+const CREDENTIALS: &str = "/run/credentials/tocsin.service";
+
 /// Typed access to the layers.
 pub(super) struct Reader<'a>(&'a Layers);
 
@@ -230,8 +236,17 @@ impl Reader<'_> {
         self.text(key)?.parse().map_err(|_| self.error(key, format!("takes {takes}")))
     }
 
+    /// A file, or a credential of the service manager (`credential:NAME`); `None` where it is empty.
     pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
-        Ok(Some(self.text(key)?).filter(|t| !t.is_empty()).map(PathBuf::from))
+        let text = self.text(key)?;
+        let Some(name) = text.strip_prefix("credential:") else {
+            return Ok(Some(text).filter(|t| !t.is_empty()).map(PathBuf::from));
+        };
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return Err(self.error(key, "takes credential:NAME, the name being one of LoadCredential="));
+        }
+        let dir = std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_else(|| CREDENTIALS.into());
+        Ok(Some(PathBuf::from(dir).join(name)))
     }
 
     fn duration(&self, key: &str) -> Result<Duration, ConfigError> {

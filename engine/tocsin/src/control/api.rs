@@ -26,7 +26,8 @@ use super::shapes::{
     Alive, AnnouncementCreate, KeyChange, KeyCreate, KeyCreated, KeyShown, Keys, Ready, Refusal,
 };
 use super::{
-    Control, accounts, caller, client, deliveries, history, service, session, subscribers, usage, webhooks,
+    Control, accounts, caller, client, deliveries, history, metrics, service, session, subscribers, usage,
+    webhooks,
 };
 use crate::os::clock;
 use crate::rings::Inject;
@@ -48,10 +49,12 @@ pub(super) enum Door {
 /// All routes, as served at one door.
 pub(super) fn router(control: Arc<Control>, door: Door) -> Router {
     let announcements = get(move |state, request| history::answer(state, door, request));
+    let metrics = get(move |state, request| metrics::route::metrics(state, door, request));
     administrators(&control, door)
         .merge(customers(&control))
         .route("/v1/announcements", announcements)
         .route("/v1/session", get(session::show_session).post(session::sign_in).delete(session::sign_out))
+        .route("/metrics", metrics)
         .route("/healthz", get(alive))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
@@ -322,13 +325,14 @@ pub(super) async fn live(state: State<Arc<Control>>) -> Response {
     alive(state).await
 }
 
-/// Whether subscribers are taken: 503 when not.
+/// Whether subscribers should be sent here: 503 with the reasons when not.
 #[utoipa::path(get, path = "/readyz", tag = "service",
     responses((status = 200, body = Ready), (status = 503, body = Ready)))]
 pub(super) async fn ready(State(control): State<Arc<Control>>) -> Response {
-    let ready = control.view.is_ready();
+    let reasons = control.view.not_ready();
+    let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Ready { ready })).into_response()
+    (status, Json(Ready { ready, reasons })).into_response()
 }
 
 /// This document.

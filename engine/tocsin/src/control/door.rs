@@ -45,23 +45,28 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Opens the socket (mode 0600 before it listens) and the TCP listener. The caller holds the
-    /// store's lock, so a socket file on which nobody listens is a left-over and replaced.
+    /// Opens the socket (mode 0600 before it listens) and the TCP listener; `inherited` is one that the
+    /// service manager opened in place of `admin.listen`. The caller holds the store's lock, so a socket file
+    /// on which nobody listens is a left-over and replaced.
     ///
     /// # Errors
-    /// What is in the way, with its path or address.
-    pub fn bind(admin: &config::Admin) -> io::Result<Listeners> {
+    /// What is in the way, with its path or address; or there is an inherited listener although
+    /// `admin.listen` is empty.
+    pub fn bind(admin: &config::Admin, inherited: Option<TcpListener>) -> io::Result<Listeners> {
         let socket = bind_socket(&admin.socket)
             .map_err(|e| io::Error::new(e.kind(), format!("admin.socket {}: {e}", admin.socket.display())))?;
-        let tcp = admin.listen.map(|address| {
-            let listener = TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        });
-        let tcp = tcp.transpose().map_err(|e: io::Error| {
-            let address = admin.listen.map(|a| a.to_string()).unwrap_or_default();
-            io::Error::new(e.kind(), format!("admin.listen {address}: {e}"))
-        })?;
+        let tcp = match (admin.listen, inherited) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                let problem = "a socket was handed over as \"admin\", but admin.listen is empty: disable one";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+            }
+            (Some(_), Some(listener)) => Some(listener),
+            (Some(address), None) => Some(
+                listen(address)
+                    .map_err(|e| io::Error::new(e.kind(), format!("admin.listen {address}: {e}")))?,
+            ),
+        };
         Ok(Listeners { socket, socket_path: admin.socket.clone(), tcp, tls: None })
     }
 
@@ -89,6 +94,12 @@ impl Listeners {
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 fn bind_socket(path: &Path) -> io::Result<UnixListener> {

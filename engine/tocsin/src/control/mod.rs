@@ -19,12 +19,14 @@ mod deliveries;
 mod door;
 mod fields;
 mod history;
+pub mod metrics;
 pub mod openapi;
 pub mod replay;
 pub mod reply;
 mod service;
 mod session;
 mod shapes;
+pub mod snapshot;
 mod subscribers;
 pub mod token;
 mod usage;
@@ -47,17 +49,27 @@ use crate::config::Config;
 use crate::store::{Reader, StoreError};
 use access::Access;
 use bridge::Bridge;
+use metrics::{Host, MetricsAccess};
+use snapshot::{NotReady, Snapshot};
 use token::{AdminToken, LiveToken};
 
 /// What the control plane may ask about the running engine. Answers come from counters the other
 /// threads publish; no answer waits for a thread.
 pub trait EngineView: Send + Sync + 'static {
-    /// Sources, feed, accept and journal counters: the body of `GET /admin/v1/status`.
-    fn status(&self) -> serde_json::Value;
+    /// Everything that is counted.
+    fn snapshot(&self) -> Snapshot;
+    /// The body of `GET /admin/v1/status`: sources, feed, accept and journal counters.
+    fn status(&self) -> serde_json::Value {
+        // Cannot fail: a snapshot is plain data with text for keys.
+        serde_json::to_value(self.snapshot()).unwrap_or_default()
+    }
+    /// What the operating system tells of this process, the disk and the clock. Reads files: not for an
+    /// async runtime's own thread.
+    fn host(&self) -> Host;
     /// Whether every thread moves.
     fn is_alive(&self) -> bool;
-    /// Whether subscribers are taken (started, and not draining).
-    fn is_ready(&self) -> bool;
+    /// Why no subscriber should be sent here now; empty when ready.
+    fn not_ready(&self) -> Vec<NotReady>;
     /// From now on subscribers are not taken.
     fn set_draining(&self);
     /// Subscribers connected, as of a moment ago.
@@ -74,6 +86,8 @@ pub struct ControlParts {
     pub view: Arc<dyn EngineView>,
     /// Opens the admin routes over TCP.
     pub token: AdminToken,
+    /// Who may read the metrics over TCP.
+    pub metrics: MetricsAccess,
     /// What accounts may do.
     pub webhooks: WebhookRules,
     /// What else the configuration says.
@@ -142,6 +156,7 @@ pub struct Control {
     reader: Arc<Mutex<Reader>>,
     view: Arc<dyn EngineView>,
     token: LiveToken,
+    metrics: MetricsAccess,
     webhooks: WebhookRules,
     access: Access,
     sources: Vec<SourceBudget>,
@@ -155,12 +170,23 @@ impl Control {
     /// # Errors
     /// The operating system gives no random bytes.
     pub fn new(parts: ControlParts) -> io::Result<Arc<Control>> {
-        let ControlParts { bridge, reader, view, token, webhooks, settings } = parts;
+        let ControlParts { bridge, reader, view, token, metrics, webhooks, settings } = parts;
         let Settings { access, sources, drain, base_url } = settings;
         let (reader, token) = (Arc::new(Mutex::new(reader)), LiveToken::new(token));
         let access = Access::new(access)?;
         let drain = LiveDuration::new(drain);
-        Ok(Arc::new(Control { bridge, reader, view, token, webhooks, access, sources, drain, base_url }))
+        Ok(Arc::new(Control {
+            bridge,
+            reader,
+            view,
+            token,
+            metrics,
+            webhooks,
+            access,
+            sources,
+            drain,
+            base_url,
+        }))
     }
 
     /// From now on `token` alone opens the admin routes over TCP; if it is another one, sessions that

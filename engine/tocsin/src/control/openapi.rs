@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Content, Ref, RefOr, Required, ResponseBuilder, SecurityRequirement};
 
-use super::{accounts, api, deliveries, history, service, session, subscribers, usage, webhooks};
+use super::{accounts, api, deliveries, history, metrics, service, session, subscribers, usage, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -63,6 +63,7 @@ use super::{accounts, api, deliveries, history, service, session, subscribers, u
         api::alive,
         api::live,
         api::ready,
+        metrics::route::metrics,
         api::openapi,
     ),
     tags(
@@ -126,6 +127,7 @@ fn add_security(components: &mut Components) {
         "A session's cookie. Anything but GET and HEAD needs its CSRF token in X-CSRF-Token too.",
     ));
     components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    components.add_security_scheme("metrics_token", bearer("The token in `admin.metrics_token_file`."));
     components.add_security_scheme(
         "api_key",
         SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))),

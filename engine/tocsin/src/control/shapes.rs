@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
 
 use super::reply::rfc3339;
+use super::snapshot::NotReady;
 use crate::rings::EndpointReport;
 use crate::store::webhook::accounts::AccountRecord;
 use crate::store::webhook::deliveries::AttemptRecord;
@@ -842,8 +843,10 @@ pub(super) struct Alive {
     pub(super) alive: bool,
 }
 
-/// Whether subscribers are taken.
+/// Whether subscribers should be sent here.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Ready {
     pub(super) ready: bool,
+    /// Why not; empty when ready.
+    pub(super) reasons: Vec<NotReady>,
 }

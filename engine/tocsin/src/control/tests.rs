@@ -29,14 +29,17 @@ use threads::Threads;
 struct View;
 
 impl EngineView for View {
-    fn status(&self) -> Value {
-        json!({"sources": []})
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::default()
+    }
+    fn host(&self) -> Host {
+        Host::default()
     }
     fn is_alive(&self) -> bool {
         true
     }
-    fn is_ready(&self) -> bool {
-        false
+    fn not_ready(&self) -> Vec<NotReady> {
+        vec![NotReady { code: snapshot::Unready::Draining, detail: "as it is".to_owned() }]
     }
     fn set_draining(&self) {}
     fn connections(&self) -> u64 {
@@ -61,6 +64,10 @@ impl Engine {
     }
 
     fn start_with(history: &[Announcement], tls: bool) -> Engine {
+        Engine::start_as(history, tls, MetricsAccess::Anyone)
+    }
+
+    fn start_as(history: &[Announcement], tls: bool, metrics: MetricsAccess) -> Engine {
         let (dir, mut store) = store();
         let rows: Vec<Row<'_>> =
             history.iter().map(|a| Row::Announcement { announcement: a, dispatched: None }).collect();
@@ -70,7 +77,7 @@ impl Engine {
         let stop = Arc::new(AtomicBool::new(false));
         let (threads, bridge) = Threads::new(store, secrets);
         let threads = Arc::new(Mutex::new(threads));
-        let (mut listeners, control) = Engine::doors(&dir, bridge, reader);
+        let (mut listeners, control) = Engine::doors(&dir, bridge, reader, metrics);
         if tls {
             let address = listeners.tcp_address().unwrap();
             listeners =
@@ -85,7 +92,12 @@ impl Engine {
         Engine { dir, tcp, stop, serving, threads, control }
     }
 
-    fn doors(dir: &tempfile::TempDir, bridge: Arc<Bridge>, reader: Reader) -> (Listeners, Arc<Control>) {
+    fn doors(
+        dir: &tempfile::TempDir,
+        bridge: Arc<Bridge>,
+        reader: Reader,
+        metrics: MetricsAccess,
+    ) -> (Listeners, Arc<Control>) {
         let token_file = dir.path().join("token");
         std::fs::write(&token_file, TOKEN).unwrap();
         let admin = config::Admin {
@@ -95,6 +107,7 @@ impl Engine {
             token_file: None,
             requests_per_second: 1_000_000,
             forwarded_for_from: Vec::new(),
+            metrics_token_file: None,
         };
         let token = AdminToken::from_file(&token_file).unwrap();
         let webhooks = WebhookRules {
@@ -105,8 +118,8 @@ impl Engine {
         let access = AccessRules::from(&admin);
         let settings =
             Settings { access, sources: Vec::new(), drain: Duration::from_secs(5), base_url: None };
-        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, settings };
-        (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap())
+        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, metrics, webhooks, settings };
+        (Listeners::bind(&admin, None).unwrap(), Control::new(parts).unwrap())
     }
 
     fn socket(&self) -> PathBuf {
@@ -285,10 +298,42 @@ fn tcp_takes_the_token_and_nothing_else() {
         }
     }
     let token = format!("Authorization: bearer {TOKEN}\r\n");
-    assert_eq!(engine.tcp("GET", "/admin/v1/status", &token, "").2, json!({"sources": []}));
+    assert_eq!(engine.tcp("GET", "/admin/v1/status", &token, "").2["sources"], json!([]));
     assert_eq!(engine.tcp("GET", "/healthz", "", "").0, 200);
     assert_eq!(engine.tcp("GET", "/livez", "", "").0, 200);
-    assert_eq!(engine.tcp("GET", "/readyz", "", "").0, 503);
+    let (status, _, body) = engine.tcp("GET", "/readyz", "", "");
+    let reasons = json!([{"code": "draining", "detail": "as it is"}]);
+    assert_eq!((status, body), (503, json!({"ready": false, "reasons": reasons})));
+}
+
+#[test]
+fn who_may_read_the_metrics_over_tcp() {
+    let admin = format!("Authorization: Bearer {TOKEN}\r\n");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("metrics.token");
+    std::fs::write(&file, "a token for prometheus alone\n").unwrap();
+    let own = "Authorization: Bearer a token for prometheus alone\r\n".to_owned();
+    let wrong = "Authorization: Bearer another token of that length\r\n".to_owned();
+    let none = String::new();
+    let token = || MetricsAccess::Token(AdminToken::from_file(&file).unwrap());
+    for (access, allowed) in [
+        (MetricsAccess::Anyone, [true; 4]),
+        (MetricsAccess::Administrator, [false, false, false, true]),
+        (token(), [false, false, true, true]),
+    ] {
+        let engine = Engine::start_as(&[], false, access.clone());
+        let answers = [&none, &wrong, &own, &admin].map(|header| engine.tcp("GET", "/metrics", header, "").0);
+        assert_eq!(answers, allowed.map(|yes| if yes { 200 } else { 401 }), "{access:?}");
+        // What the token for metrics opens is metrics.
+        assert_eq!(engine.tcp("GET", "/admin/v1/status", &own, "").0, 401);
+        let mut socket = std::os::unix::net::UnixStream::connect(engine.socket()).unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let head = answer.to_ascii_lowercase();
+        assert!(head.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+        assert!(answer.contains("\ntocsin_epoch 0\n"), "{answer}");
+    }
 }
 
 #[test]
@@ -375,8 +420,9 @@ fn the_socket_is_private_taken_once_and_removed() {
         token_file: None,
         requests_per_second: 50,
         forwarded_for_from: Vec::new(),
+        metrics_token_file: None,
     };
-    let refused = Listeners::bind(&admin).unwrap_err().to_string();
+    let refused = Listeners::bind(&admin, None).unwrap_err().to_string();
     assert!(refused.contains("another service listens"), "{refused}");
     drop(engine);
     assert!(!path.exists());
@@ -384,7 +430,7 @@ fn the_socket_is_private_taken_once_and_removed() {
     let dir = tempfile::tempdir().unwrap();
     let admin = config::Admin { socket: dir.path().join("s"), ..admin };
     drop(std::os::unix::net::UnixListener::bind(&admin.socket).unwrap());
-    drop(Listeners::bind(&admin).unwrap());
+    drop(Listeners::bind(&admin, None).unwrap());
     let long = config::Admin { socket: dir.path().join("x".repeat(120)), ..admin };
-    assert!(Listeners::bind(&long).unwrap_err().to_string().contains("admin.socket"));
+    assert!(Listeners::bind(&long, None).unwrap_err().to_string().contains("admin.socket"));
 }

@@ -201,7 +201,13 @@ impl HttpConnection {
         &self.parser
     }
 
-    /// The body of the last answer; parsing may scramble it.
+    /// The body of the last answer.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The same, for parsing, which may scramble it.
     pub fn body_mut(&mut self) -> &mut [u8] {
         &mut self.body
     }

@@ -1,6 +1,6 @@
 //! Builds the engine: opens what it needs, makes the rings of the plan, starts the threads.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -18,15 +18,17 @@ use tocsin_core::source::{SourceSpec, exchange};
 use tocsin_core::wire::{self, EncodedAnnouncement};
 
 use super::reload::{MailLink, Reachable};
-use super::view::{View, ViewParts};
+use super::view::{Machine, View, ViewParts};
 use super::{Addresses, Engine, StartError, doing, webhooks};
 use crate::config::{Config, Idle, Smtp, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
+use crate::control::metrics::MetricsAccess;
 use crate::control::token::AdminToken;
 use crate::control::{self, Control, ControlParts, Settings, SourceBudget};
 use crate::net::dns::{Resolver, ResolverClient};
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls, SharedTls};
 use crate::net::url::BaseUrl;
+use crate::os::inherited::Inherited;
 use crate::os::{clock, cores, memory};
 use crate::rings::{AcceptToFeed, Released, SourceToFeed, SubscriberPage, ToAccept, ToSource};
 use crate::store::{Reader, Store, StoredAnnouncement};
@@ -46,10 +48,10 @@ use crate::topology::{self, Plan, ThreadPlan};
 const STACK_BYTES: usize = 2 << 20;
 
 /// See [`Engine::start`].
-pub(super) fn start(config: &Config) -> Result<Engine, StartError> {
+pub(super) fn start(config: &Config, inherited: Inherited) -> Result<Engine, StartError> {
     let plan = Plan::new(config);
     prepare_process(config, &plan);
-    let opened = Opened::open(config)?;
+    let opened = Opened::open(config, inherited)?;
     let (engine, threads) = assemble(config, &plan, opened)?;
     threads.start(engine, &plan)
 }
@@ -69,14 +71,13 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(config: &Config) -> Result<Opened, StartError> {
+    fn open(config: &Config, inherited: Inherited) -> Result<Opened, StartError> {
         let mut store = Store::open(&config.data_dir)?;
         let certificate = certificate(config)?;
         let certificate = certificate.map(SharedTls::new);
-        let listener = accept::listen(config.feed.listen)
-            .map_err(doing(&format!("feed.listen {}", config.feed.listen)))?;
+        let listener = feed_listener(config, inherited.feed)?;
         let feed = listener.local_addr().map_err(doing("reading the feed's address"))?;
-        let doors = admin_doors(config, certificate.clone())?;
+        let doors = admin_doors(config, inherited.admin, certificate.clone())?;
         let token = admin_token(config)?;
         let epoch = store.next_epoch()?;
         let history = load_history(&store)?;
@@ -174,12 +175,14 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         journal: journal.counters(),
         webhooks: webhooks.stats,
         mail: mail.as_ref().map(|mail| mail.mailer.counters()),
+        machine: machine(config, certificate.clone()),
     }));
     let control = Control::new(ControlParts {
         bridge: Arc::clone(&bridge),
         reader,
         view: Arc::clone(&view) as _,
         token: token.clone(),
+        metrics: metrics_access(config)?,
         webhooks: webhooks::rules(config, webhooks.policy),
         settings: Settings::new(config, built.budgets, &doors),
     })
@@ -227,8 +230,25 @@ pub(super) fn certificate(config: &Config) -> Result<Option<ServerTls>, StartErr
     })
 }
 
-fn admin_doors(config: &Config, certificate: Option<SharedTls>) -> Result<control::Listeners, StartError> {
-    let doors = control::Listeners::bind(&config.admin).map_err(doing("opening the admin API"))?;
+/// The feed's listener: the service manager's, if it handed one over.
+fn feed_listener(
+    config: &Config,
+    inherited: Option<TcpListener>,
+) -> Result<mio::net::TcpListener, StartError> {
+    let Some(listener) = inherited else {
+        let listening = accept::listen(config.feed.listen);
+        return listening.map_err(doing(&format!("feed.listen {}", config.feed.listen)));
+    };
+    tracing::info!(configured = %config.feed.listen, "the feed listens on the socket handed over as \"feed\"");
+    Ok(mio::net::TcpListener::from_std(listener))
+}
+
+fn admin_doors(
+    config: &Config,
+    inherited: Option<TcpListener>,
+    certificate: Option<SharedTls>,
+) -> Result<control::Listeners, StartError> {
+    let doors = control::Listeners::bind(&config.admin, inherited).map_err(doing("opening the admin API"))?;
     Ok(match certificate.filter(|_| config.admin.tls) {
         Some(certificate) => doors.with_tls(certificate),
         None => doors,
@@ -243,6 +263,25 @@ pub(super) fn admin_token(config: &Config) -> Result<AdminToken, StartError> {
             let file = config.data_dir.join("admin.token");
             AdminToken::from_file_or_new(&file).map_err(doing(&told(&file)))
         }
+    }
+}
+
+fn machine(config: &Config, certificate: Option<SharedTls>) -> Machine {
+    let (data_dir, require_clock) = (config.data_dir.clone(), config.clock.require_synchronised);
+    Machine { certificate, data_dir, require_clock }
+}
+
+/// See docs/metrics.md: open on loopback, else with a token.
+fn metrics_access(config: &Config) -> Result<MetricsAccess, StartError> {
+    match &config.admin.metrics_token_file {
+        Some(file) => {
+            let what = format!("reading the metrics' token {} (admin.metrics_token_file)", file.display());
+            Ok(MetricsAccess::Token(AdminToken::from_file(file).map_err(doing(&what))?))
+        }
+        None if config.admin.listen.is_none_or(|address| address.ip().is_loopback()) => {
+            Ok(MetricsAccess::Anyone)
+        }
+        None => Ok(MetricsAccess::Administrator),
     }
 }
 

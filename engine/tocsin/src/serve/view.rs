@@ -1,58 +1,83 @@
-//! The engine as the control plane may see it: counters that the threads publish, as JSON.
+//! The engine as the control plane may see it: counters that the threads publish, as typed values.
 //!
 //! Readers: control thread, main thread. Nothing here waits for a hot thread; two numbers may be of
 //! different moments. The one lock is between the main and the control thread.
 
+mod read;
+
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
-use tocsin_core::feed::admission::refusal::RefusalCode;
-use tocsin_core::feed::close::CloseReason;
-use tocsin_core::feed::counters::Distribution;
 use tocsin_core::source::SourceState;
-use tocsin_core::source::backoff::Failure;
-use tocsin_core::webhook::attempt::FailureClass;
+use tocsin_core::time::{Mono, WallUs};
 
 use crate::control::EngineView;
-use crate::net::tls::TlsFailure;
+use crate::control::metrics::Host;
+use crate::control::snapshot::{NotReady, Snapshot, ThreadSnapshot, Unready};
+use crate::logging;
+use crate::net::tls::SharedTls;
 use crate::os::clock;
+use crate::os::process::ProcessUse;
+use crate::os::timesync::{self, KernelClock};
+use crate::store::StoreSize;
 use crate::supervise;
 use crate::threads::Pulse;
 use crate::threads::accept::AcceptStats;
-use crate::threads::feed::{FeedStats, SharedDistribution};
+use crate::threads::feed::FeedStats;
 use crate::threads::journal::JournalCounters;
 use crate::threads::mail::MailCounters;
 use crate::threads::source::publish::Losses;
-use crate::threads::source::stats::{Count, SourceStats};
+use crate::threads::source::stats::SourceStats;
 use crate::threads::webhook::WebhookStats;
 
-/// A thread's name, its pulse and the longest gap between two of its turns so far.
+/// A thread's recent longest gap is that of this window and of the one before.
+const GAP_WINDOW: Duration = Duration::from_secs(30);
+
+/// A thread's name, its pulse and the longest gaps between two of its turns: so far, in the window that
+/// runs, and in the one before.
 struct ThreadView {
     name: String,
     pulse: Option<Arc<Pulse>>,
     longest_gap_ns: u64,
+    window_gap_ns: u64,
+    last_window_gap_ns: u64,
+}
+
+impl ThreadView {
+    fn is_stuck(&self, now: Mono) -> bool {
+        self.pulse.as_ref().is_some_and(|pulse| supervise::is_stuck(pulse, now))
+    }
+
+    fn snapshot(&self, now: Mono) -> ThreadSnapshot {
+        ThreadSnapshot {
+            name: self.name.clone(),
+            still_us: self.pulse.as_ref().map(|p| now.since(p.last_turn()).as_micros() as u64),
+            longest_gap_us: self.longest_gap_ns / 1_000,
+            recent_gap_us: self.window_gap_ns.max(self.last_window_gap_ns) / 1_000,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Threads {
+    all: Vec<ThreadView>,
+    window_began: Mono,
 }
 
 /// See the module head.
 pub(super) struct View {
-    epoch: u64,
-    sources: Vec<Arc<SourceStats>>,
-    losses: Vec<Arc<Losses>>,
-    feeds: Vec<Arc<FeedStats>>,
-    accept: Arc<AcceptStats>,
-    journal: Arc<JournalCounters>,
-    webhooks: Arc<WebhookStats>,
-    /// Where a mail server is configured.
-    mail: Option<Arc<MailCounters>>,
-    threads: Mutex<Vec<ThreadView>>,
+    parts: ViewParts,
+    started_at: WallUs,
+    threads: Mutex<Threads>,
     /// What was last logged of each source.
     told: Mutex<Vec<Option<SourceState>>>,
     draining: AtomicBool,
 }
 
-/// The counters a [`View`] is made of.
+/// What a [`View`] is made of: the counters, and what is asked of the machine.
 pub(super) struct ViewParts {
     pub(super) epoch: u64,
     pub(super) sources: Vec<Arc<SourceStats>>,
@@ -61,66 +86,76 @@ pub(super) struct ViewParts {
     pub(super) accept: Arc<AcceptStats>,
     pub(super) journal: Arc<JournalCounters>,
     pub(super) webhooks: Arc<WebhookStats>,
+    /// Where a mail server is configured.
     pub(super) mail: Option<Arc<MailCounters>>,
+    pub(super) machine: Machine,
 }
 
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
-/// Failures by class, those that have happened.
-fn failures_of(stats: &SourceStats) -> Map<String, Value> {
-    let classes = Failure::ALL.iter().map(|f| (f.name().to_owned(), stats.failures(*f)));
-    let tls = TlsFailure::ALL.iter().map(|f| (format!("tls_{}", f.name()), stats.tls_failures(*f)));
-    classes.chain(tls).filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.into())).collect()
-}
-
-/// Count, and the 50th, 99th and highest value, rounded up to the distribution's buckets.
-fn summary<'a>(parts: impl Iterator<Item = &'a SharedDistribution>) -> Value {
-    let mut all = Distribution::default();
-    for part in parts {
-        all.merge(&part.read());
-    }
-    json!({
-        "count": all.count(),
-        "p50": all.quantile(500),
-        "p99": all.quantile(990),
-        "max": all.quantile(1_000),
-    })
+/// What is asked beside the counters.
+pub(super) struct Machine {
+    /// Where the feed or the admin listener serves TLS.
+    pub(super) certificate: Option<SharedTls>,
+    pub(super) data_dir: PathBuf,
+    /// `clock.require_synchronised`.
+    pub(super) require_clock: bool,
 }
 
 impl View {
     pub(super) fn new(parts: ViewParts) -> View {
-        let ViewParts { epoch, sources, losses, feeds, accept, journal, webhooks, mail } = parts;
-        let (threads, draining) = (Mutex::new(Vec::new()), AtomicBool::new(false));
-        let told = Mutex::new(vec![None; sources.len()]);
-        View { epoch, sources, losses, feeds, accept, journal, webhooks, mail, threads, told, draining }
+        let (threads, draining) = (Mutex::default(), AtomicBool::new(false));
+        let told = Mutex::new(vec![None; parts.sources.len()]);
+        View { parts, started_at: clock::wall(), threads, told, draining }
     }
 
+    /// Before the thread starts.
     pub(super) fn note_thread(&self, name: &str, pulse: Option<&Arc<Pulse>>) {
-        let thread = ThreadView { name: name.to_owned(), pulse: pulse.cloned(), longest_gap_ns: 0 };
-        self.threads.lock().push(thread);
+        if let Some(pulse) = pulse {
+            pulse.begin(clock::mono());
+        }
+        self.threads.lock().all.push(ThreadView {
+            name: name.to_owned(),
+            pulse: pulse.cloned(),
+            longest_gap_ns: 0,
+            window_gap_ns: 0,
+            last_window_gap_ns: 0,
+        });
     }
 
     /// Takes the longest gaps since the last call into account. Main thread, every tick.
     pub(super) fn note_gaps(&self) {
-        for thread in self.threads.lock().iter_mut() {
+        self.note_gaps_at(clock::mono());
+    }
+
+    fn note_gaps_at(&self, now: Mono) {
+        let mut threads = self.threads.lock();
+        let next_window = now.since(threads.window_began) >= GAP_WINDOW;
+        if next_window {
+            threads.window_began = now;
+        }
+        for thread in &mut threads.all {
             let gap = thread.pulse.as_ref().map_or(0, |pulse| pulse.take_longest_gap_ns());
             thread.longest_gap_ns = thread.longest_gap_ns.max(gap);
+            if next_window {
+                thread.last_window_gap_ns = std::mem::take(&mut thread.window_gap_ns);
+            }
+            thread.window_gap_ns = thread.window_gap_ns.max(gap);
         }
     }
 
     /// Logs sources whose state has changed since the last call. Main thread, every tick.
     pub(super) fn note_sources(&self) {
-        for (stats, told) in self.sources.iter().zip(self.told.lock().iter_mut()) {
+        for (stats, told) in self.parts.sources.iter().zip(self.told.lock().iter_mut()) {
             let (source, state) = (stats.source, stats.state());
-            let failures = failures_of(stats);
+            if *told == Some(state) {
+                continue;
+            }
+            let failures = read::source(stats).failures_that_happened();
             // A source that has not been asked yet is down, and nobody needs to hear it.
-            if *told == Some(state) || state == SourceState::Down && failures.is_empty() {
+            if state == SourceState::Down && failures.is_empty() {
                 continue;
             }
             *told = Some(state);
-            let failures = Value::Object(failures);
+            let failures = serde_json::Value::Object(failures);
             match state {
                 SourceState::Live => tracing::info!(source, state = state.name(), "source changed state"),
                 _ => tracing::warn!(source, state = state.name(), %failures, "source changed state"),
@@ -130,164 +165,85 @@ impl View {
 
     /// Sessions on their way to or with a feed writer.
     pub(super) fn live_sessions(&self) -> u64 {
-        self.accept.sessions.get()
+        self.parts.accept.sessions.get()
     }
 
-    fn sources(&self) -> Value {
-        let source = |stats: &Arc<SourceStats>| {
-            let mut counts: Map<String, Value> =
-                Count::ALL.iter().map(|c| (c.name().to_owned(), stats.count(*c).into())).collect();
-            let (cold, hot) = stats.rates();
-            counts.insert("name".into(), stats.source.into());
-            counts.insert("state".into(), stats.state().name().into());
-            counts.insert("last_poll_us".into(), stats.last_poll().map(|at| at.0).into());
-            counts.insert("last_item_us".into(), stats.last_item().map(|at| at.0).into());
-            counts.insert("connections".into(), stats.connections().into());
-            counts.insert("requests_per_second".into(), json!({"between_windows": cold, "within": hot}));
-            counts.insert("failures".into(), failures_of(stats).into());
-            Value::Object(counts)
-        };
-        self.sources.iter().map(source).collect()
-    }
-
-    fn feed(&self) -> Value {
-        let sum = |of: fn(&FeedStats) -> &AtomicU64| self.feeds.iter().map(|f| load(of(f))).sum::<u64>();
-        let closed: Map<String, Value> = CloseReason::ALL
-            .iter()
-            .enumerate()
-            .map(|(i, reason)| {
-                let count: u64 = self.feeds.iter().filter_map(|f| f.closes.get(i)).map(load).sum();
-                (reason.name().to_owned(), count.into())
-            })
-            .collect();
-        let losses = |of: fn(&Losses) -> &AtomicU64| self.losses.iter().map(|l| load(of(l))).sum::<u64>();
-        json!({
-            "connections": sum(|f| &f.connections),
-            "joins": sum(|f| &f.joins),
-            "closed": closed,
-            "announcements": sum(|f| &f.announcements),
-            "late": sum(|f| &f.late),
-            "out_of_order": sum(|f| &f.out_of_order),
-            "messages": sum(|f| &f.messages),
-            "from_history": sum(|f| &f.from_history),
-            "heartbeats": sum(|f| &f.heartbeats),
-            "bytes": sum(|f| &f.bytes),
-            "blocked": sum(|f| &f.blocked),
-            "client_messages": sum(|f| &f.client_messages),
-            "rtt_us": summary(self.feeds.iter().map(|f| &f.rtt_us)),
-            "fanout_first_ns": summary(self.feeds.iter().map(|f| &f.fanout_first_ns)),
-            "fanout_last_ns": summary(self.feeds.iter().map(|f| &f.fanout_last_ns)),
-            "ring_waited": losses(|l| &l.feed_waited),
-            "ring_dropped": losses(|l| &l.feed_dropped),
-        })
-    }
-
-    fn accept(&self) -> Value {
-        let a = &self.accept;
-        let refused: Map<String, Value> =
-            RefusalCode::ALL.iter().map(|c| (c.name().to_owned(), a.refused(*c).into())).collect();
-        let tls_failed: Map<String, Value> =
-            TlsFailure::ALL.iter().map(|f| (f.name().to_owned(), a.tls_failed(*f).into())).collect();
-        json!({
-            "accepted": a.accepted.get(),
-            "admitted": a.admitted.get(),
-            "sessions": a.sessions.get(),
-            "handshakes_in_progress": a.in_progress.get(),
-            "refused": refused,
-            "tls_failed": tls_failed,
-            "tls_full": a.tls_full.get(),
-            "tls_resumed": a.tls_resumed.get(),
-            "timeouts": a.timeouts.get(),
-            "gone": a.gone.get(),
-            "not_proxied": a.not_proxied.get(),
-            "over_share": a.over_share.get(),
-            "out_of_descriptors": a.out_of_descriptors.get(),
-            "history_answers": a.history_answers.get(),
-            "invalid_keys_remembered": a.invalid_keys_remembered.get(),
-            "waiting_for_writers": a.waiting_for_writers.get(),
-        })
-    }
-
-    fn webhooks(&self) -> Value {
-        let w = &self.webhooks;
-        let failed: Map<String, Value> = FailureClass::ALL
-            .iter()
-            .zip(&w.failed)
-            .map(|(class, count)| (class.name().to_owned(), load(count).into()))
-            .collect();
-        let losses = |of: fn(&Losses) -> &AtomicU64| self.losses.iter().map(|l| load(of(l))).sum::<u64>();
-        json!({
-            "endpoints": load(&w.endpoints),
-            "connections": load(&w.connections),
-            "pending": load(&w.pending),
-            "in_flight": load(&w.in_flight),
-            "events": load(&w.events),
-            "delivered": load(&w.delivered),
-            "failed": failed,
-            "given_up": load(&w.given_up),
-            "expired": load(&w.expired),
-            "resent": load(&w.resent),
-            "opened": load(&w.opened),
-            "resumed": load(&w.resumed),
-            "lookups": load(&w.lookups),
-            "first_write_ns": summary(std::iter::once(&w.first_write_ns)),
-            "first_byte_us": summary(std::iter::once(&w.first_byte_us)),
-            "ring_dropped": losses(|l| &l.webhook_dropped),
-            "shared_memory_full": load(&w.log_full),
-            "journal_dropped": load(&w.journal_dropped),
-        })
-    }
-
-    fn mail(&self) -> Value {
-        let Some(mail) = &self.mail else { return Value::Null };
-        json!({
-            "sent": load(&mail.sent),
-            "deferred": load(&mail.deferred),
-            "given_up": load(&mail.given_up),
-            "server_failures": load(&mail.server_failures),
-        })
-    }
-
-    fn journal(&self) -> Value {
-        let j = &self.journal;
-        let losses = |of: fn(&Losses) -> &AtomicU64| self.losses.iter().map(|l| load(of(l))).sum::<u64>();
-        json!({
-            "rows": load(&j.rows),
-            "commits": load(&j.commits),
-            "failures": load(&j.failures),
-            "rejected": load(&j.rejected),
-            "recovered": load(&j.recovered),
-            "backlog_rows": load(&j.backlog_rows),
-            "ring_waited": losses(|l| &l.journal_waited),
-            "ring_dropped": losses(|l| &l.journal_dropped),
-            "shared_memory_full": losses(|l| &l.log_full),
-        })
+    fn standing(&self) -> Vec<String> {
+        let now = clock::mono();
+        self.threads.lock().all.iter().filter(|t| t.is_stuck(now)).map(|t| t.name.clone()).collect()
     }
 }
 
+/// What stands against being ready, worst first.
+fn not_ready(
+    draining: bool,
+    standing: &[String],
+    sources: &[(&str, SourceState)],
+    clock: Option<&std::io::Result<KernelClock>>,
+) -> Vec<NotReady> {
+    let mut reasons = Vec::new();
+    let mut say = |code, detail: String| reasons.push(NotReady { code, detail });
+    if draining {
+        say(Unready::Draining, "the service stops or restarts".to_owned());
+    }
+    if !standing.is_empty() {
+        say(Unready::ThreadStands, format!("no turn for 5 s: {}", standing.join(", ")));
+    }
+    // Without any source there is nothing to be live: manual alerts and history are served.
+    if !sources.is_empty() && sources.iter().all(|(_, state)| *state != SourceState::Live) {
+        let states: Vec<String> = sources.iter().map(|(n, state)| format!("{n} {}", state.name())).collect();
+        say(Unready::NoSourceLive, states.join(", "));
+    }
+    match clock {
+        None | Some(Ok(KernelClock { synchronised: true, .. })) => {}
+        Some(Ok(_)) => say(
+            Unready::ClockUnsynchronised,
+            "the kernel's clock is not kept by a time service: start chrony, or set clock.require_synchronised to false".to_owned(),
+        ),
+        Some(Err(error)) => say(
+            Unready::ClockUnsynchronised,
+            format!("the kernel does not tell ({error}): allow adjtimex, or set clock.require_synchronised to false"),
+        ),
+    }
+    reasons
+}
+
 impl EngineView for View {
-    fn status(&self) -> Value {
+    fn snapshot(&self) -> Snapshot {
         let now = clock::mono();
-        let thread = |t: &ThreadView| {
-            let still = t.pulse.as_ref().map(|p| now.since(p.last_turn()).as_micros() as u64);
-            json!({"name": t.name, "still_us": still, "longest_gap_us": t.longest_gap_ns / 1_000})
-        };
-        json!({
-            "epoch": self.epoch,
-            "draining": self.draining.load(Ordering::Relaxed),
-            "sources": self.sources(),
-            "feed": self.feed(),
-            "accept": self.accept(),
-            "journal": self.journal(),
-            "webhooks": self.webhooks(),
-            "mail": self.mail(),
-            "threads": self.threads.lock().iter().map(thread).collect::<Value>(),
-        })
+        let threads = self.threads.lock().all.iter().map(|thread| thread.snapshot(now)).collect();
+        Snapshot {
+            epoch: self.parts.epoch,
+            draining: self.draining.load(Ordering::Relaxed),
+            started_at: self.started_at,
+            not_ready: self.not_ready(),
+            sources: self.parts.sources.iter().map(|stats| read::source(stats)).collect(),
+            feed: read::feed(&self.parts),
+            accept: read::accept(&self.parts.accept),
+            journal: read::journal(&self.parts),
+            webhooks: read::webhooks(&self.parts),
+            mail: self.parts.mail.as_deref().map(read::mail),
+            errors: logging::reported().list(),
+            threads,
+            certificate_not_after: self
+                .parts
+                .machine
+                .certificate
+                .as_ref()
+                .and_then(|tls| tls.get().expires_at()),
+        }
+    }
+
+    fn host(&self) -> Host {
+        Host {
+            process: ProcessUse::read().ok(),
+            clock: timesync::read().ok(),
+            store: StoreSize::read(&self.parts.machine.data_dir).ok(),
+        }
     }
 
     fn is_alive(&self) -> bool {
-        let now = clock::mono();
-        self.threads.lock().iter().all(|t| t.pulse.as_ref().is_none_or(|p| !supervise::is_stuck(p, now)))
+        self.standing().is_empty()
     }
 
     fn set_draining(&self) {
@@ -295,10 +251,72 @@ impl EngineView for View {
     }
 
     fn connections(&self) -> u64 {
-        self.feeds.iter().map(|feed| load(&feed.connections)).sum()
+        self.parts.feeds.iter().map(|feed| feed.connections.load(Ordering::Relaxed)).sum()
     }
 
-    fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed) && self.is_alive()
+    fn not_ready(&self) -> Vec<NotReady> {
+        let sources: Vec<_> = self.parts.sources.iter().map(|stats| (stats.source, stats.state())).collect();
+        let clock = self.parts.machine.require_clock.then(timesync::read);
+        not_ready(self.draining.load(Ordering::Relaxed), &self.standing(), &sources, clock.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(reasons: &[NotReady]) -> Vec<&'static str> {
+        reasons.iter().map(|reason| reason.code.name()).collect()
+    }
+
+    #[test]
+    fn every_reason_of_not_being_ready_is_told() {
+        use SourceState::{Blocked, Down, Live, Stale};
+        let clock = |synchronised| {
+            Ok(KernelClock { synchronised, estimated_error: Duration::ZERO, maximum_error: Duration::ZERO })
+        };
+        let (good, bad, forbidden) = (clock(true), clock(false), Err(std::io::Error::other("forbidden")));
+        let live = [("a.web", Live), ("b.web", Down)];
+        assert!(not_ready(false, &[], &live, Some(&good)).is_empty());
+        assert!(not_ready(false, &[], &[], None).is_empty(), "without sources none has to be live");
+
+        let dead = [("a.web", Stale), ("b.web", Blocked), ("c.web", Down)];
+        let all = not_ready(true, &["feed-0".to_owned()], &dead, Some(&bad));
+        assert_eq!(codes(&all), Unready::ALL.map(Unready::name));
+        assert!(all[1].detail.contains("feed-0"));
+        assert_eq!(all[2].detail, "a.web stale, b.web blocked, c.web down");
+        let unsaid = not_ready(false, &[], &[], Some(&forbidden));
+        assert_eq!(codes(&unsaid), ["clock_unsynchronised"]);
+        assert!(unsaid[0].detail.contains("forbidden"));
+        assert_eq!(serde_json::to_value(&unsaid).unwrap()[0]["code"], "clock_unsynchronised");
+    }
+
+    #[test]
+    fn the_recent_gap_forgets_and_the_longest_does_not() {
+        let pulse = Arc::new(Pulse::default());
+        let view = View::new(ViewParts {
+            epoch: 1,
+            sources: Vec::new(),
+            losses: Vec::new(),
+            feeds: Vec::new(),
+            accept: Arc::default(),
+            journal: Arc::default(),
+            webhooks: Arc::default(),
+            mail: None,
+            machine: Machine { certificate: None, data_dir: PathBuf::new(), require_clock: false },
+        });
+        view.note_thread("feed-0", Some(&pulse));
+        assert!(view.is_alive(), "a thread that has not had its first turn does not stand");
+        let gaps = |secs: u64, gap_ms: u64| {
+            pulse.note_gap(Duration::from_millis(gap_ms));
+            view.note_gaps_at(Mono(1_000 * 1_000_000_000) + Duration::from_secs(secs));
+            let thread = view.snapshot().threads.remove(0);
+            (thread.recent_gap_us, thread.longest_gap_us)
+        };
+        assert_eq!(gaps(0, 1), (1_000, 1_000));
+        assert_eq!(gaps(10, 70), (70_000, 70_000));
+        assert_eq!(gaps(20, 2), (70_000, 70_000));
+        assert_eq!(gaps(35, 3), (70_000, 70_000), "the window before counts");
+        assert_eq!(gaps(66, 4), (4_000, 70_000));
     }
 }

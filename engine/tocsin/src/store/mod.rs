@@ -22,6 +22,7 @@ pub mod record_outcome;
 mod schema;
 mod seen;
 pub mod shm;
+mod size;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod webhook;
@@ -42,6 +43,7 @@ pub use keys::{KeySecret, NewKey};
 
 use lock::StoreLock;
 use place::Place;
+pub use size::StoreSize;
 use webhook::accounts::AccountId;
 use webhook::deliveries::WebhookRow;
 use webhook::{Batch, HealthRow, Webhook};

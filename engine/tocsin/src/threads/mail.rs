@@ -225,7 +225,7 @@ impl<O: Outbox> Mailer<O> {
         }
     }
 
-    /// Another server is tried at once, whatever the one before did.
+    /// The pause that the server before has earned is not the next one's.
     fn take_settings(&mut self) {
         let Some(MailSettings { sender, courier }) = self.next.take() else { return };
         match Post::start(courier) {

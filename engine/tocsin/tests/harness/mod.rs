@@ -61,6 +61,8 @@ fn base_config(dir: &Path, mode: Mode, extra: &str) -> String {
          [admin]
          listen = \"127.0.0.1:0\"
          requests_per_second = 1000000
+         [clock]
+         require_synchronised = false
          [topology]
          idle = \"block\"
          [sources]
@@ -112,9 +114,15 @@ impl Engine {
 
     /// Starts the process and does not wait until it is ready.
     pub fn spawn(&mut self) {
+        self.spawn_by(Command::new(env!("CARGO_BIN_EXE_tocsin")));
+    }
+
+    /// As [`Engine::spawn`], by a command that takes the service's arguments behind its own and becomes the
+    /// service.
+    pub fn spawn_by(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "it still runs");
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_tocsin"))
+        let child = command
             .args(["serve", "--json", "--config"])
             .arg(&self.config)
             .stdin(Stdio::null())

@@ -12,7 +12,9 @@ use socket2::{Domain, Socket, Type};
 use tocsin::os::clock;
 use tocsin::rings::WebhookToJournal;
 use tocsin::store::webhook::mail::DueMail;
-use tocsin::threads::mail::{JournalOutbox, Outbox, OutboxError, STOP_PATIENCE, Settled, Timeouts};
+use tocsin::threads::mail::{
+    JournalOutbox, MailSender, MailSettings, Outbox, OutboxError, STOP_PATIENCE, Settled, Timeouts,
+};
 use tocsin_core::time::WallUs;
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::endpoint::{Disabled, Mail, SavedHealth, State};
@@ -64,6 +66,28 @@ fn each_transition_is_one_mail_and_a_restart_sends_none_again() {
         assert!(!mail.content.contains("SECRET"), "{}", mail.content);
         assert_eq!(mail.connection, 1, "one connection for all");
     }
+}
+
+#[test]
+fn a_reload_moves_mail_to_another_server_and_sender() {
+    let mut world = World::new();
+    let endpoint = world.account("ada@example.org", &["a"])[0];
+    let server = MailServer::start(world.dir.path(), &[]);
+    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let dead = nobody.local_addr().unwrap().as_socket().unwrap().port();
+    world.enqueue(endpoint, Mail::Recovered, NOW);
+    let install = world.store().install_id().unwrap();
+    let running = world.run(&smtp(PLAIN, dead), hasty());
+    wait_for("a refusal", || running.server_failures() > 0);
+    let mut other = smtp(PLAIN, server.port);
+    other.from = "Other <alerts@example.com>".parse().unwrap();
+    let sender = MailSender { from: other.from.clone(), install, self_healing: true };
+    running.next.put(MailSettings::new(&other, sender).unwrap());
+    let _ = running.wake.try_send(());
+    wait_for("the mail", || running.sent() == 1);
+    running.stop();
+    assert_eq!(server.taken()[0].header("From"), "Other <alerts@example.com>");
 }
 
 #[test]

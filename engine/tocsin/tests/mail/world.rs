@@ -22,7 +22,9 @@ use tocsin::store::webhook::mail::DueMail;
 use tocsin::store::webhook::secrets::Sealed;
 use tocsin::store::{Store, StoreError};
 use tocsin::threads::journal::{Journal, JournalRequest, WebhookInlet};
-use tocsin::threads::mail::{JournalOutbox, MailCounters, MailSender, Mailer, Outbox, Pace, Retry, Timeouts};
+use tocsin::threads::mail::{
+    JournalOutbox, MailCounters, MailSender, Mailer, NextSettings, Outbox, Pace, Retry, Timeouts,
+};
 use tocsin::threads::{Pulse, run_loop};
 use tocsin_core::time::WallUs;
 use tocsin_core::webhook::board::EndpointId;
@@ -277,7 +279,7 @@ impl World {
         let sender = MailSender { from: smtp.from.clone(), install, self_healing: true };
         let outbox = over(JournalOutbox::new(reader, requests.clone()));
         let mailer = Mailer::new(smtp, sender, outbox, woken, pace).unwrap();
-        let counters = mailer.counters();
+        let (counters, next) = (mailer.counters(), mailer.next_settings());
         let stopped = Arc::clone(&stop);
         let mail = std::thread::spawn(move || mailer.run(&stopped));
         let threads = Some((mail, journal));
@@ -287,6 +289,7 @@ impl World {
             stop_journal,
             threads,
             counters,
+            next,
             wake,
             webhook,
             _kept: (requests, outcomes),
@@ -314,6 +317,8 @@ pub struct Running<'a> {
     stop_journal: Arc<AtomicBool>,
     threads: Option<(JoinHandle<()>, JoinHandle<Store>)>,
     pub counters: Arc<MailCounters>,
+    /// Where a reload puts other settings.
+    pub next: NextSettings,
     pub wake: Sender<()>,
     /// As the webhook thread has it.
     pub webhook: rtrb::Producer<WebhookToJournal>,

@@ -291,6 +291,15 @@ impl Reader {
     pub fn endpoint(&self, id: EndpointId) -> Result<EndpointRecord, StoreError> {
         self.ask(|c| one(c, id))?.ok_or(StoreError::NoSuchEndpoint(id))
     }
+
+    /// How many endpoints are in each state, by [`State::name`]; those in which none is are left out.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn endpoint_states(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let sql = "SELECT state, count(*) FROM endpoints GROUP BY state ORDER BY state";
+        self.ask(|c| c.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+    }
 }
 
 /// Numbers of all endpoints.

@@ -23,6 +23,7 @@ use tocsin_core::source::{SourceSpec, SourceState, SourceStatus};
 use tocsin_core::time::{Mono, Now, WallUs};
 
 use super::publish::Publisher;
+use super::rehearsal::Rehearsal;
 use super::stats::{Count, Local, SourceStats};
 use super::{Random, SLOT_BITS};
 use crate::net::dns::{Addresses, ResolverClient};
@@ -99,6 +100,7 @@ pub(super) struct Lane {
     detector: Detector,
     told: Told,
     findings: Findings,
+    rehearsal: Rehearsal,
     health: Health,
     local: Local,
     stats: Arc<SourceStats>,
@@ -160,6 +162,7 @@ impl Lane {
             detector: parts.detector,
             told: parts.told,
             findings: Findings::default(),
+            rehearsal: Rehearsal::new(),
             health: Health::new(patience.clamp(limits::STALE_AFTER, limits::STALE_AT_MOST)),
             stats: parts.stats,
             // A host that is an address is never asked of the resolver.
@@ -170,6 +173,11 @@ impl Lane {
             report_at: Mono(0),
             due: Mono(0),
         })
+    }
+
+    /// See [`super::rehearsal`].
+    pub(super) fn rehearse(&mut self, now: Now) {
+        self.rehearsal.run(&mut self.detector, now);
     }
 
     /// When [`Lane::on_time`] has something to do.
@@ -289,9 +297,20 @@ impl Lane {
             return self.succeed(index, received);
         }
         // 304 to an unconditional request, and a coding we did not offer, are nothing we can read.
-        let outcome = match status == 304 || encoded {
-            true => None,
-            false => self.detector.on_body(list, slot.http.body_mut(), received, &mut self.findings).ok(),
+        let readable = status != 304 && !encoded;
+        let known = if readable { self.detector.recognise(list, slot.http.body(), received) } else { None };
+        if readable
+            && known.is_none()
+            && self.detector.look_ahead(list, slot.http.body(), received, &mut self.findings)
+        {
+            self.local.add(Count::Ahead, 1);
+            self.publish_findings(list, received, cx);
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let outcome = match (readable, known) {
+            (false, _) => None,
+            (true, Some(known)) => Some(known),
+            (true, None) => self.detector.read(list, slot.http.body_mut(), received, &mut self.findings).ok(),
         };
         let Some(outcome) = outcome else {
             self.findings.clear();
@@ -310,6 +329,7 @@ impl Lane {
             list.etag.clear();
             list.etag.extend_from_slice(slot.http.parser().etag().unwrap_or_default());
         }
+        self.detector.prepare(list);
         self.succeed(index, received);
     }
 
@@ -341,6 +361,9 @@ impl Lane {
 
     /// What an answer brought goes out: announcements first.
     fn publish_findings(&mut self, list: usize, received: Now, cx: &mut Context<'_>) {
+        if self.findings.is_empty() {
+            return;
+        }
         let detected = (cx.clock)().wall;
         let spec = self.spec;
         let list_name = spec.lists.get(list).map_or("", |l| l.name);
@@ -348,7 +371,12 @@ impl Lane {
         for found in findings.detected.drain(..) {
             let late = found.late;
             let announcement = self.build_announcement(found, received.wall, detected, cx.clock);
+            let news = announcement.action == Action::Created && !late;
+            let (published, classified) = (announcement.published, announcement.classified);
             cx.publisher.announce(announcement);
+            if news {
+                self.local.found(published, received.wall, detected, classified);
+            }
             self.local.add(Count::Announced, 1);
             self.local.add(Count::Late, u64::from(late));
         }

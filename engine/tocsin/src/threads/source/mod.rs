@@ -9,6 +9,7 @@
 
 mod lane;
 pub mod publish;
+mod rehearsal;
 pub mod stats;
 
 use std::io;
@@ -87,6 +88,8 @@ pub struct SourceThread {
     random: Random,
     scratch: Box<[u8]>,
     housekeeping_at: Mono,
+    /// Which lane rehearsed last.
+    rehearsed: usize,
 }
 
 impl SourceThread {
@@ -112,6 +115,7 @@ impl SourceThread {
             random,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             housekeeping_at: Mono(0),
+            rehearsed: 0,
         })
     }
 
@@ -205,6 +209,14 @@ impl Step for SourceThread {
         }
         let due = self.lanes.iter().map(Lane::due).min().unwrap_or(Mono::NEVER);
         Turn { work, deadline: due.min(self.housekeeping_at) }
+    }
+
+    /// One source's turn.
+    fn rehearse(&mut self, now: Now) {
+        self.rehearsed = (self.rehearsed + 1) % self.lanes.len().max(1);
+        if let Some(lane) = self.lanes.get_mut(self.rehearsed) {
+            lane.rehearse(now);
+        }
     }
 
     /// Gives the rings what they have room for.

@@ -6,11 +6,13 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
+use tocsin_core::feed::counters::Distribution;
 use tocsin_core::source::SourceState;
 use tocsin_core::source::backoff::Failure;
 use tocsin_core::time::WallUs;
 
 use crate::net::tls::TlsFailure;
+use crate::threads::feed::SharedDistribution;
 
 /// What is counted of a source, since its thread started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum Count {
     OnlyNoise,
     /// Bodies read in full.
     Parsed,
+    /// Of these, whose new rows were found and announced before.
+    Ahead,
     /// Rows skipped for want of an identifier or title: the schema may have drifted.
     RowsSkipped,
     /// Announcements made.
@@ -46,13 +50,14 @@ pub enum Count {
 
 impl Count {
     /// Every count, in the order of its discriminant.
-    pub const ALL: [Count; 13] = [
+    pub const ALL: [Count; 14] = [
         Count::Polls,
         Count::Bytes,
         Count::NotModified,
         Count::Identical,
         Count::OnlyNoise,
         Count::Parsed,
+        Count::Ahead,
         Count::RowsSkipped,
         Count::Announced,
         Count::Late,
@@ -72,6 +77,7 @@ impl Count {
             Count::Identical => "identical",
             Count::OnlyNoise => "only_noise",
             Count::Parsed => "parsed",
+            Count::Ahead => "read_ahead",
             Count::RowsSkipped => "rows_skipped",
             Count::Announced => "announced",
             Count::Late => "late",
@@ -94,6 +100,8 @@ pub(super) struct Local {
     pub(super) connections: u64,
     /// Rates in use: between and within windows of dense polling, requests a second and address.
     pub(super) rates: (f64, f64),
+    delay_us: Distribution,
+    processing_us: Distribution,
 }
 
 impl Local {
@@ -107,6 +115,20 @@ impl Local {
         if let Some(slot) = self.failures.get_mut(failure.index()) {
             *slot += 1;
         }
+    }
+
+    /// An item that was announced as new, by its instants.
+    pub(super) fn found(
+        &mut self,
+        published: WallUs,
+        received: WallUs,
+        detected: WallUs,
+        classified: WallUs,
+    ) {
+        // A clock of the exchange's that is ahead makes no delay.
+        let micros = |from: WallUs, to: WallUs| u64::try_from(to.micros_since(from)).unwrap_or(0);
+        self.delay_us.record(micros(published, detected));
+        self.processing_us.record(micros(received, classified));
     }
 
     /// Why TLS failed, beside the failure itself.
@@ -131,6 +153,11 @@ pub struct SourceStats {
     connections: AtomicU64,
     cold_micro_rps: AtomicU64,
     hot_micro_rps: AtomicU64,
+    /// Microseconds from an item's publication, as the exchange tells it, to its detection: of items that
+    /// were created and found in time.
+    pub delay_us: SharedDistribution,
+    /// Microseconds from reading the bytes that held such an item to its classification.
+    pub processing_us: SharedDistribution,
 }
 
 const NEVER: i64 = i64::MIN;
@@ -150,6 +177,8 @@ impl SourceStats {
             connections: AtomicU64::new(0),
             cold_micro_rps: AtomicU64::new(0),
             hot_micro_rps: AtomicU64::new(0),
+            delay_us: SharedDistribution::default(),
+            processing_us: SharedDistribution::default(),
         }
     }
 
@@ -205,6 +234,11 @@ impl SourceStats {
     }
 
     pub(super) fn publish(&self, local: &Local, state: SourceState) {
+        // Hundreds of buckets, which change with an announcement alone.
+        if self.count(Count::Announced) != local.counts.get(Count::Announced as usize).copied().unwrap_or(0) {
+            self.delay_us.publish(&local.delay_us);
+            self.processing_us.publish(&local.processing_us);
+        }
         let pairs = self.counts.iter().zip(local.counts).chain(self.failures.iter().zip(local.failures));
         for (shared, own) in pairs.chain(self.tls_failures.iter().zip(local.tls_failures)) {
             shared.store(own, Ordering::Relaxed);
@@ -245,6 +279,8 @@ mod tests {
         local.fail(Failure::Timeout);
         local.fail_tls(TlsFailure::Certificate);
         local.last_poll = Some(WallUs(5));
+        local.found(WallUs(1_000), WallUs(4_000), WallUs(4_100), WallUs(4_150));
+        local.found(WallUs(9_000), WallUs(8_000), WallUs(8_010), WallUs(8_020));
         stats.publish(&local, SourceState::Blocked);
         assert_eq!(TlsFailure::ALL.map(|f| stats.tls_failures(f)), [0, 0, 1, 0, 0, 0]);
         for (index, count) in Count::ALL.into_iter().enumerate() {
@@ -252,6 +288,8 @@ mod tests {
         }
         assert_eq!((stats.failures(Failure::Timeout), stats.failures(Failure::Tls)), (1, 0));
         assert_eq!((stats.state(), stats.last_poll()), (SourceState::Blocked, Some(WallUs(5))));
+        let (delay, processing) = (stats.delay_us.read(), stats.processing_us.read());
+        assert_eq!((delay.count(), delay.sum, processing.count(), processing.sum), (2, 3_100, 2, 170));
         assert_eq!((stats.rates(), stats.connections(), stats.last_item()), ((0.25, 2.0), 3, None));
     }
 }

@@ -84,7 +84,7 @@ impl WebhookThread {
         self.dispatcher.add(now, setup.id, wants, self.settings.self_healing, saved)?;
         let pending = SavedHealth { state: State::Pending, since: now.wall, failures: 0, slow: false };
         let receiver = Receiver::new(setup, &self.settings.brand, saved.copied().unwrap_or(pending));
-        self.receivers.insert(setup.id, receiver);
+        self.receivers.insert(setup.id, Box::new(receiver));
         match self.state(setup.id) {
             State::Pending => self.dispatcher.verify(now, setup.id)?,
             // Spread, so that a start does not open every connection in one instant.

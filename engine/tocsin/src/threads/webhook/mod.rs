@@ -170,7 +170,7 @@ pub struct WebhookThread {
     clock: fn() -> Now,
     random: u64,
     dispatcher: Dispatcher<Outgoing, Wants>,
-    receivers: HashMap<EndpointId, Receiver>,
+    receivers: HashMap<EndpointId, Box<Receiver>>,
     connections: Slots<Connection>,
     open_connections: usize,
     timers: BTreeSet<(Mono, u32)>,

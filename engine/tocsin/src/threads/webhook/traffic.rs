@@ -14,7 +14,7 @@ use tocsin_core::time::{Mono, Now};
 use tocsin_core::webhook::attempt::{FailureClass, Report};
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::dispatcher::{Handling, Start, Ticket};
-use tocsin_core::webhook::endpoint::State;
+use tocsin_core::webhook::endpoint::{Endpoint, State};
 use tocsin_core::webhook::event::Event as OutgoingEvent;
 use tocsin_core::webhook::lane::{Purpose, QueuedEvent};
 use tocsin_core::webhook::outgoing::{Outgoing, Phases};
@@ -119,6 +119,8 @@ impl WebhookThread {
         if let Some(us) = attempt.phases.first_byte_us {
             self.local.first_byte_us.record(u64::from(us));
         }
+        let endpoint = attempt.endpoint;
+        let was_ailing = self.is_ailing(endpoint);
         match self.dispatcher.on_result(now, attempt.ticket, report, random) {
             Handling::Settled => self.details.push_back(Details {
                 started_at: attempt.wall(),
@@ -143,6 +145,14 @@ impl WebhookThread {
             }
             Handling::Unknown => {}
         }
+        if was_ailing && !self.is_ailing(endpoint) {
+            self.warm_at(endpoint, now.mono);
+        }
+    }
+
+    /// Whether an endpoint's last attempt timed out.
+    fn is_ailing(&self, endpoint: EndpointId) -> bool {
+        self.dispatcher.endpoint(endpoint).is_some_and(Endpoint::is_ailing)
     }
 
     fn failed(&mut self, attempt: Attempt, failure: Failure) {
@@ -197,25 +207,29 @@ impl WebhookThread {
                 break;
             };
             self.timers.remove(&(at, slot));
-            if let Some(connection) = self.connections.get_mut(slot) {
-                connection.timer = Mono::NEVER;
-            }
-            self.drive(slot);
             driven += 1;
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            connection.timer = Mono::NEVER;
+            if connection.deadline() > now.mono {
+                self.set_timer(slot);
+            } else {
+                self.drive(slot);
+            }
         }
         driven
     }
 
+    /// Sees to it that a connection is looked at by its deadline. One whose deadline has moved away keeps
+    /// its entry, which finds the new one when it comes: the pass in which an event goes to everyone need
+    /// not touch the timers of thousands.
     fn set_timer(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let deadline = connection.deadline();
-        if deadline == connection.timer {
+        if deadline >= connection.timer {
             return;
         }
         self.timers.remove(&(connection.timer, slot));
-        if deadline != Mono::NEVER {
-            self.timers.insert((deadline, slot));
-        }
+        self.timers.insert((deadline, slot));
         connection.timer = deadline;
     }
 
@@ -579,14 +593,15 @@ impl WebhookThread {
     }
 
     fn warm_one(&mut self, endpoint: EndpointId, now: Now) {
-        let active = self.dispatcher.endpoint(endpoint).is_some_and(|e| e.state() == State::Active);
-        if !active {
+        // One that times out gets no connection ahead of its attempts: handshakes with a thousand of them
+        // would cost the others more than their deliveries do.
+        let answers = |health: &Endpoint| health.state() == State::Active && !health.is_ailing();
+        if !self.dispatcher.endpoint(endpoint).is_some_and(answers) {
             return;
         }
         match self.addresses(endpoint, now) {
             Known::Fresh => {
-                let lacks = |receiver: &Receiver| receiver.lacks_warmth();
-                while self.receivers.get(&endpoint).is_some_and(lacks) {
+                while self.receivers.get(&endpoint).is_some_and(|receiver| receiver.lacks_warmth()) {
                     let before = self.open_connections;
                     self.dial(endpoint, None, now);
                     if self.open_connections == before {

@@ -1,0 +1,315 @@
+//! The running engine at one moment, as typed values: what `GET /admin/v1/status`, `GET /metrics` and
+//! `GET /readyz` are made of.
+//!
+//! Contract: plain data, copied from counters that the threads publish; two numbers may be of different
+//! moments. Serialized, a [`Snapshot`] is the body of the status route: fields of it are only ever
+//! added there, and those the route does not have are skipped. Allocates; fails never.
+
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use tocsin_core::feed::counters::Distribution;
+use tocsin_core::source::SourceState;
+use tocsin_core::time::WallUs;
+use utoipa::ToSchema;
+
+use crate::logging::errors::Reported;
+use crate::threads::source::stats::Count;
+
+/// Counts of one kind, each with its name; a name is there once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ByName(pub Vec<(&'static str, u64)>);
+
+impl ByName {
+    /// The count of `name`, 0 where there is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.iter().find(|(n, _)| *n == name).map_or(0, |(_, count)| *count)
+    }
+}
+
+impl FromIterator<(&'static str, u64)> for ByName {
+    fn from_iter<I: IntoIterator<Item = (&'static str, u64)>>(counts: I) -> ByName {
+        ByName(counts.into_iter().collect())
+    }
+}
+
+impl Serialize for ByName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+/// See the module head.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Snapshot {
+    /// Which start of this data directory it is.
+    pub epoch: u64,
+    /// Whether subscribers are being sent away for a stop.
+    pub draining: bool,
+    /// When the process started.
+    #[serde(skip)]
+    pub started_at: WallUs,
+    /// Why no subscriber should be sent here now; empty when ready.
+    #[serde(skip)]
+    pub not_ready: Vec<NotReady>,
+    /// Every enabled source.
+    pub sources: Vec<SourceSnapshot>,
+    /// All feed writers together.
+    pub feed: FeedSnapshot,
+    /// The accept thread.
+    pub accept: AcceptSnapshot,
+    /// The journal thread.
+    pub journal: JournalSnapshot,
+    /// The webhook thread.
+    pub webhooks: WebhookSnapshot,
+    /// The mail thread, where a mail server is configured.
+    pub mail: Option<MailSnapshot>,
+    /// Errors and warnings, each distinct one with its count, the latest first.
+    pub errors: Vec<Reported>,
+    /// Every thread of the plan.
+    pub threads: Vec<ThreadSnapshot>,
+    /// End of the certificate that feed and admin listener serve.
+    #[serde(skip)]
+    pub certificate_not_after: Option<WallUs>,
+}
+
+/// One source.
+#[derive(Clone, Debug)]
+pub struct SourceSnapshot {
+    /// Its name (`binance.cms`).
+    pub name: &'static str,
+    /// How it is doing.
+    pub state: SourceState,
+    /// When the last usable answer was complete.
+    pub last_poll: Option<WallUs>,
+    /// When the newest item known was published.
+    pub last_item: Option<WallUs>,
+    /// Connections open now.
+    pub connections: u64,
+    /// Requests a second and local address, between and within windows of dense polling.
+    pub requests_per_second: (f64, f64),
+    /// By [`Count::name`].
+    pub counts: ByName,
+    /// By the failure's name.
+    pub failures: ByName,
+    /// Failures of TLS by their reason; all are among `failures` too.
+    pub tls_failures: ByName,
+    /// Microseconds from publication to detection.
+    pub delay_us: Distribution,
+    /// Microseconds from reading such an item's bytes to its classification.
+    pub processing_us: Distribution,
+}
+
+impl SourceSnapshot {
+    /// One of its counts.
+    #[must_use]
+    pub fn count(&self, count: Count) -> u64 {
+        self.counts.get(count.name())
+    }
+
+    /// Failures that have happened, those of TLS with their reason beside.
+    #[must_use]
+    pub fn failures_that_happened(&self) -> serde_json::Map<String, serde_json::Value> {
+        let classes = self.failures.0.iter().map(|(name, count)| ((*name).to_owned(), *count));
+        let tls = self.tls_failures.0.iter().map(|(name, count)| (format!("tls_{name}"), *count));
+        classes.chain(tls).filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.into())).collect()
+    }
+}
+
+impl Serialize for SourceSnapshot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (cold, hot) = self.requests_per_second;
+        let mut map = serializer.serialize_map(None)?;
+        for (name, count) in &self.counts.0 {
+            map.serialize_entry(name, count)?;
+        }
+        map.serialize_entry("name", self.name)?;
+        map.serialize_entry("state", self.state.name())?;
+        map.serialize_entry("last_poll_us", &self.last_poll)?;
+        map.serialize_entry("last_item_us", &self.last_item)?;
+        map.serialize_entry("connections", &self.connections)?;
+        let rates = serde_json::json!({"between_windows": cold, "within": hot});
+        map.serialize_entry("requests_per_second", &rates)?;
+        map.serialize_entry("failures", &self.failures_that_happened())?;
+        map.end()
+    }
+}
+
+/// Count, and the 50th, 99th and highest value, rounded up to the distribution's buckets.
+fn summary<S: Serializer>(all: &Distribution, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(4))?;
+    map.serialize_entry("count", &all.count())?;
+    map.serialize_entry("p50", &all.quantile(500))?;
+    map.serialize_entry("p99", &all.quantile(990))?;
+    map.serialize_entry("max", &all.quantile(1_000))?;
+    map.end()
+}
+
+/// All feed writers together, and the source threads' rings to them.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "said at `Counters` of the core and at `Losses`")]
+pub struct FeedSnapshot {
+    pub connections: u64,
+    pub joins: u64,
+    /// By [`tocsin_core::feed::close::CloseReason::name`].
+    pub closed: ByName,
+    pub announcements: u64,
+    pub late: u64,
+    pub out_of_order: u64,
+    #[serde(skip)]
+    pub too_large: u64,
+    pub messages: u64,
+    pub from_history: u64,
+    pub heartbeats: u64,
+    pub bytes: u64,
+    pub blocked: u64,
+    pub client_messages: u64,
+    #[serde(serialize_with = "summary")]
+    pub rtt_us: Distribution,
+    #[serde(serialize_with = "summary")]
+    pub fanout_first_ns: Distribution,
+    #[serde(serialize_with = "summary")]
+    pub fanout_last_ns: Distribution,
+    pub ring_waited: u64,
+    pub ring_dropped: u64,
+    #[serde(skip)]
+    pub history_ring_dropped: u64,
+}
+
+/// The accept thread.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "said at `AcceptStats`")]
+pub struct AcceptSnapshot {
+    pub accepted: u64,
+    pub admitted: u64,
+    pub sessions: u64,
+    pub handshakes_in_progress: u64,
+    /// By [`tocsin_core::feed::admission::refusal::RefusalCode::name`].
+    pub refused: ByName,
+    /// By [`crate::net::tls::TlsFailure::name`].
+    pub tls_failed: ByName,
+    pub tls_full: u64,
+    pub tls_resumed: u64,
+    pub timeouts: u64,
+    pub gone: u64,
+    pub not_proxied: u64,
+    pub over_share: u64,
+    pub out_of_descriptors: u64,
+    pub history_answers: u64,
+    pub invalid_keys_remembered: u64,
+    pub waiting_for_writers: u64,
+}
+
+/// The journal thread, and the source threads' rings and shared memory to it.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "said at `JournalCounters` and at `Losses`")]
+pub struct JournalSnapshot {
+    pub rows: u64,
+    pub commits: u64,
+    pub failures: u64,
+    pub rejected: u64,
+    pub recovered: u64,
+    #[serde(skip)]
+    pub log_lines_dropped: u64,
+    pub backlog_rows: u64,
+    pub ring_waited: u64,
+    pub ring_dropped: u64,
+    pub shared_memory_full: u64,
+}
+
+/// The webhook thread, the source threads' rings to it, its ring and shared memory to the journal.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "said at `WebhookStats` and at `Losses`")]
+pub struct WebhookSnapshot {
+    pub endpoints: u64,
+    pub connections: u64,
+    pub pending: u64,
+    pub in_flight: u64,
+    pub events: u64,
+    pub delivered: u64,
+    /// By [`tocsin_core::webhook::attempt::FailureClass::name`].
+    pub failed: ByName,
+    pub given_up: u64,
+    pub expired: u64,
+    pub resent: u64,
+    pub opened: u64,
+    pub resumed: u64,
+    pub lookups: u64,
+    #[serde(serialize_with = "summary")]
+    pub first_write_ns: Distribution,
+    #[serde(serialize_with = "summary")]
+    pub first_byte_us: Distribution,
+    pub ring_dropped: u64,
+    pub shared_memory_full: u64,
+    pub journal_dropped: u64,
+}
+
+/// The mail thread.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "said at `MailCounters`")]
+pub struct MailSnapshot {
+    pub sent: u64,
+    pub deferred: u64,
+    pub given_up: u64,
+    pub server_failures: u64,
+}
+
+/// One thread.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ThreadSnapshot {
+    /// Its name (`feed-0`).
+    pub name: String,
+    /// Microseconds since it last started a turn; `None` for threads that wait for input alone.
+    pub still_us: Option<u64>,
+    /// Longest time between two of its turns so far, in microseconds.
+    pub longest_gap_us: u64,
+    /// The same of the last 30 to 60 seconds.
+    #[serde(skip)]
+    pub recent_gap_us: u64,
+}
+
+/// Why the service is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unready {
+    /// A stop or restart is under way.
+    Draining,
+    /// A loop has not moved for seconds.
+    ThreadStands,
+    /// Sources are enabled and none of them is live.
+    NoSourceLive,
+    /// The kernel says that nobody keeps the clock right, or does not say.
+    ClockUnsynchronised,
+}
+
+impl Unready {
+    /// All of them, in the order they are told.
+    pub const ALL: [Unready; 4] =
+        [Unready::Draining, Unready::ThreadStands, Unready::NoSourceLive, Unready::ClockUnsynchronised];
+
+    /// As code and label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Unready::Draining => "draining",
+            Unready::ThreadStands => "thread_stands",
+            Unready::NoSourceLive => "no_source_live",
+            Unready::ClockUnsynchronised => "clock_unsynchronised",
+        }
+    }
+}
+
+/// One reason of not being ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct NotReady {
+    /// `draining`, `thread_stands`, `no_source_live` or `clock_unsynchronised`; there may be more later.
+    #[serde(serialize_with = "unready_name")]
+    #[schema(value_type = String)]
+    pub code: Unready,
+    /// For people: which thread, which source, what to do.
+    pub detail: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn unready_name<S: Serializer>(code: &Unready, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(code.name())
+}
