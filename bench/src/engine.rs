@@ -67,6 +67,7 @@ pub fn spawn_on(core: Option<usize>, mut command: Command) -> Outcome<Child> {
 pub fn hidden() -> Option<ExitCode> {
     match std::env::args().nth(1)?.as_str() {
         "serve" => Some(tocsin::cli::main()),
+        suites::control::FLOOD => Some(suites::control::play_flood()),
         suites::storm::CLIENTS => Some(suites::storm::play_clients()),
         suites::webhook::HANG => Some(suites::webhook::play_hang()),
         suites::detect::POLLER => Some(suites::detect::play_poller()),
@@ -87,6 +88,8 @@ pub struct Setup {
     pub core: Option<usize>,
     /// `(name, lines)` of the sources that are on; the others are off.
     pub sources: Vec<(&'static str, String)>,
+    /// Open the admin API over TCP too.
+    pub admin: bool,
     /// Further whole sections.
     pub sections: String,
 }
@@ -99,6 +102,7 @@ impl Default for Setup {
             max_connections: 16_384,
             core: None,
             sources: Vec::new(),
+            admin: false,
             sections: String::new(),
         }
     }
@@ -108,9 +112,12 @@ impl Setup {
     fn render(&self, data: &Path) -> String {
         let mut text = format!(
             "data_dir = {data:?}\n[feed]\nlisten = \"127.0.0.1:0\"\ntls = {}\nmax_connections = {}\n\
-             drain = \"100ms\"\n[feed.limits]\nexempt = [\"127.0.0.0/8\"]\n[admin]\nlisten = \"\"\n\
+             drain = \"100ms\"\n[feed.limits]\nexempt = [\"127.0.0.0/8\"]\n[admin]\nlisten = {:?}\n\
              [topology]\nidle = {:?}\n[log]\nlevel = \"error\"\n",
-            self.tls, self.max_connections, self.idle
+            self.tls,
+            self.max_connections,
+            if self.admin { "127.0.0.1:0" } else { "" },
+            self.idle
         );
         for name in SOURCES {
             let lines = self.sources.iter().find(|s| s.0 == name).map_or("enabled = false", |s| &s.1);
@@ -127,6 +134,7 @@ pub struct Engine {
     core: Option<usize>,
     child: Option<Child>,
     feed: SocketAddr,
+    admin: Option<SocketAddr>,
 }
 
 impl Drop for Engine {
@@ -153,7 +161,7 @@ impl Engine {
         let dir = tempfile::tempdir()?;
         std::fs::write(dir.path().join("tocsin.toml"), setup.render(&dir.path().join("data")))?;
         let feed = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Engine { dir, core: setup.core, child: None, feed })
+        Ok(Engine { dir, core: setup.core, child: None, feed, admin: None })
     }
 
     /// Prepares and starts.
@@ -183,6 +191,7 @@ impl Engine {
             serde_json::from_str(&line).map_err(|e| format!("the engine did not start: {e}"))?;
         let address = ready.get("feed").and_then(Value::as_str).ok_or("no address of the feed")?;
         self.feed = address.parse()?;
+        self.admin = ready.get("admin").and_then(Value::as_str).map(str::parse).transpose()?;
         Ok(from.elapsed())
     }
 
@@ -190,6 +199,12 @@ impl Engine {
     #[must_use]
     pub const fn feed(&self) -> SocketAddr {
         self.feed
+    }
+
+    /// Where the admin API is over TCP, if it is.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Its data directory.

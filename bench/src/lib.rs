@@ -4,6 +4,7 @@
 //! comparison take turns in one run, every distribution is kept whole. Bounded in time, processes and
 //! sockets; cleans up after itself.
 
+mod announcer;
 pub mod compare;
 #[path = "../../engine/tocsin/tests/harness/crowd.rs"]
 mod crowd;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tocsin_bench::engine::set_program;
 use tocsin_bench::result::SuiteResult;
-use tocsin_bench::suites::{detect, memory, storm, webhook, wire};
+use tocsin_bench::suites::{control, detect, memory, storm, webhook, wire};
 
 fn program() {
     set_program(Path::new(env!("CARGO_BIN_EXE_tocsin-bench")));
@@ -101,6 +101,27 @@ fn storm() {
         let came = &result.settings["storms_shared"][how];
         assert_eq!((came["done"].as_u64(), came["resumed"].as_u64()), (Some(20), Some(resumed)), "{came}");
     }
+}
+
+#[test]
+fn control() {
+    program();
+    let sizes = control::Sizes {
+        live: 3,
+        rounds: 1,
+        round: Duration::from_millis(400),
+        interval: Duration::from_millis(20),
+        rate: 200,
+    };
+    let result = control::measure(&sizes).unwrap();
+    check(
+        &result,
+        &["control/shared/requests/quiet", "control/shared/killed/troubled"],
+        &["control/shared/requests/whole run/p99 ratio"],
+    );
+    let came = result.settings["flood_shared"].as_array().unwrap();
+    assert!(came.iter().all(|round| round["clients"]["sent"].as_u64() > Some(0)), "{came:?}");
+    assert!(came[0]["clients"]["limited"].as_u64() > Some(0), "{came:?}");
 }
 
 #[test]

@@ -119,7 +119,12 @@ impl Engine {
         let (source, from_source) = RingBuffer::new(SOURCE_TO_FEED);
         let (accept, from_accept) = RingBuffer::new(64);
         let (to_accept, released) = RingBuffer::new(subscribers.max(1));
-        let rings = FeedRings { sources: vec![from_source], accept: from_accept, released: to_accept };
+        let rings = FeedRings {
+            sources: vec![from_source],
+            accept: from_accept,
+            released: to_accept,
+            looked: RingBuffer::new(2).0,
+        };
         let stamps = Arc::new(Stamps::new());
         let noted = Arc::clone(&stamps);
         let read = move || {

@@ -5,6 +5,7 @@
 //! machine. A suite that cannot measure a part says so in `missing`; it fails when it can measure
 //! nothing.
 
+pub mod control;
 pub mod detect;
 pub mod fanout;
 pub mod memory;
@@ -52,5 +53,10 @@ pub const ALL: &[Suite] = &[
     Suite { name: "detect", about: "publication to detection at a budget of requests", run: detect::run },
     Suite { name: "webhook", about: "event to first request, throughput, recovery", run: webhook::run },
     Suite { name: "memory", about: "what an idle subscriber costs", run: memory::run },
+    Suite {
+        name: "control",
+        about: "announcements while the control plane is flooded or its clients die",
+        run: control::run,
+    },
     Suite { name: "storm", about: "announcements and handshakes while thousands come back", run: storm::run },
 ];

@@ -8,8 +8,9 @@
 //!
 //! A stage imports the data types of the stage before it and never a later stage:
 //! `limits`, `model` <- `http1`, `ws` <- `source` <- `detect` <- `classify` <- `wire` <- `feed`,
-//! `webhook`.
+//! `webhook`, `access`.
 
+pub mod access;
 pub mod classify;
 pub mod detect;
 pub mod feed;

@@ -75,6 +75,8 @@ pub const PRIVATE_QUEUE_BYTES: usize = 16 * 1_024;
 pub const REPLAY_SLICE: usize = 16;
 /// Slots one turn visits at most for a revocation, a moved expiry or a source's state.
 pub const SWEEP_SLOTS: usize = 256;
+/// Slots one turn looks at most for who asks about subscribers: some microseconds.
+pub const LOOK_SLOTS: u32 = 32;
 /// Sweeps that wait for their turn at most; beyond it the oldest is finished at once.
 pub const SWEEPS: usize = 256;
 /// How long an announcement waits for one with a smaller sequence number. A source thread needs
@@ -246,8 +248,37 @@ pub const KEY_CONNECTIONS: u32 = 65_535;
 pub const HISTORY_PER_QUERY: usize = 1_000;
 /// Longest body the control plane takes.
 pub const ADMIN_BODY_BYTES: usize = 16 * 1_024;
+/// Rows of a list in one answer of the control plane.
+pub const ADMIN_ROWS: usize = 1_000;
+/// Subscribers listed in one answer at most.
+pub const SUBSCRIBERS_LISTED: usize = 500;
 /// Connections at one door of the control plane (socket, TCP); more wait.
 pub const ADMIN_CONNECTIONS: usize = 64;
+/// Sessions of browsers; beyond it the one that is idle longest ends.
+pub const SESSIONS: usize = 4_096;
+/// Sessions of the administrator, and of one account; beyond it the owner's idlest ends.
+pub const SESSIONS_PER_OWNER: usize = 16;
+/// A session that was not used for so long has ended.
+pub const SESSION_IDLE: Duration = Duration::from_secs(3_600);
+/// A session ends so long after it began, used or not.
+pub const SESSION_LIFE: Duration = Duration::from_secs(12 * 3_600);
+/// Sign-in codes that are good at a time; beyond it the oldest no longer is.
+pub const SIGN_IN_CODES: usize = 256;
+/// Of one owner.
+pub const SIGN_IN_CODES_PER_OWNER: usize = 8;
+/// A sign-in code is good for so long.
+pub const SIGN_IN_CODE_LIFE: Duration = Duration::from_secs(600);
+/// Wrong credentials one address may bring in a minute before it is asked to wait.
+pub const SIGN_IN_FAILURES_PER_MINUTE: u32 = 10;
+/// Failed sign-ins of all addresses in a minute before sign-in waits; tokens go on being taken.
+pub const SIGN_IN_FAILURES_IN_ALL: u32 = 300;
+/// Requests a second of one address, and of one account or the administrator, unless the operator says
+/// otherwise (`admin.requests_per_second`).
+pub const API_REQUESTS_PER_SECOND: u32 = 50;
+/// So many seconds' worth of requests may come at once.
+pub const API_BURST_SECS: u32 = 2;
+/// Addresses, and accounts, whose rate is remembered; beyond it those nearest to none give way.
+pub const API_RATES: usize = 16_384;
 /// Rows the journal thread commits in one transaction: a few milliseconds of disk.
 pub const JOURNAL_ROWS_PER_COMMIT: usize = 1_024;
 /// Rows the journal thread holds while the disk refuses them; beyond it they wait in the rings, and
@@ -401,6 +432,8 @@ pub const WEBHOOK_RECIPIENTS: usize = 65_536;
 /// Requests that wait until the journal thread has committed what was under way when they came.
 pub const JOURNAL_BARRIERS: usize = 256;
 
+const _: () = assert!(SESSION_IDLE.as_secs() < SESSION_LIFE.as_secs());
+const _: () = assert!(SESSIONS_PER_OWNER < SESSIONS && SIGN_IN_CODES_PER_OWNER < SIGN_IN_CODES);
 const _: () = assert!(WEBHOOK_ENDPOINTS <= WEBHOOK_RECIPIENTS);
 const _: () = assert!(
     SEEN_ITEMS > LISTS_PER_SOURCE * ITEMS_PER_RESPONSE,

@@ -131,7 +131,13 @@ impl ExchangeSet {
         self.0 & (1 << exchange as u32) != 0
     }
 
-    /// What both sets hold.
+    /// Those in either.
+    #[must_use]
+    pub const fn union(self, other: ExchangeSet) -> ExchangeSet {
+        ExchangeSet(self.0 | other.0)
+    }
+
+    /// Those in both.
     #[must_use]
     pub const fn intersection(self, other: ExchangeSet) -> ExchangeSet {
         ExchangeSet(self.0 & other.0)
@@ -226,6 +232,11 @@ impl ListingTypeSet {
     #[must_use]
     pub const fn contains(self, listing_type: ListingType) -> bool {
         self.0 & (1 << listing_type as u8) != 0
+    }
+
+    /// The types in it, in the order of [`ListingType::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = ListingType> {
+        ListingType::ALL.into_iter().filter(move |t| self.contains(*t))
     }
 }
 

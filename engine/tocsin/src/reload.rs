@@ -57,10 +57,10 @@ pub struct ChangedKey {
     /// Its dotted path, as in default.toml.
     pub key: String,
     /// The value in force before.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub was: Value,
     /// The value that was read.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub is: Value,
 }
 

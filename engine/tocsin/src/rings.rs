@@ -7,6 +7,7 @@
 //! source-N ──Arc<Encoded…>─────► accept      (history for GET /v1/announcements) full: dropped and counted
 //! accept   ──AcceptToFeed──────► feed-N      full: accept keeps the session and tries again next turn
 //! feed-N   ──Released──────────► accept      sized for every session a writer may hold: never full
+//! feed-N   ──SubscriberPage────► control     one is asked for at a time; full: the feed keeps it and tries again
 //! control  ──ToSource──────────► source-N    full: the request is answered 503
 //! control  ──ToAccept──────────► accept      full: the control thread waits (it may)
 //! source-N ──Arc<Encoded…>─────► webhook     full: dropped and counted; made good from history at the next start
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use tocsin_core::detect::SeenRecord;
 use tocsin_core::feed::key::{KeyId, KeyRecord};
+use tocsin_core::feed::look::Row;
 use tocsin_core::feed::subscription::Subscription;
 use tocsin_core::model::{Exchange, ListingType, Ticker};
 use tocsin_core::source::SourceStatus;
@@ -98,6 +100,30 @@ pub enum AcceptToFeed {
     Expiry(KeyId, Option<WallUs>),
     /// Close everyone with 1012 `restart`, spread until the instant.
     Drain(Mono),
+    /// Fill this with subscribers, a few a turn, and send it back.
+    Look(Box<SubscriberPage>),
+}
+
+/// A subscriber and where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscriberRow {
+    /// What the core tells of it.
+    pub row: Row,
+    /// Its address, as its limits count it: an IPv6 one by its /64, `0.0.0.0` one that is exempt.
+    pub address: IpAddr,
+}
+
+/// A page of subscribers on its way to a feed writer and back: its memory is the asker's.
+#[derive(Debug)]
+pub struct SubscriberPage {
+    /// Which question this answers.
+    pub question: u64,
+    /// The slot to begin at, then to go on from; `None` when it is finished and that was the end.
+    pub next: Option<u32>,
+    /// Those found; room for `most` of them is reserved.
+    pub rows: Vec<SubscriberRow>,
+    /// How many are wanted.
+    pub most: usize,
 }
 
 /// Feed writer to accept thread: a session ended, its limits are free again.
@@ -120,6 +146,10 @@ pub enum ToAccept {
     Drain(Mono),
     /// The configuration was read again: connections accepted from now on are treated by it.
     Reload(Box<AcceptReload>),
+    /// For the feed writer of this number.
+    Look(usize, Box<SubscriberPage>),
+    /// How many connections these keys have, in their order.
+    Connections(Vec<KeyId>, oneshot::Sender<Vec<u32>>),
 }
 
 /// What of a reload reaches the accept thread.

@@ -13,6 +13,8 @@ pub const SOURCE_TO_FEED: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
 pub const SOURCE_TO_JOURNAL: usize = tocsin_core::limits::SEEN_ITEMS;
 /// History for the accept thread.
 pub const SOURCE_TO_ACCEPT: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
+/// Pages of subscribers on their way back: the one asked for and one that was given up.
+pub const FEED_TO_CONTROL: usize = 2;
 /// Sessions between handshake and writer; at the bound the accept thread keeps them.
 pub const ACCEPT_TO_FEED: usize = 1_024;
 /// Announcements for the webhook thread.

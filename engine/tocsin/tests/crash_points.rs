@@ -177,6 +177,7 @@ fn live(data_dir: &Path, point: Point, page: &str) {
             expires_at: None,
             delay: Duration::ZERO,
             redact: false,
+            account: None,
         };
         store.create_key(&new, FIRST_START).unwrap();
         die();

@@ -17,7 +17,7 @@ use armed::allocations;
 use tocsin::net::Stream;
 use tocsin::net::tls::{ClientTls, ClientTrust, ServerTls};
 use tocsin::os::sockopt::tune_subscriber;
-use tocsin::rings::{AcceptToFeed, LiveSession, Released, SourceToFeed};
+use tocsin::rings::{AcceptToFeed, LiveSession, Released, SourceToFeed, SubscriberPage};
 use tocsin::threads::Step;
 use tocsin::threads::feed::{FeedRings, FeedStats, FeedThread};
 use tocsin_core::feed::history::History;
@@ -120,6 +120,7 @@ struct Rig {
     accept: rtrb::Producer<AcceptToFeed>,
     clients: Vec<Client>,
     seq: u64,
+    pages: rtrb::Consumer<Box<SubscriberPage>>,
     _released: rtrb::Consumer<Released>,
 }
 
@@ -135,7 +136,9 @@ impl Rig {
         let (source, from_source) = rtrb::RingBuffer::new(1_024);
         let (accept, from_accept) = rtrb::RingBuffer::new(64);
         let (to_accept, released) = rtrb::RingBuffer::new(2_048);
-        let rings = FeedRings { sources: vec![from_source], accept: from_accept, released: to_accept };
+        let (looked, pages) = rtrb::RingBuffer::new(2);
+        let rings =
+            FeedRings { sources: vec![from_source], accept: from_accept, released: to_accept, looked };
         let thread_clock = Arc::clone(&clock);
         let thread = FeedThread::new(
             rings,
@@ -145,7 +148,8 @@ impl Rig {
             Box::new(move || read_clock(&thread_clock)),
         )
         .unwrap();
-        let mut rig = Rig { thread, clock, source, accept, clients: Vec::new(), seq: 0, _released: released };
+        let mut rig =
+            Rig { thread, clock, source, accept, clients: Vec::new(), seq: 0, pages, _released: released };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for n in 0..subscribers {
             rig.join(&listener, n, tls);
@@ -230,6 +234,26 @@ fn a_connected_feed_allocates_nothing(tls: Option<&(ServerTls, ClientTls)>) {
     got += rig.read_up_to(all - got);
     assert_eq!(got, all);
     assert_eq!(counted, 0);
+}
+
+/// Who asks brings the memory.
+#[test]
+fn a_look_at_the_subscribers_allocates_nothing() {
+    let mut rig = Rig::new(SUBSCRIBERS * 2, None);
+    let page = |question, most| {
+        let rows = Vec::with_capacity(most);
+        AcceptToFeed::Look(Box::new(SubscriberPage { question, next: Some(0), rows, most }))
+    };
+    for (question, most, found) in [(1, 100, SUBSCRIBERS * 2), (2, 5, 5)] {
+        let look = page(question, most);
+        let counted = allocations(|| {
+            assert!(rig.accept.push(look).is_ok());
+            rig.turns(4);
+        });
+        let page = rig.pages.pop().expect("the page comes back");
+        assert_eq!((counted, page.question, page.rows.len()), (0, question, found));
+        assert_eq!(page.next, (found == 5).then_some(5));
+    }
 }
 
 fn certified() -> (ServerTls, ClientTls) {

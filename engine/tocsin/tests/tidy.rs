@@ -14,7 +14,7 @@ const CORE_STAGES: [&[&str]; 7] = [
     &["source"],
     &["detect", "classify"],
     &["wire"],
-    &["feed", "webhook", "market"],
+    &["feed", "webhook", "market", "access"],
 ];
 
 /// Longest file, in lines.

@@ -45,7 +45,7 @@ impl Shown {
     fn needles(&self) -> Vec<String> {
         let mut all = Vec::new();
         for text in &self.0 {
-            let (prefix, rest) = text.split_once('_').unwrap();
+            let (prefix, rest) = text.split_once('_').unwrap_or(("", text));
             all.push(rest.to_owned());
             if prefix == "whsec" {
                 let bytes = base64::engine::general_purpose::STANDARD.decode(rest).unwrap();
@@ -109,6 +109,9 @@ fn accounts_and_keys(shop: &Shop, shown: &mut Shown) -> Account {
         &["keys", "set-expiry", "1", "--never"],
         &["keys", "revoke", "1"],
         &["status"],
+        &["subscribers"],
+        &["sources"],
+        &["reload"],
         &["history"],
         &["config", "show"],
         &["inject", "--exchange", "binance", "--title", "Binance Will List Coin One (ONE)"],
@@ -116,6 +119,12 @@ fn accounts_and_keys(shop: &Shop, shown: &mut Shown) -> Account {
     ] {
         shop.cli_text(args);
         shop.cli_json(args);
+    }
+    for args in [&["sign-in"][..], &["sign-in", "--account", "2"]] {
+        let link = shop.cli_json(args);
+        shown.0.push(link["path"].as_str().unwrap().strip_prefix("/#code=").unwrap().to_owned());
+        let text = shop.cli_text(args);
+        shown.0.push(text.split("/#code=").nth(1).unwrap().lines().next().unwrap().to_owned());
     }
     shop.cli_text(&["classify", "--exchange", "binance", "--title", "Binance Will List Coin One (ONE)"]);
     for args in [&["config", "default"][..], &["config", "openapi"], &["completions", "bash"], &["check"]] {
@@ -199,7 +208,9 @@ fn every_route(shop: &Shop, desk: &Account, shown: &mut Shown) {
         ask("GET", &format!("{one}/deliveries"), Value::Null);
         ask("DELETE", &one, Value::Null);
     }
-    shop.get_done(&desk.token, "GET", "/v1/account", Value::Null);
+    for path in ["/v1/account", "/v1/keys", "/v1/usage"] {
+        shop.get_done(&desk.token, "GET", path, Value::Null);
+    }
     let mut ask = |method: &str, path: &str, body: Value| {
         let answer = shop.get_done(&admin, method, path, body);
         shown.note(&answer);
@@ -216,12 +227,36 @@ fn every_route(shop: &Shop, desk: &Account, shown: &mut Shown) {
     ask("GET", &key, Value::Null);
     ask("PATCH", &key, json!({"expires_at": null}));
     ask("POST", &format!("{key}/revoke"), Value::Null);
-    ask("GET", "/admin/v1/status", Value::Null);
+    for path in ["status", "sources", "subscribers"] {
+        ask("GET", &format!("/admin/v1/{path}"), Value::Null);
+    }
+    ask("POST", "/admin/v1/reload", Value::Null);
+    let doomed = ask("POST", "/admin/v1/accounts", json!({"name": "Gone", "plan": "phantom"}));
+    ask("DELETE", &format!("/admin/v1/accounts/{doomed}"), Value::Null);
     ask("GET", "/v1/announcements", Value::Null);
     ask("POST", "/admin/v1/announcements", json!({"exchange": "upbit", "title": "By hand (HAND)"}));
     for path in ["/healthz", "/livez", "/readyz", "/openapi.json"] {
         assert_eq!(shop.raw(None, "GET", path, "").0, 200, "{path}");
     }
+}
+
+/// A session from a link to its end; its id and CSRF token are its browser's alone.
+fn session(shop: &Shop, shown: &mut Shown) {
+    let link = shop.get_done(&shop.admin_token(), "POST", "/admin/v1/sign-in-links", json!({}));
+    let code = link["path"].as_str().unwrap().strip_prefix("/#code=").unwrap().to_owned();
+    let (status, head, body) = shop.raw(None, "POST", "/v1/session", &json!({ "code": code }).to_string());
+    assert_eq!(status, 200, "{body}");
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let csrf = body["csrf"].as_str().unwrap().to_owned();
+    for (method, more) in [("GET", ""), ("DELETE", "X-CSRF-Token: ")] {
+        let csrf_line = if more.is_empty() { String::new() } else { format!("{more}{csrf}\r\n") };
+        let headers = format!("Cookie: {cookie}\r\n{csrf_line}");
+        let (status, _, answer) = shop.with_headers(method, "/v1/session", &headers);
+        assert!((200..300).contains(&status), "{method}: {answer}");
+    }
+    shown.0.extend([code, cookie.split('=').nth(1).unwrap().to_owned()]);
 }
 
 /// Requests that are wrong in ways that hold a secret: where it does not belong.
@@ -332,6 +367,7 @@ fn secrets_and_tokens_are_shown_once_and_nowhere_else() {
     shop.announce(&desk, "binance", "Binance Will List Coin Two (TWO)");
     webhooks_by_hand(&shop, &desk, true, &mut shown);
     every_route(&shop, &desk, &mut shown);
+    session(&shop, &mut shown);
     let secret = shown.0.iter().find(|text| text.starts_with("whsec_")).unwrap().clone();
     misplaced(&shop, &desk, &secret);
     nothing_in_ps(&shop, "1", &shown.needles());
@@ -342,6 +378,10 @@ fn secrets_and_tokens_are_shown_once_and_nowhere_else() {
     log += &shop.engine.log();
     webhooks_by_hand(&shop, &desk, false, &mut shown);
     shop.engine.start_again();
+    // Last of all: what comes after is not served any more.
+    let drained = shop.get_done(&shop.admin_token(), "POST", "/admin/v1/drain", json!({"over_secs": 0}));
+    assert_eq!(drained["over_secs"], 0);
+    shop.cli_text(&["drain"]);
     assert_eq!(shop.state(&desk, &harness::shop::Endpoint { id: 1, secret: String::new() }), "active");
     assert_eq!(shop.engine.stop(), Some(0));
     log += &shop.engine.log();

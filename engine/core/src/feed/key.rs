@@ -120,6 +120,8 @@ pub struct KeyRecord {
     pub delay: Duration,
     /// Title and ticker withheld.
     pub redact: bool,
+    /// Number of the account that owns it, if one does.
+    pub account: Option<i64>,
 }
 
 /// What all live sessions of one key share, on whichever feed thread they are. Lock-free.

@@ -8,6 +8,7 @@ pub mod counters;
 pub mod frame_log;
 pub mod history;
 pub mod key;
+pub mod look;
 pub mod order;
 pub mod outlet;
 pub mod reconnect;

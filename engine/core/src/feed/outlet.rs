@@ -22,6 +22,9 @@ use crate::model::{Announcement, FeedPosition};
 use crate::time::{Mono, Now};
 use crate::ws::frame::write_frame;
 
+/// No pong has come yet.
+pub const NO_RTT: u32 = u32::MAX;
+
 /// Where announcements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -63,6 +66,8 @@ pub struct Outlet<S> {
     /// Frames outside the log, and how many bytes of them are taken.
     queue: Vec<u8>,
     queue_taken: u32,
+    /// Of the last pong, kept for the subscriber where there is room; [`NO_RTT`] before there was one.
+    pub rtt_us: u32,
 }
 
 // With the tag of its slot in front and 16 bytes of the connection behind: one cache line.
@@ -117,6 +122,7 @@ impl<S: Socket> Outlet<S> {
             delay_ns,
             queue: Vec::new(),
             queue_taken: 0,
+            rtt_us: NO_RTT,
         }
     }
 
@@ -157,6 +163,22 @@ impl<S: Socket> Outlet<S> {
     /// The log index it still needs, if it is behind.
     pub const fn needs(&self) -> Option<u64> {
         if self.blocked && matches!(self.mode, Mode::Live) { Some(self.cursor) } else { None }
+    }
+
+    /// Announcements it is behind; those that do not match count while it follows history.
+    #[must_use]
+    pub fn behind(&self, history: &History) -> u64 {
+        match self.mode {
+            Mode::Live => u64::from(self.lag) + u64::from(self.held),
+            Mode::History => history.next_index().saturating_sub(self.cursor),
+            Mode::Closing => 0,
+        }
+    }
+
+    /// Bytes that wait outside the log.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.queue.len().saturating_sub(self.queue_taken as usize)
     }
 
     /// Fan-out of the log's entries from `from` on, at most a burst, to a live subscriber. Returns

@@ -20,7 +20,8 @@ use super::counters::Counters;
 use super::frame_log::{Class, FrameLog};
 use super::history::History;
 use super::key::{KeyId, KeyShared};
-use super::outlet::{Mode, Outlet, Owed};
+use super::look::{Row, Standing};
+use super::outlet::{Mode, NO_RTT, Outlet, Owed};
 use super::socket::Socket;
 use super::subscription::Subscription;
 use crate::limits;
@@ -83,6 +84,7 @@ pub enum Fate {
     Gone(CloseReason),
 }
 
+const SECOND_NS: u64 = 1_000_000_000;
 /// How far apart the phases of sessions that joined at once are spread.
 const PHASE_SPREAD_NS: u64 = 1_000_000_000;
 /// How often a delayed subscriber whose socket is full is looked at.
@@ -117,6 +119,8 @@ struct Live<S> {
     deaf: bool,
     control_frames: u8,
     closing: Option<CloseReason>,
+    /// When it joined, in whole seconds of the clock.
+    joined_secs: u32,
     control_since: Mono,
     close_deadline: Mono,
     /// When the last messages came, oldest first; `NEVER` before there were so many.
@@ -158,6 +162,7 @@ impl<S: Socket> Subscriber<S> {
             control_frames: 0,
             control_since: now.mono,
             closing: None,
+            joined_secs: u32::try_from(now.mono.0 / SECOND_NS).unwrap_or(u32::MAX),
             close_deadline: Mono::NEVER,
             messages: [Mono::NEVER; limits::CLIENT_MESSAGES_PER_MINUTE],
             next_heartbeat: now.mono + limits::HEARTBEAT_PERIOD - phase(shared),
@@ -273,6 +278,36 @@ impl<S: Socket> Subscriber<S> {
     /// When [`Subscriber::on_timer`] is next to be called.
     pub fn due(&self, now: Now, shared: &Shared) -> Mono {
         self.live.due(now, shared)
+    }
+
+    /// A copy of what may be told of it.
+    pub fn look(&self, slot: u32, shared: &Shared) -> Row {
+        let Live { outlet, key_id, joined_secs, .. } = &self.live;
+        let standing = match outlet.mode() {
+            _ if self.live.closing.is_some() => Standing::Closing,
+            Mode::Closing => Standing::Closing,
+            _ if outlet.is_blocked() => Standing::Blocked,
+            Mode::Live => Standing::Live,
+            Mode::History => Standing::History,
+        };
+        Row {
+            slot,
+            key: *key_id,
+            joined: Mono(u64::from(*joined_secs) * SECOND_NS),
+            exchanges: outlet.filter.exchanges,
+            types: outlet.filter.types,
+            tickers: outlet.filter.tickers.as_ref().map(|tickers| tickers.len()),
+            standing,
+            lag: outlet.behind(&shared.history),
+            waiting_bytes: outlet.waiting_bytes(),
+            rtt_us: Some(outlet.rtt_us).filter(|rtt| *rtt != NO_RTT),
+            delay_ns: outlet.delay_ns(),
+        }
+    }
+
+    /// Its connection, to look at.
+    pub const fn socket(&self) -> &S {
+        &self.live.outlet.socket
     }
 
     /// Its key.
@@ -538,6 +573,7 @@ impl<S: Socket> Live<S> {
         self.unanswered = if sent < self.last_ping { self.last_ping } else { Mono::NEVER };
         let rtt = now.mono.since(sent).as_micros();
         shared.counters.rtt_us.record(u64::try_from(rtt).unwrap_or(u64::MAX));
+        self.outlet.rtt_us = u32::try_from(rtt).unwrap_or(u32::MAX).min(NO_RTT - 1);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use super::counters::Counters;
 use super::frame_log::{Class, ClassSet, FrameLog};
 use super::history::History;
 use super::key::KeyId;
+use super::look::Row;
 use super::order::SeqMerge;
 use super::outlet::Mode;
 use super::rotation::Rotation;
@@ -362,6 +363,21 @@ impl<S: Socket> Writer<S> {
     /// Closes everyone with 1012 `restart`, evenly until `until`. Later calls change nothing.
     pub fn drain(&mut self, now: Mono, until: Mono) {
         self.drain.get_or_insert(Drain { from: now, until, next: 0 });
+    }
+
+    /// Shows the subscribers of at most [`limits::LOOK_SLOTS`] numbers from `from` on, as long as `see`
+    /// wants more. Returns the number to go on from; `None` at the end.
+    pub fn look(&mut self, from: u32, mut see: impl FnMut(Row, &S) -> bool) -> Option<u32> {
+        let end = self.slots.end();
+        let to = from.saturating_add(limits::LOOK_SLOTS).min(end);
+        for slot in from..to {
+            if let Some(subscriber) = self.slots.get_mut(slot)
+                && !see(subscriber.look(slot, &self.shared), subscriber.socket())
+            {
+                return Some(slot + 1).filter(|next| *next < end);
+            }
+        }
+        Some(to).filter(|next| *next < end)
     }
 
     /// A connection that ended, for its owner to drop.

@@ -97,6 +97,13 @@ impl RegistrationBudget {
         Ok(())
     }
 
+    /// How many registrations are left in this hour.
+    #[must_use]
+    pub fn left(&self, now: WallUs) -> usize {
+        let age = |at: WallUs| Duration::from_micros(u64::try_from(now.micros_since(at)).unwrap_or(0));
+        self.at.len() - self.remembered().filter(|at| age(*at) < HOUR).count()
+    }
+
     /// The registrations it remembers, oldest first: what to keep for
     /// [`RegistrationBudget::restored`].
     pub fn remembered(&self) -> impl Iterator<Item = WallUs> + '_ {
@@ -156,6 +163,7 @@ mod tests {
         }
         let too_often =
             |secs| Err(RegistrationRefusal::TooOften { limit: 10, retry_after: Duration::from_secs(secs) });
+        assert_eq!((budget.left(at(600)), budget.left(at(3_660))), (0, 2));
         assert_eq!(budget.take(at(600), 0), too_often(3_000));
         assert_eq!(budget.take(at(3_599), 0), too_often(1));
         assert_eq!(budget.take(at(3_600), 0), Ok(()));

@@ -115,7 +115,7 @@ fn create(args: &CreateArgs, config: &Config, now: WallUs) -> Result<Value, CliE
 
 fn list(config: &Config, now: WallUs) -> Result<Value, CliError> {
     match Reach::find(config)? {
-        Reach::Service(client) => client.request("GET", "/admin/v1/accounts", None),
+        Reach::Service(client) => client.whole_list("/admin/v1/accounts", "accounts"),
         Reach::Store(store) => {
             let accounts = store.reader().and_then(|reader| reader.accounts()).map_err(refused)?;
             let shown = accounts.iter().map(|account| account_json(account, &config.webhooks.plans, now));

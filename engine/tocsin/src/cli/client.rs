@@ -112,6 +112,35 @@ impl AdminClient {
     }
 }
 
+impl AdminClient {
+    /// A list over all its pages, as `{"FIELD":[..]}`.
+    ///
+    /// # Errors
+    /// As [`AdminClient::request`].
+    pub fn whole_list(self, target: &str, field: &str) -> Result<Value, CliError> {
+        let path = self.path.clone();
+        let mut client = Some(self);
+        let mut rows = Vec::new();
+        let mut after = 0;
+        loop {
+            let client = match client.take() {
+                Some(client) => client,
+                None => AdminClient::connect(&path)?.ok_or_else(|| {
+                    CliError::failed(format!("{}: the service has stopped", path.display()))
+                })?,
+            };
+            let mut page = client.request("GET", &format!("{target}?after={after}"), None)?;
+            if let Some(Value::Array(part)) = page.get_mut(field).map(Value::take) {
+                rows.extend(part);
+            }
+            match page.get("next").and_then(Value::as_i64) {
+                Some(next) => after = next,
+                None => return Ok(serde_json::json!({ field: rows })),
+            }
+        }
+    }
+}
+
 /// Status and JSON body; `None` when it is not a whole answer.
 fn read_answer(answer: &[u8]) -> Option<(u16, Value)> {
     let mut headers = [httparse::EMPTY_HEADER; 32];

@@ -254,6 +254,7 @@ fn make_key(config: &Config, dir: &Path) -> Result<PathBuf, CliError> {
         expires_at: None,
         delay: Duration::ZERO,
         redact: false,
+        account: None,
     };
     let mut store = Store::open(&config.data_dir).map_err(CliError::failed)?;
     let (_, secret) = store.create_key(&new, clock::wall()).map_err(CliError::failed)?;
@@ -268,7 +269,7 @@ fn introduce(
     announced: &Announced,
     key_file: &Path,
     certificate: &Path,
-    endpoint: &str,
+    registered: &webhook::Registered,
 ) -> Result<(), CliError> {
     let key = std::fs::read_to_string(key_file).map_err(CliError::failed)?;
     println!("Tocsin demo: everything below runs on this machine and ends with Ctrl-C.\n");
@@ -279,7 +280,11 @@ fn introduce(
     if let Some(admin) = engine.admin {
         println!("  admin API           http://{admin} (token: <data>/admin.token)");
     }
-    println!("  webhook             {endpoint} (registered, verified by a signed ping)");
+    let webhook::Registered { url, customer, administrator } = registered;
+    println!("  webhook             {url} (registered, verified by a signed ping)");
+    println!("  dashboard           {customer}");
+    println!("                      (signs a customer in, once: open it, then Webhooks, Send test event)");
+    println!("  for administrators  {administrator}");
     println!("  your key            {key}");
     println!("  certificate         {}", certificate.display());
     println!("\nConnect with a client of your own:");

@@ -63,7 +63,7 @@ pub fn run(args: &HistoryArgs, config: &Config) -> Result<ExitCode, CliError> {
         Reach::Service(client) => client.request("GET", &target(args), None)?,
         Reach::Store(store) => {
             let page = store.history_page(&query(args)).map_err(CliError::failed)?;
-            serde_json::from_slice(&history_json(page, false)).map_err(CliError::failed)?
+            serde_json::from_slice(&history_json(page, |_| false)).map_err(CliError::failed)?
         }
     };
     super::print(&if args.json { format!("{answer}\n") } else { for_people(&answer) })

@@ -73,6 +73,9 @@ pub struct CreateArgs {
     /// Withhold title and ticker.
     #[arg(long)]
     redact: bool,
+    /// Number of the account it belongs to; nobody's when not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    account: Option<i64>,
     /// As one JSON object.
     #[arg(long)]
     json: bool,
@@ -152,6 +155,7 @@ fn create(args: &CreateArgs, config: &Config, now: WallUs) -> Result<Value, CliE
         expires_at: args.expires_in.map(|duration| after(now, duration)),
         delay: args.delay,
         redact: args.redact,
+        account: args.account,
     };
     new.validate(now).map_err(refused)?;
     match Reach::find(config)? {
@@ -176,12 +180,13 @@ fn create_body(new: &NewKey) -> Value {
         "expires_at": new.expires_at.map(rfc3339),
         "delay_ms": u64::try_from(new.delay.as_millis()).unwrap_or(u64::MAX),
         "redact": new.redact,
+        "account": new.account,
     })
 }
 
 fn list(config: &Config, now: WallUs) -> Result<Value, CliError> {
     match Reach::find(config)? {
-        Reach::Service(client) => client.request("GET", "/admin/v1/keys", None),
+        Reach::Service(client) => client.whole_list("/admin/v1/keys", "keys"),
         Reach::Store(store) => {
             let keys = store.load_keys().map_err(refused)?;
             Ok(json!({"keys": keys.iter().map(|key| key_json(key, now)).collect::<Vec<_>>()}))
@@ -248,6 +253,7 @@ fn for_people(answer: &Value) -> String {
         "revoked_at",
         "delay_ms",
         "redact",
+        "account",
     ];
     for name in fields {
         out.push_str(format!("{name:<16} {}", cell(answer, name)).trim_end());

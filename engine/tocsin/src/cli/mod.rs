@@ -23,6 +23,7 @@ pub mod history;
 pub mod inject;
 pub mod keys;
 pub mod serve;
+pub mod service;
 pub mod status;
 mod table;
 pub mod watch;
@@ -55,6 +56,16 @@ enum Verb {
     Config(config::ConfigVerb),
     /// Show how the running service is doing.
     Status(status::StatusArgs),
+    /// List who is connected to the feed: how far behind, how far away.
+    Subscribers(service::SubscribersArgs),
+    /// Show the sources: state, polls, budget, failures.
+    Sources(service::Plain),
+    /// Print a link that signs in to the dashboard once.
+    SignIn(service::SignInArgs),
+    /// Have the service read its configuration again, and say what changed.
+    Reload(service::Plain),
+    /// Take the subscribers off the running service; it goes on otherwise.
+    Drain(service::DrainArgs),
     /// Make, list, limit and revoke API keys.
     #[command(subcommand)]
     Keys(keys::KeysVerb),
@@ -150,6 +161,11 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Verb::Check(args) => serve::check(args, &cli.layers()?),
         Verb::Config(verb) => config::run(verb, &cli.layers()?),
         Verb::Status(args) => status::run(args, &cli.read_config()?),
+        Verb::Subscribers(args) => service::subscribers(args, &cli.read_config()?),
+        Verb::Sources(args) => service::sources(args, &cli.read_config()?),
+        Verb::SignIn(args) => service::sign_in(args, &cli.read_config()?),
+        Verb::Reload(args) => service::reload(args, &cli.read_config()?),
+        Verb::Drain(args) => service::drain(args, &cli.read_config()?),
         Verb::Keys(verb) => keys::run(verb, &cli.read_config()?),
         Verb::Accounts(verb) => accounts::run(verb, &cli.read_config()?),
         Verb::Webhooks(verb) => webhooks::run(verb, &cli.read_config()?),

@@ -90,6 +90,8 @@ pub struct Admin {
     /// Serve the TCP listener over TLS.
     pub tls: bool,
     pub token_file: Option<PathBuf>,
+    pub requests_per_second: u32,
+    pub forwarded_for_from: Vec<IpNet>,
     /// Who shows the token in it may read the metrics over TCP.
     pub metrics_token_file: Option<PathBuf>,
 }

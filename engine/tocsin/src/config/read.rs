@@ -78,6 +78,8 @@ fn admin(read: &Reader<'_>, data_dir: &std::path::Path) -> Result<Admin, ConfigE
         listen,
         tls: read.boolean("admin.tls")?,
         token_file: read.path("admin.token_file")?,
+        requests_per_second: read.integer("admin.requests_per_second", 1, 1_000_000)?,
+        forwarded_for_from: read.list("admin.forwarded_for_from", "a CIDR such as 10.0.0.0/8")?,
         metrics_token_file: read.path("admin.metrics_token_file")?,
     })
 }

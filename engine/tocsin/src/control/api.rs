@@ -1,15 +1,16 @@
 //! The routes of both doors, and the handlers of keys, manual alerts, status and health.
 //!
 //! Contract: every answer is JSON; every refusal is an [`ApiError`]. Over TCP the admin routes take
-//! `Authorization: Bearer <token>`; over the socket its file permissions are the authentication. The
-//! customer's routes take the account's token at either door. Bodies are at most
+//! `Authorization: Bearer <token>` or a session of the administrator's; over the socket its file
+//! permissions are the authentication. The customer's routes take the account's token or its session
+//! at either door. Rates hold over TCP alone. Bodies are at most
 //! [`limits::ADMIN_BODY_BYTES`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
+use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -19,15 +20,19 @@ use tocsin_core::limits;
 use tocsin_core::model::{Exchange, ListingType, Ticker};
 use tocsin_core::time::WallUs;
 
-use super::fields::{Body, read_body};
+use super::fields::{Body, Query, next_of, read_body};
 use super::reply::{Answer, ApiError, announcement_json, json_text, key_shown, shown_once};
 use super::shapes::{
     Alive, AnnouncementCreate, KeyChange, KeyCreate, KeyCreated, KeyShown, Keys, Ready, Refusal,
 };
-use super::{Control, accounts, caller, deliveries, history, metrics, webhooks};
+use super::{
+    Control, accounts, caller, client, deliveries, history, metrics, service, session, subscribers, usage,
+    webhooks,
+};
 use crate::os::clock;
 use crate::rings::Inject;
 use crate::store::NewKey;
+use crate::store::webhook::accounts::AccountId;
 
 /// One request, from its head to its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,10 +49,11 @@ pub(super) enum Door {
 /// All routes, as served at one door.
 pub(super) fn router(control: Arc<Control>, door: Door) -> Router {
     let announcements = get(move |state, request| history::answer(state, door, request));
-    let metrics = get(move |state, headers| metrics::route::metrics(state, door, headers));
+    let metrics = get(move |state, request| metrics::route::metrics(state, door, request));
     administrators(&control, door)
         .merge(customers(&control))
         .route("/v1/announcements", announcements)
+        .route("/v1/session", get(session::show_session).post(session::sign_in).delete(session::sign_out))
         .route("/metrics", metrics)
         .route("/healthz", get(alive))
         .route("/livez", get(live))
@@ -63,6 +69,7 @@ pub(super) fn router(control: Arc<Control>, door: Door) -> Router {
         })
         .layer(DefaultBodyLimit::max(limits::ADMIN_BODY_BYTES))
         .layer(from_fn(in_time))
+        .layer(from_fn_with_state(Arc::clone(&control), client::tell_client))
         .with_state(control)
 }
 
@@ -76,12 +83,17 @@ fn administrators(control: &Arc<Control>, door: Door) -> Router<Arc<Control>> {
         .route("/admin/v1/keys/{id}", get(show_key).patch(change_key))
         .route("/admin/v1/keys/{id}/revoke", post(revoke_key))
         .route("/admin/v1/status", get(status))
+        .route("/admin/v1/sign-in-links", post(session::create_link))
+        .route("/admin/v1/sources", get(service::list_sources))
+        .route("/admin/v1/subscribers", get(subscribers::list_subscribers))
+        .route("/admin/v1/drain", post(service::begin_drain))
+        .route("/admin/v1/reload", post(service::reload))
         .merge(accounts::routes())
         .nest("/admin/v1/accounts/{account}/webhooks", on_behalf)
         .nest("/admin/v1/webhooks", over_all);
     match door {
         Door::Socket => admin,
-        Door::Tcp => admin.route_layer(from_fn_with_state(with(), require_token)),
+        Door::Tcp => admin.route_layer(from_fn_with_state(with(), caller::administrators_only)),
     }
 }
 
@@ -92,6 +104,8 @@ fn customers(control: &Arc<Control>) -> Router<Arc<Control>> {
         .route("/v1/events", get(deliveries::list_events))
         .route_layer(from_fn_with_state(with(), caller::with_webhooks))
         .route("/v1/account", get(accounts::own_account))
+        .route("/v1/keys", get(usage::list_own_keys))
+        .route("/v1/usage", get(usage::show_usage))
         .route_layer(from_fn_with_state(with(), caller::customer))
 }
 
@@ -102,18 +116,6 @@ async fn in_time(request: Request, next: Next) -> Response {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long").into_response()
         }
     }
-}
-
-async fn require_token(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
-    if has_token(&control, request.headers()) {
-        return next.run(request).await;
-    }
-    ApiError::unauthorized("send `Authorization: Bearer <admin token>`").into_response()
-}
-
-/// Whether the request carries the admin token.
-pub(super) fn has_token(control: &Control, headers: &HeaderMap) -> bool {
-    caller::bearer(headers).is_some_and(|token| control.token.matches(token))
 }
 
 /// Send a manual alert through the whole path.
@@ -222,6 +224,7 @@ fn read_new_key(asked: KeyCreate, now: WallUs) -> Result<NewKey, ApiError> {
         expires_at: read_expiry(asked.expires_in_secs, asked.expires_at.as_deref(), now)?,
         delay: Duration::from_millis(delay_ms),
         redact: asked.redact.unwrap_or(false),
+        account: asked.account,
     })
 }
 
@@ -239,13 +242,19 @@ fn read_expiry(secs: Option<i64>, at: Option<&str>, now: WallUs) -> Result<Optio
     }
 }
 
-/// All keys.
+/// Keys, by number.
 #[utoipa::path(get, path = "/admin/v1/keys", tag = "keys", security(("admin_token" = [])),
-    responses((status = 200, body = Keys)))]
-pub(super) async fn list_keys(State(control): State<Arc<Control>>) -> Answer {
+    params(("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "1,000 when not given"),
+        ("after" = Option<i64>, Query, minimum = 0, description = "Only those behind this number"),
+        ("account" = Option<i64>, Query, minimum = 1, description = "Only those of this account")),
+    responses((status = 200, body = Keys), (status = 400, body = Refusal)))]
+pub(super) async fn list_keys(State(control): State<Arc<Control>>, RawQuery(query): RawQuery) -> Answer {
     let now = clock::wall();
-    let keys = control.read(crate::store::Reader::keys).await?;
-    Ok(Json(Keys { keys: keys.iter().map(|key| key_shown(key, now)).collect() }).into_response())
+    let query = Query::read(query.as_deref(), &["limit", "after", "account"])?;
+    let (page, account) = (query.page()?, query.number("account")?.map(AccountId));
+    let keys = control.read(move |reader| reader.keys_page(account, page)).await?;
+    let next = next_of(&keys, page, |key| key.id.0);
+    Ok(Json(Keys { keys: keys.iter().map(|key| key_shown(key, now)).collect(), next }).into_response())
 }
 
 /// One key.

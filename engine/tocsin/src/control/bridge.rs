@@ -10,6 +10,7 @@
 //! Owner: control thread; [`Bridge::drain`] and [`Bridge::reload_accept`] may be called by any. Bounds: every wait ends; a ring
 //! that is full for too long is [`BridgeError::Busy`].
 
+mod subscribers;
 mod webhooks;
 
 use std::sync::Arc;
@@ -25,11 +26,13 @@ use tocsin_core::wire::EncodedAnnouncement;
 use tokio::sync::oneshot;
 
 use crate::reload::{ReloadHandle, ReloadRefused, ReloadReport};
-use crate::rings::{AcceptReload, Inject, ToAccept, ToSource, ToWebhook};
+use crate::rings::{AcceptReload, Inject, SubscriberPage, ToAccept, ToSource, ToWebhook};
 use crate::store::webhook::secrets::MasterKey;
 use crate::store::{KeySecret, NewKey, StoreError};
 use crate::threads::journal::JournalRequest;
 
+use subscribers::Looking;
+pub use subscribers::Subscribers;
 pub use webhooks::Registered;
 
 /// How long a full ring or a thread's answer is waited for.
@@ -106,6 +109,8 @@ pub struct BridgeParts {
     pub policy: Arc<AddressPolicy>,
     /// Asks the main thread to read the configuration again.
     pub reload: ReloadHandle,
+    /// Pages of subscribers from each feed writer.
+    pub looked: Vec<rtrb::Consumer<Box<SubscriberPage>>>,
 }
 
 /// What the control plane holds of the other threads.
@@ -119,6 +124,7 @@ pub struct Bridge {
     secrets: Arc<MasterKey>,
     policy: Arc<AddressPolicy>,
     reload: ReloadHandle,
+    looking: tokio::sync::Mutex<Looking>,
     key_changes: tokio::sync::Mutex<()>,
     endpoint_changes: tokio::sync::Mutex<()>,
 }
@@ -137,6 +143,7 @@ impl Bridge {
             secrets,
             policy,
             reload,
+            looked,
         } = parts;
         Arc::new(Bridge {
             accept: Mutex::new(accept),
@@ -148,6 +155,7 @@ impl Bridge {
             secrets,
             policy,
             reload,
+            looking: tokio::sync::Mutex::new(Looking::new(looked)),
             key_changes: tokio::sync::Mutex::new(()),
             endpoint_changes: tokio::sync::Mutex::new(()),
         })
@@ -356,6 +364,7 @@ mod tests {
             webhook_waker: waker,
             secrets: Arc::new(MasterKey::from_file_or_new(&dir.path().join(MasterKey::FILE_NAME)).unwrap()),
             policy: Arc::default(),
+            looked: Vec::new(),
             reload: crate::reload::channel().0,
         };
         (Bridge::new(parts), Ends { accept, journal, _poll: poll })

@@ -1,4 +1,4 @@
-//! Who asks: the administrator, or a customer by the token of his account.
+//! Who asks: the administrator, or a customer by the token of his account; either by a session.
 //!
 //! Contract: the routes of webhooks are mounted three times, for a customer (`/v1/webhooks`), for the
 //! administrator on behalf of an account (`/admin/v1/accounts/{account}/webhooks`), and for the
@@ -9,13 +9,18 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
+use tocsin_core::access::Owner;
+use tocsin_core::access::sessions::Session;
+use tocsin_core::access::ticket::{Ticket, TicketHash};
 use tocsin_core::webhook::board::EndpointId;
 
 use super::Control;
+use super::access::Credential;
+use super::client::Given;
 use super::reply::ApiError;
 use crate::store::Reader;
 use crate::store::webhook::accounts::{AccountId, AccountRecord};
@@ -59,42 +64,159 @@ pub(super) struct EndpointPath {
 
 impl EndpointPath {
     fn id(&self) -> Result<EndpointId, ApiError> {
-        let number = self.id.parse().ok().filter(|number| *number > 0);
+        // The store counts in signed numbers: none is above theirs.
+        let number = self.id.parse().ok().filter(|number| (1..=i64::MAX as u64).contains(number));
         number.map(EndpointId).ok_or_else(|| {
             ApiError::new(StatusCode::NOT_FOUND, "no_such_endpoint", "an endpoint has a number")
         })
     }
 }
 
-/// The token of `Authorization: Bearer TOKEN`.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = given.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// Who asks, by what he brought.
+#[derive(Clone, Debug)]
+pub(super) enum Who {
+    /// The administrator.
+    Administrator,
+    /// An account's owner.
+    Account(AccountRecord),
 }
 
-async fn account_of(control: &Control, headers: &HeaderMap) -> Result<AccountRecord, ApiError> {
-    let token = bearer(headers)
-        .ok_or_else(|| ApiError::unauthorized("send `Authorization: Bearer <account token>`"))?;
-    let unknown = || ApiError::unauthorized("the account token is not known");
-    if token.len() != TOKEN_BYTES || !token.starts_with(TOKEN_PREFIX) {
-        return Err(unknown());
+impl Who {
+    pub(super) fn owner(&self) -> Owner {
+        self.account_id().map_or(Owner::Administrator, Owner::Account)
     }
-    let token = token.to_owned();
-    control.read(move |reader| reader.account_by_token(&token)).await?.ok_or_else(unknown)
+
+    pub(super) fn account_id(&self) -> Option<i64> {
+        match self {
+            Who::Administrator => None,
+            Who::Account(account) => Some(account.id.0),
+        }
+    }
+
+    pub(super) const fn role(&self) -> &'static str {
+        match self {
+            Who::Administrator => "administrator",
+            Who::Account(_) => "customer",
+        }
+    }
 }
 
-/// Layer of the customer's routes: the account whose token it is, whatever its plan.
+impl Control {
+    /// Whose token this is.
+    pub(super) async fn who_has(&self, token: &str) -> Result<Option<Who>, ApiError> {
+        if self.is_admin_token(token) {
+            return Ok(Some(Who::Administrator));
+        }
+        if token.len() != TOKEN_BYTES || !token.starts_with(TOKEN_PREFIX) {
+            return Ok(None);
+        }
+        let token = token.to_owned();
+        Ok(self.read(move |reader| reader.account_by_token(&token)).await?.map(Who::Account))
+    }
+
+    /// Who an owner is now; an account that is gone is nobody, and its sessions end.
+    pub(super) async fn who_is(&self, owner: Owner) -> Result<Option<Who>, ApiError> {
+        let Owner::Account(id) = owner else { return Ok(Some(Who::Administrator)) };
+        match self.read(move |reader| reader.account(AccountId(id))).await {
+            Ok(account) => Ok(Some(Who::Account(account))),
+            Err(error) if error.code == "no_such_account" => {
+                self.access.end_all_of(owner);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The session of a request: its id, what is known of it, and whose it is.
+    ///
+    /// # Errors
+    /// There is none or it has ended (401); the request comes from another page or lacks the CSRF
+    /// token where it changes something (403).
+    pub(super) async fn session_of(&self, given: &Given) -> Result<(Ticket, Session, Who), ApiError> {
+        let ended = || ApiError::unauthorized("there is no session, or it has ended: sign in");
+        let id = given.session.as_ref().ok_or_else(ended)?;
+        if given.cross_site {
+            return Err(ApiError::csrf("another site's page sent this"));
+        }
+        let session = self.access.use_now(id).ok_or_else(ended)?;
+        if given.changes {
+            if !given.own_page {
+                return Err(ApiError::csrf("changes are for this server's own page"));
+            }
+            if !given.csrf.as_deref().is_some_and(|csrf| self.access.csrf_matches(id, csrf)) {
+                return Err(ApiError::csrf("send the session's `csrf` in X-CSRF-Token"));
+            }
+        }
+        let who = self.who_is(session.owner).await?.ok_or_else(ended)?;
+        Ok((id.clone(), session, who))
+    }
+
+    /// Who asks; `None` when the request says nothing of that.
+    ///
+    /// # Errors
+    /// What it says is not true (401), is not enough (403), or comes too often (429).
+    pub(super) async fn who_asks(
+        &self,
+        given: &Given,
+    ) -> Result<Option<(Who, Option<TicketHash>)>, ApiError> {
+        let (who, session) = if let Some(token) = &given.bearer {
+            self.access.may_try(given.client.address)?;
+            match self.who_has(token).await? {
+                Some(who) => (who, None),
+                None => {
+                    self.access.failed(given.client.address);
+                    return Err(ApiError::unauthorized("the token is not known"));
+                }
+            }
+        } else if given.session.is_some() {
+            let (_, session, who) = self.session_of(given).await?;
+            (who, Some(session.key))
+        } else {
+            return Ok(None);
+        };
+        if given.client.address.is_some() {
+            self.access.take_of(Credential::Owner(who.owner()))?;
+        }
+        Ok(Some((who, session)))
+    }
+}
+
+/// The session a request came with, for what goes on after it was answered: put into a request by
+/// [`administrators_only`] and [`customer`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithSession(pub(super) Option<TicketHash>);
+
+/// Layer of the administrator's routes over TCP.
+pub(super) async fn administrators_only(
+    State(control): State<Arc<Control>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let given = Given::of(&request);
+    match control.who_asks(&given).await {
+        Ok(Some((Who::Administrator, session))) => {
+            request.extensions_mut().insert(WithSession(session));
+            next.run(request).await
+        }
+        Ok(_) => ApiError::unauthorized("send `Authorization: Bearer <admin token>`").into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Layer of the customer's routes: the account whose token or session it is, whatever its plan.
 pub(super) async fn customer(
     State(control): State<Arc<Control>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match account_of(&control, request.headers()).await {
-        Ok(account) => {
+    let given = Given::of(&request);
+    match control.who_asks(&given).await {
+        Ok(Some((Who::Account(account), session))) => {
+            request.extensions_mut().insert(WithSession(session));
             request.extensions_mut().insert(Caller::Account(account));
             next.run(request).await
         }
+        Ok(_) => ApiError::unauthorized("send `Authorization: Bearer <account token>`").into_response(),
         Err(error) => error.into_response(),
     }
 }

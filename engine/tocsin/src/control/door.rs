@@ -1,7 +1,7 @@
 //! The doors of the control plane: the Unix socket and the TCP listener, and the loop behind them.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,11 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tocsin_core::limits;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
 
 use super::Control;
 use super::api::{Door, router};
+use super::client::Peer;
 use crate::config;
 use crate::net::tls::SharedTls;
 
@@ -26,6 +28,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// After this a connection is asked to end, then has [`LAST_REQUEST`] for the request in progress.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 const LAST_REQUEST: Duration = Duration::from_secs(35);
+/// The control plane gives way: its thread, and those it starts.
+const NICE: i32 = 5;
 /// Between two looks at the stop flag.
 const LOOK_AT_STOP: Duration = Duration::from_millis(20);
 /// After accept(2) failed (no descriptors left).
@@ -72,6 +76,19 @@ impl Listeners {
         Listeners { tls: Some(tls), ..self }
     }
 
+    /// Where a browser on this machine finds the TCP listener.
+    #[must_use]
+    pub fn base_url(&self) -> Option<String> {
+        let mut address = self.tcp_address()?;
+        if address.ip().is_unspecified() {
+            let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            let [v4, v6] = loopback;
+            address.set_ip(if address.is_ipv4() { v4 } else { v6 });
+        }
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{address}"))
+    }
+
     /// Where the TCP listener is, with the port it was given.
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
@@ -108,21 +125,25 @@ fn bind_socket(path: &Path) -> io::Result<UnixListener> {
 /// # Errors
 /// The runtime cannot be made.
 pub fn run(listeners: Listeners, control: &Arc<Control>, stop: &AtomicBool) -> io::Result<()> {
+    // Where threads share cores, hot ones go first. A kernel that refuses leaves it as it was.
+    let _ = rustix::process::nice(NICE);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     runtime.block_on(async {
         let Listeners { socket, socket_path, tcp, tls } = listeners;
         let socket = tokio::net::UnixListener::from_std(socket)?;
         let at_socket = router(Arc::clone(control), Door::Socket);
-        tokio::spawn(serve_door(at_socket, None, async move || Ok(socket.accept().await?.0)));
+        let accept = async move || Ok((socket.accept().await?.0, None));
+        tokio::spawn(serve_door(Arc::clone(control), at_socket, None, accept));
         if let Some(tcp) = tcp {
             let tcp = tokio::net::TcpListener::from_std(tcp)?;
             let at_tcp = router(Arc::clone(control), Door::Tcp);
-            tokio::spawn(serve_door(at_tcp, tls, async move || {
-                let (stream, _) = tcp.accept().await?;
+            let accept = async move || {
+                let (stream, peer) = tcp.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(stream)
-            }));
+                Ok((stream, Some(peer.ip())))
+            };
+            tokio::spawn(serve_door(Arc::clone(control), at_tcp, tls, accept));
         }
         while !stop.load(Ordering::Relaxed) {
             tokio::time::sleep(LOOK_AT_STOP).await;
@@ -135,23 +156,34 @@ pub fn run(listeners: Listeners, control: &Arc<Control>, stop: &AtomicBool) -> i
 }
 
 /// Takes connections at one door, at most [`limits::ADMIN_CONNECTIONS`] at a time.
-async fn serve_door<S>(router: axum::Router, tls: Option<SharedTls>, accept: impl AsyncFn() -> io::Result<S>)
-where
+///
+/// A TLS handshake costs more than an answer: an address over its rate gets none. That of a proxy
+/// that others come through is not counted.
+async fn serve_door<S>(
+    control: Arc<Control>,
+    router: axum::Router,
+    tls: Option<SharedTls>,
+    accept: impl AsyncFn() -> io::Result<(S, Option<IpAddr>)>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match accept().await {
-            Ok(stream) => {
+            Ok((stream, address)) => {
+                if tls.is_some() && address.is_some_and(|address| !control.shakes_hands_with(address)) {
+                    continue;
+                }
                 let (router, tls) = (router.clone(), tls.as_ref().map(SharedTls::get));
+                let peer = Peer { address, tls: tls.is_some() };
                 tokio::spawn(async move {
                     match tls {
-                        None => serve_connection(stream, router).await,
+                        None => serve_connection(stream, peer, router).await,
                         Some(tls) => {
                             if let Ok(Ok(stream)) =
                                 tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await
                             {
-                                serve_connection(stream, router).await;
+                                serve_connection(stream, peer, router).await;
                             }
                         }
                     }
@@ -166,7 +198,7 @@ where
     }
 }
 
-async fn serve_connection<S>(stream: S, router: axum::Router)
+async fn serve_connection<S>(stream: S, peer: Peer, router: axum::Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -174,7 +206,11 @@ where
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(limits::HANDSHAKE_HEAD_BYTES * 2);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     // A connection's own failure (the peer went away) is nobody else's business.
     if tokio::time::timeout(CONNECTION_LIFE, connection.as_mut()).await.is_err() {

@@ -7,6 +7,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest as _, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -17,6 +18,7 @@ use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::{Object, RefOr};
 
 use super::reply::ApiError;
+use crate::store::Page;
 
 /// A body as axum hands it over.
 pub(super) type Body = Result<Bytes, BytesRejection>;
@@ -38,6 +40,13 @@ pub(super) fn read_body<T: DeserializeOwned + utoipa::PartialSchema>(body: Body)
         ApiError::new(rejection.status(), "bad_request", detail)
     })?;
     read(&body)
+}
+
+/// As [`read_body`], of a request whose head has been looked at.
+pub(super) async fn read_request<T: DeserializeOwned + utoipa::PartialSchema>(
+    request: Request,
+) -> Result<T, ApiError> {
+    read_body(Bytes::from_request(request, &()).await)
 }
 
 /// As [`read_body`], of bytes.
@@ -128,6 +137,33 @@ impl Query {
         self.0.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// A number above zero.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn number(&self, name: &'static str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.map_or_else(|| Err(ApiError::field(name, "takes a whole number above zero")), |n| Ok(Some(n)))
+    }
+
+    /// The page that `limit` and `after` name.
+    ///
+    /// # Errors
+    /// One of them is out of bounds.
+    pub(super) fn page(&self) -> Result<Page, ApiError> {
+        let limit = self.limit(limits::ADMIN_ROWS, limits::ADMIN_ROWS)?;
+        let after = match self.text("after") {
+            None => 0,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|after| *after >= 0)
+                .ok_or_else(|| ApiError::field("after", "takes the `next` of the page before"))?,
+        };
+        Ok(Page { after, limit })
+    }
+
     /// A number from 1 to `most`.
     ///
     /// # Errors
@@ -137,6 +173,11 @@ impl Query {
         let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
         limit.ok_or_else(|| ApiError::field("limit", format!("between 1 and {most}")))
     }
+}
+
+/// Where the list goes on behind a page, if it may.
+pub(super) fn next_of<T>(rows: &[T], page: Page, number: impl Fn(&T) -> i64) -> Option<i64> {
+    rows.last().filter(|_| rows.len() >= page.limit).map(number)
 }
 
 /// An instant as RFC 3339, or as seconds since 1970 (the `timestamp` of events).

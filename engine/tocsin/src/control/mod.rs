@@ -9,10 +9,12 @@
 //! connections per door, head size and time, body size, time per request and per connection. It
 //! may allocate and wait; nothing waits for it.
 
+mod access;
 mod accounts;
 mod api;
 pub mod bridge;
 mod caller;
+mod client;
 mod deliveries;
 mod door;
 mod fields;
@@ -21,21 +23,31 @@ pub mod metrics;
 pub mod openapi;
 pub mod replay;
 pub mod reply;
+mod service;
+mod session;
 mod shapes;
 pub mod snapshot;
+mod subscribers;
 pub mod token;
+mod usage;
 mod webhooks;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tocsin_core::access::Owner;
 use tocsin_core::webhook::address::AddressPolicy;
 
+pub use access::AccessRules;
 pub use door::{Listeners, run};
+pub use service::SourceBudget;
 
+use crate::config::Config;
 use crate::store::{Reader, StoreError};
+use access::Access;
 use bridge::Bridge;
 use metrics::{Host, MetricsAccess};
 use snapshot::{NotReady, Snapshot};
@@ -58,6 +70,10 @@ pub trait EngineView: Send + Sync + 'static {
     fn is_alive(&self) -> bool;
     /// Why no subscriber should be sent here now; empty when ready.
     fn not_ready(&self) -> Vec<NotReady>;
+    /// From now on subscribers are not taken.
+    fn set_draining(&self);
+    /// Subscribers connected, as of a moment ago.
+    fn connections(&self) -> u64;
 }
 
 /// What the control plane is made of.
@@ -74,6 +90,29 @@ pub struct ControlParts {
     pub metrics: MetricsAccess,
     /// What accounts may do.
     pub webhooks: WebhookRules,
+    /// What else the configuration says.
+    pub settings: Settings,
+}
+
+/// What the configuration says of the control plane itself, and what it shows of it.
+pub struct Settings {
+    /// How often, and through whom, requests over TCP may come.
+    pub access: AccessRules,
+    /// What each source may ask.
+    pub sources: Vec<SourceBudget>,
+    /// How long a drain takes (`feed.drain`).
+    pub drain: Duration,
+    /// Where browsers find the TCP listener; `None` without one.
+    pub base_url: Option<String>,
+}
+
+impl Settings {
+    /// As configured, behind these doors.
+    #[must_use]
+    pub fn new(config: &Config, sources: Vec<SourceBudget>, doors: &Listeners) -> Settings {
+        let (access, drain) = (AccessRules::from(&config.admin), config.feed.drain);
+        Settings { access, sources, drain, base_url: doors.base_url() }
+    }
 }
 
 /// What the configuration says of webhooks, for the routes.
@@ -119,20 +158,60 @@ pub struct Control {
     token: LiveToken,
     metrics: MetricsAccess,
     webhooks: WebhookRules,
+    access: Access,
+    sources: Vec<SourceBudget>,
+    drain: LiveDuration,
+    base_url: Option<String>,
 }
 
 impl Control {
     /// Puts it together.
-    #[must_use]
-    pub fn new(parts: ControlParts) -> Arc<Control> {
-        let ControlParts { bridge, reader, view, token, metrics, webhooks } = parts;
+    ///
+    /// # Errors
+    /// The operating system gives no random bytes.
+    pub fn new(parts: ControlParts) -> io::Result<Arc<Control>> {
+        let ControlParts { bridge, reader, view, token, metrics, webhooks, settings } = parts;
+        let Settings { access, sources, drain, base_url } = settings;
         let (reader, token) = (Arc::new(Mutex::new(reader)), LiveToken::new(token));
-        Arc::new(Control { bridge, reader, view, token, metrics, webhooks })
+        let access = Access::new(access)?;
+        let drain = LiveDuration::new(drain);
+        Ok(Arc::new(Control {
+            bridge,
+            reader,
+            view,
+            token,
+            metrics,
+            webhooks,
+            access,
+            sources,
+            drain,
+            base_url,
+        }))
     }
 
-    /// From now on `token` alone opens the admin routes over TCP. For a reload, from the main thread.
+    /// From now on `token` alone opens the admin routes over TCP; if it is another one, sessions that
+    /// were opened with the one before end. For a reload, from the main thread.
     pub fn replace_token(&self, token: AdminToken) {
-        self.token.replace(token);
+        if self.token.replace(token) {
+            let ended = self.access.end_all_of(Owner::Administrator);
+            tracing::info!(sessions_ended = ended, "the admin token is another one");
+        }
+    }
+
+    /// Whether a session has not ended; asking does not keep it from ending.
+    #[allow(dead_code, reason = "for streams of events, which outlive the request that opened them")]
+    fn session_holds(&self, caller::WithSession(session): caller::WithSession) -> bool {
+        session.is_none_or(|key| self.access.holds(&key))
+    }
+
+    /// Whether this is the admin token; compares in constant time.
+    fn is_admin_token(&self, given: &str) -> bool {
+        self.token.matches(given)
+    }
+
+    /// How long drains take from now on. For a reload, from the main thread.
+    pub fn set_drain(&self, drain: Duration) {
+        self.drain.set(drain);
     }
 
     /// Grace of secrets that are rotated from now on. For a reload, from the main thread.

@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Content, Ref, RefOr, Required, ResponseBuilder, SecurityRequirement};
 
-use super::{accounts, api, deliveries, history, metrics, webhooks};
+use super::{accounts, api, deliveries, history, metrics, service, session, subscribers, usage, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,12 +21,23 @@ use super::{accounts, api, deliveries, history, metrics, webhooks};
             a stable code in `error`, a text in `detail`, and the field at fault in `field` where one is."
     ),
     paths(
+        session::sign_in,
+        session::show_session,
+        session::sign_out,
+        session::create_link,
         accounts::own_account,
         accounts::list_accounts,
         accounts::create_account,
         accounts::show_account,
         accounts::change_account,
+        accounts::remove_account,
         accounts::rotate_account_token,
+        usage::list_own_keys,
+        usage::show_usage,
+        service::list_sources,
+        service::begin_drain,
+        service::reload,
+        subscribers::list_subscribers,
         webhooks::list_webhooks,
         webhooks::add_webhook,
         webhooks::show_webhook,
@@ -56,6 +67,7 @@ use super::{accounts, api, deliveries, history, metrics, webhooks};
         api::openapi,
     ),
     tags(
+        (name = "session", description = "Signing in and out, for browsers"),
         (name = "account", description = "Your account"),
         (name = "webhooks", description = "Your endpoints"),
         (name = "deliveries", description = "What was sent, and sending it again"),
@@ -84,7 +96,10 @@ pub fn document() -> utoipa::openapi::OpenApi {
         document.paths.paths.insert(format!("/admin/v1/webhooks{rest}"), over_all);
     }
     for item in document.paths.paths.values_mut() {
-        operations(item).for_each(|operation| complete(operation, &components));
+        operations(item).for_each(|operation| {
+            or_with_session(operation);
+            complete(operation, &components);
+        });
     }
     document.components = Some(components);
     document
@@ -107,6 +122,11 @@ fn add_security(components: &mut Components) {
         "admin_token",
         bearer("The administrator's token; not needed at the Unix socket."),
     );
+    let cookie = ApiKey::Cookie(ApiKeyValue::with_description(
+        super::client::COOKIE,
+        "A session's cookie. Anything but GET and HEAD needs its CSRF token in X-CSRF-Token too.",
+    ));
+    components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
     components.add_security_scheme("metrics_token", bearer("The token in `admin.metrics_token_file`."));
     components.add_security_scheme(
         "api_key",
@@ -152,7 +172,7 @@ fn administrators(item: &PathItem, prefix: &str, of_account: bool) -> PathItem {
     for operation in operations(&mut item) {
         operation.operation_id = operation.operation_id.take().map(|id| format!("{prefix}{id}"));
         operation.tags = Some(vec!["accounts".to_owned()]);
-        operation.security = Some(vec![SecurityRequirement::new("admin_token", Vec::<String>::new())]);
+        operation.security = Some(vec![requirement("admin_token")]);
         if of_account {
             let account = ParameterBuilder::new()
                 .name("account")
@@ -165,6 +185,20 @@ fn administrators(item: &PathItem, prefix: &str, of_account: bool) -> PathItem {
         }
     }
     item
+}
+
+fn requirement(scheme: &str) -> SecurityRequirement {
+    SecurityRequirement::new(scheme, Vec::<String>::new())
+}
+
+/// Who may come with a token may come with a session.
+fn or_with_session(operation: &mut Operation) {
+    let session = requirement("session");
+    if let Some(security) = &mut operation.security
+        && !security.contains(&session)
+    {
+        security.push(session);
+    }
 }
 
 /// Any answer that is not written down is a refusal; every answer has a description; a body is
@@ -258,10 +292,10 @@ mod tests {
         assert_eq!(required("Refusal"), ["detail", "error"]);
         assert!(required("EndpointShown").contains(&"p95_ms".to_owned()));
         let add = &json["paths"]["/v1/webhooks"]["post"];
-        assert_eq!(add["security"], serde_json::json!([{"account_token": []}]));
+        assert_eq!(add["security"], serde_json::json!([{"account_token": []}, {"session": []}]));
         assert!(json["paths"]["/admin/v1/webhooks"]["post"].is_null());
         let admin = &json["paths"]["/admin/v1/accounts/{account}/webhooks/{id}/test"]["post"];
-        assert_eq!(admin["security"], serde_json::json!([{"admin_token": []}]));
+        assert_eq!(admin["security"], serde_json::json!([{"admin_token": []}, {"session": []}]));
         assert_eq!(admin["parameters"][0]["name"], "account");
     }
 }

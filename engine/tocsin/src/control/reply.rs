@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tocsin_core::feed::key::KeyRecord;
 use tocsin_core::limits;
-use tocsin_core::model::ExchangeSet;
+use tocsin_core::model::{Announcement, ExchangeSet};
 use tocsin_core::time::WallUs;
 use tocsin_core::webhook::dispatcher::Refusal;
 use tocsin_core::wire::{EncodedAnnouncement, STAMP_DIGITS};
@@ -51,6 +51,21 @@ impl ApiError {
         ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    /// 403 for a browser's request that is not its user's.
+    pub(super) fn csrf(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, "csrf", detail)
+    }
+
+    /// 503: the operating system has no random bytes.
+    pub(super) fn no_randomness() -> ApiError {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_randomness", "no random bytes")
+    }
+
+    /// 429 by a rate.
+    pub(super) fn rate_limited(detail: impl Into<String>, after: Duration) -> ApiError {
+        ApiError::too_often("rate_limited", detail, after)
+    }
+
     /// 429, and when to come again.
     pub(super) fn too_often(code: &'static str, detail: impl Into<String>, after: Duration) -> ApiError {
         let retry_after = Some(after);
@@ -76,7 +91,7 @@ impl From<StoreError> for ApiError {
         }
         let status = match error.code() {
             "no_such_key" | "no_such_account" | "no_such_endpoint" => StatusCode::NOT_FOUND,
-            "key_revoked" | "too_many_endpoints" => StatusCode::CONFLICT,
+            "key_revoked" | "too_many_endpoints" | "account_in_use" => StatusCode::CONFLICT,
             "too_many_keys" | "too_many_accounts" | "endpoints_exhausted" => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -149,6 +164,7 @@ pub(super) fn key_shown(key: &KeyRecord, now: WallUs) -> KeyShown {
         revoked_at: key.revoked_at.map(rfc3339),
         delay_ms: u64::try_from(key.delay.as_millis()).unwrap_or(u64::MAX),
         redact: key.redact,
+        account: key.account,
     }
 }
 
@@ -218,13 +234,13 @@ pub fn announcement_json(announcement: &EncodedAnnouncement) -> Vec<u8> {
 /// `{"announcements":[...],"next":"EPOCH:SEQ"|null,"gap":null}`, each announcement in full. Those never
 /// dispatched (late ones) carry their detection as dispatch, as on the feed's own port.
 #[must_use]
-pub fn history_json(page: HistoryPage, redact: bool) -> Vec<u8> {
+pub fn history_json(page: HistoryPage, redact: impl Fn(&Announcement) -> bool) -> Vec<u8> {
     let mut out = b"{\"announcements\":[".to_vec();
     for (i, StoredAnnouncement { announcement, dispatched }) in page.rows.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        let detected = announcement.detected;
+        let (detected, redact) = (announcement.detected, redact(&announcement));
         let encoded = tocsin_core::wire::encode(announcement);
         encoded.payload(true, redact).write_stamped(&mut out, dispatched.unwrap_or(detected));
     }

@@ -126,6 +126,8 @@ pub(super) struct KeyCreate {
     pub(super) delay_ms: Option<i64>,
     /// Withhold title and ticker.
     pub(super) redact: Option<bool>,
+    /// Number of the account it belongs to; nobody's when not given.
+    pub(super) account: Option<i64>,
 }
 
 /// A key's new end: one of the two.
@@ -172,12 +174,34 @@ pub(super) struct AccountCreate {
     pub(super) plan: String,
 }
 
-/// A change of an account.
+/// A change of an account; what is not given stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AccountChange {
-    /// The new plan. One without webhooks switches the account's endpoints off.
-    pub(super) plan: String,
+    /// The new name.
+    pub(super) name: Option<String>,
+    /// Where its mail goes from now on; empty: nowhere.
+    pub(super) email: Option<String>,
+    /// The new plan. One without webhooks ends the account's sessions and switches its endpoints off.
+    pub(super) plan: Option<String>,
+}
+
+/// A credential to sign in with: one of the two.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignIn {
+    /// The administrator's token, or an account's.
+    pub(super) token: Option<String>,
+    /// The code of a sign-in link: what follows `#code=`.
+    pub(super) code: Option<String>,
+}
+
+/// Whom a sign-in link is for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignInLinkCreate {
+    /// Number of the account; the administrator when not given.
+    pub(super) account: Option<i64>,
 }
 
 /// An endpoint to be registered.
@@ -278,12 +302,33 @@ pub(super) struct KeyShown {
     pub(super) revoked_at: Option<String>,
     pub(super) delay_ms: u64,
     pub(super) redact: bool,
+    /// Number of the account it belongs to.
+    pub(super) account: Option<i64>,
 }
 
-/// All keys.
+/// Keys, by number.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Keys {
     pub(super) keys: Vec<KeyShown>,
+    /// What to give as `after` for those that follow; null at the end.
+    pub(super) next: Option<i64>,
+}
+
+/// A key of an account's own, and who is connected with it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OwnKeyShown {
+    #[serde(flatten)]
+    pub(super) shown: KeyShown,
+    /// Connections now; null when the accept thread is busy.
+    pub(super) connections: Option<u32>,
+}
+
+/// An account's keys, by number.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OwnKeys {
+    pub(super) keys: Vec<OwnKeyShown>,
+    /// What to give as `after` for those that follow; null at the end.
+    pub(super) next: Option<i64>,
 }
 
 /// A key that has just been made.
@@ -330,10 +375,152 @@ impl AccountShown {
     }
 }
 
-/// All accounts.
+/// A session.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionShown {
+    /// `administrator` or `customer`.
+    pub(super) role: &'static str,
+    /// Null for the administrator.
+    pub(super) account: Option<AccountShown>,
+    /// What anything but reading has to bring in `X-CSRF-Token`.
+    pub(super) csrf: String,
+    /// When it ends if it is used no more.
+    pub(super) expires_in_secs: u64,
+}
+
+/// A link that signs in once.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SignInLink {
+    /// To be put behind the server's address: its code is good once.
+    pub(super) path: String,
+    /// Where the service itself listens; null without a TCP listener. Behind a proxy it is another.
+    pub(super) base_url: Option<String>,
+    /// For how long.
+    pub(super) expires_in_secs: u64,
+}
+
+/// Nothing is asked.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// A drain.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DrainRequest {
+    /// In how many seconds the last subscriber is closed, at most 3,600; `feed.drain` when not given.
+    #[schema(minimum = 0, maximum = 3600)]
+    pub(super) over_secs: Option<i64>,
+}
+
+/// A drain that has begun.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Draining {
+    /// Subscribers there are.
+    pub(super) connections: u64,
+    pub(super) over_secs: u64,
+}
+
+/// Sources, as in the status, each with its `budget`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Sources {
+    #[schema(value_type = Vec<Object>)]
+    pub(super) sources: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// What a subscriber receives.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SubscriberFilter {
+    pub(super) exchanges: Vec<&'static str>,
+    pub(super) types: Vec<&'static str>,
+    /// How many tickers it names; null: all.
+    pub(super) tickers: Option<usize>,
+}
+
+/// One connection to the feed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SubscriberShown {
+    /// Its number while it is connected.
+    pub(super) id: u64,
+    pub(super) key_id: i64,
+    /// Of its key.
+    pub(super) label: Option<String>,
+    /// Of its key.
+    pub(super) tier: Option<&'static str>,
+    /// Number of the account its key belongs to.
+    pub(super) account: Option<i64>,
+    /// As its limits count it: an IPv6 one by its /64; null for one that is exempt.
+    pub(super) address: Option<String>,
+    pub(super) connected_at: String,
+    pub(super) filter: SubscriberFilter,
+    /// `live`, `blocked` (its socket is full), `history` (it is sent what it missed, or delayed) or
+    /// `closing`.
+    pub(super) state: &'static str,
+    /// Announcements it is behind; with a delay, those held back included.
+    pub(super) lag_messages: u64,
+    /// Bytes that wait for it beside announcements.
+    pub(super) waiting_bytes: usize,
+    /// From its last answered ping to the pong; null before there was one.
+    pub(super) rtt_us: Option<u32>,
+    pub(super) delay_ms: u64,
+}
+
+/// Subscribers, by number.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Subscribers {
+    pub(super) subscribers: Vec<SubscriberShown>,
+    /// All there are.
+    pub(super) total: u64,
+    /// What to give as `after` for those that follow; null at the end.
+    pub(super) next: Option<u64>,
+}
+
+/// So many of so many.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Budget {
+    pub(super) used: usize,
+    pub(super) left: usize,
+    pub(super) limit: usize,
+}
+
+impl Budget {
+    pub(super) fn of(used: usize, limit: usize) -> Budget {
+        Budget { used, left: limit.saturating_sub(used), limit }
+    }
+}
+
+/// Attempts of the last 24 hours, as far as the delivery log reaches (200 lines an endpoint).
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeliveryCounts {
+    pub(super) delivered: u64,
+    pub(super) failed: u64,
+    /// The failed ones, by class.
+    #[schema(value_type = Object)]
+    pub(super) by_class: std::collections::BTreeMap<String, u64>,
+}
+
+/// What an account has and uses.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Usage {
+    pub(super) plan: String,
+    /// Whether the plan has webhooks.
+    pub(super) webhooks: bool,
+    /// Test events; the day is UTC's.
+    pub(super) tests_today: Budget,
+    pub(super) endpoints: Budget,
+    /// Registrations in the last hour, failed ones included.
+    pub(super) registrations_this_hour: Budget,
+    pub(super) deliveries_24h: DeliveryCounts,
+    /// The first 1,000 keys.
+    pub(super) keys: Vec<OwnKeyShown>,
+}
+
+/// Accounts, by number.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Accounts {
     pub(super) accounts: Vec<AccountShown>,
+    /// What to give as `after` for those that follow; null at the end.
+    pub(super) next: Option<i64>,
 }
 
 /// An account with a token that has just been drawn.

@@ -1,6 +1,7 @@
 //! The control plane over a real socket and a real TCP port, with a real store, and stand-ins for the
 //! journal, accept, source and webhook threads.
 
+mod sessions;
 mod threads;
 mod webhooks;
 
@@ -40,6 +41,10 @@ impl EngineView for View {
     fn not_ready(&self) -> Vec<NotReady> {
         vec![NotReady { code: snapshot::Unready::Draining, detail: "as it is".to_owned() }]
     }
+    fn set_draining(&self) {}
+    fn connections(&self) -> u64 {
+        0
+    }
 }
 
 struct Engine {
@@ -48,6 +53,7 @@ struct Engine {
     stop: Arc<AtomicBool>,
     serving: Vec<JoinHandle<()>>,
     threads: Arc<Mutex<Threads>>,
+    control: Arc<Control>,
 }
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -79,10 +85,11 @@ impl Engine {
         }
         let tcp = listeners.tcp_address().unwrap();
         let at_end = Arc::clone(&stop);
-        let plane = std::thread::spawn(move || run(listeners, &control, &at_end).unwrap());
+        let serving = Arc::clone(&control);
+        let plane = std::thread::spawn(move || run(listeners, &serving, &at_end).unwrap());
         let turning = Arc::clone(&threads);
         let serving = vec![until(&stop, move || turning.lock().turn()), plane];
-        Engine { dir, tcp, stop, serving, threads }
+        Engine { dir, tcp, stop, serving, threads, control }
     }
 
     fn doors(
@@ -98,6 +105,8 @@ impl Engine {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             tls: false,
             token_file: None,
+            requests_per_second: 1_000_000,
+            forwarded_for_from: Vec::new(),
             metrics_token_file: None,
         };
         let token = AdminToken::from_file(&token_file).unwrap();
@@ -106,8 +115,11 @@ impl Engine {
             rotation_grace: LiveDuration::new(Duration::from_secs(86_400)),
             policy: Arc::default(),
         };
-        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, metrics, webhooks };
-        (Listeners::bind(&admin, None).unwrap(), Control::new(parts))
+        let access = AccessRules::from(&admin);
+        let settings =
+            Settings { access, sources: Vec::new(), drain: Duration::from_secs(5), base_url: None };
+        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, metrics, webhooks, settings };
+        (Listeners::bind(&admin, None).unwrap(), Control::new(parts).unwrap())
     }
 
     fn socket(&self) -> PathBuf {
@@ -406,6 +418,8 @@ fn the_socket_is_private_taken_once_and_removed() {
         listen: None,
         tls: false,
         token_file: None,
+        requests_per_second: 50,
+        forwarded_for_from: Vec::new(),
         metrics_token_file: None,
     };
     let refused = Listeners::bind(&admin, None).unwrap_err().to_string();

@@ -94,9 +94,11 @@ impl LiveToken {
         self.0.read().matches(given)
     }
 
-    /// From now on `token` alone opens the routes.
-    pub fn replace(&self, token: AdminToken) {
-        *self.0.write() = token;
+    /// From now on `token` alone opens the routes. Whether it is another one.
+    pub fn replace(&self, token: AdminToken) -> bool {
+        let mut in_force = self.0.write();
+        let before = core::mem::replace(&mut *in_force, token);
+        before != *in_force
     }
 }
 

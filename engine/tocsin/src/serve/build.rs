@@ -24,13 +24,13 @@ use crate::config::{Config, Idle, Smtp, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::metrics::MetricsAccess;
 use crate::control::token::AdminToken;
-use crate::control::{self, Control, ControlParts};
+use crate::control::{self, Control, ControlParts, Settings, SourceBudget};
 use crate::net::dns::{Resolver, ResolverClient};
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls, SharedTls};
 use crate::net::url::BaseUrl;
 use crate::os::inherited::Inherited;
 use crate::os::{clock, cores, memory};
-use crate::rings::{AcceptToFeed, Released, SourceToFeed, ToAccept, ToSource};
+use crate::rings::{AcceptToFeed, Released, SourceToFeed, SubscriberPage, ToAccept, ToSource};
 use crate::store::{Reader, Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
@@ -163,6 +163,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         webhook_waker: webhooks.waker,
         secrets: webhooks.master,
         policy: Arc::clone(&webhooks.policy),
+        looked: rings.control_from_feed,
         reload,
     });
     let view = Arc::new(View::new(ViewParts {
@@ -183,7 +184,9 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         token: token.clone(),
         metrics: metrics_access(config)?,
         webhooks: webhooks::rules(config, webhooks.policy),
-    });
+        settings: Settings::new(config, built.budgets, &doors),
+    })
+    .map_err(doing("starting the control plane"))?;
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
     let addresses = Addresses { feed, admin: doors.tcp_address(), fingerprint, epoch };
     let resolvers = (resolver, webhooks.resolver);
@@ -358,6 +361,8 @@ struct Rings {
     source_to_accept: Vec<Consumer<Arc<EncodedAnnouncement>>>,
     feed_from_accept: Vec<Consumer<AcceptToFeed>>,
     feed_to_accept: Vec<Producer<Released>>,
+    feed_to_control: Vec<Producer<Box<SubscriberPage>>>,
+    control_from_feed: Vec<Consumer<Box<SubscriberPage>>>,
     writers: Vec<WriterLink>,
     control_to_accept: (Producer<ToAccept>, Consumer<ToAccept>),
     /// Manual alerts go to the first source thread; the others get rings that nobody feeds.
@@ -381,6 +386,8 @@ impl Rings {
             .collect();
         let (accept_to_source_history, source_to_accept) =
             (0..sources).map(|_| RingBuffer::new(topology::SOURCE_TO_ACCEPT)).unzip();
+        let (feed_to_control, control_from_feed) =
+            (0..feeds).map(|_| RingBuffer::new(topology::FEED_TO_CONTROL)).unzip();
         let (mut feed_from_accept, mut feed_to_accept, mut writers) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..feeds {
             let (to_feed, from_accept) = RingBuffer::new(topology::ACCEPT_TO_FEED);
@@ -398,6 +405,8 @@ impl Rings {
             source_to_accept,
             feed_from_accept,
             feed_to_accept,
+            feed_to_control,
+            control_from_feed,
             writers,
             control_to_accept: RingBuffer::new(topology::CONTROL_TO_ACCEPT),
             control_to_source: first,
@@ -407,11 +416,13 @@ impl Rings {
 }
 
 /// What the source threads are and what others need of them.
+#[derive(Default)]
 struct BuiltSources {
     threads: Vec<SourceThread>,
     inlets: Vec<Inlet>,
     stats: Vec<Arc<SourceStats>>,
     losses: Vec<Arc<Losses>>,
+    budgets: Vec<SourceBudget>,
 }
 
 fn build_sources(
@@ -423,8 +434,7 @@ fn build_sources(
     resolvers: Vec<ResolverClient>,
     webhooks: Vec<WebhookOutlet>,
 ) -> Result<BuiltSources, StartError> {
-    let mut built =
-        BuiltSources { threads: Vec::new(), inlets: Vec::new(), stats: Vec::new(), losses: Vec::new() };
+    let mut built = BuiltSources::default();
     let next_seq = Arc::new(AtomicU64::new(1));
     let ends = rings
         .source_to_feed
@@ -449,6 +459,13 @@ fn build_sources(
                 let stats = Arc::new(SourceStats::new(spec.name));
                 built.stats.push(Arc::clone(&stats));
                 lanes.push(lane(config, name, source, spec, store, stats)?);
+                built.budgets.push(SourceBudget {
+                    source: spec.name,
+                    requests_per_second: source.requests_per_second,
+                    addresses: source.bind.len().max(1),
+                    connections: source.connections,
+                    flat: source.flat,
+                });
             }
         }
         let publisher = PublisherParts {
@@ -524,9 +541,10 @@ fn build_feeds(
         .drain(..)
         .zip(rings.feed_from_accept.drain(..))
         .zip(rings.feed_to_accept.drain(..))
+        .zip(rings.feed_to_control.drain(..))
         .zip(stats);
-    ends.map(|(((sources, accept), released), stats)| {
-        let rings = FeedRings { sources, accept, released };
+    ends.map(|((((sources, accept), released), looked), stats)| {
+        let rings = FeedRings { sources, accept, released, looked };
         // The store may hold more than memory does: then the oldest in memory are not the first ever.
         let complete = history.len() < limits::HISTORY_IN_MEMORY;
         let history = History::new(epoch, limits::HISTORY_IN_MEMORY, history.iter().cloned(), complete);

@@ -150,6 +150,7 @@ impl Engine {
         }
         self.reachable.control.set_rotation_grace(config.webhooks.rotation_grace);
         self.drain = config.feed.drain;
+        self.reachable.control.set_drain(config.feed.drain);
         if let (Some(settings), Some(link)) = (mail, &self.reachable.mail) {
             link.next.put(settings);
             // Full: it is being woken already.

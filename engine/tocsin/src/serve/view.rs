@@ -163,10 +163,6 @@ impl View {
         }
     }
 
-    pub(super) fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
     /// Sessions on their way to or with a feed writer.
     pub(super) fn live_sessions(&self) -> u64 {
         self.parts.accept.sessions.get()
@@ -248,6 +244,14 @@ impl EngineView for View {
 
     fn is_alive(&self) -> bool {
         self.standing().is_empty()
+    }
+
+    fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn connections(&self) -> u64 {
+        self.parts.feeds.iter().map(|feed| feed.connections.load(Ordering::Relaxed)).sum()
     }
 
     fn not_ready(&self) -> Vec<NotReady> {

@@ -46,6 +46,8 @@ pub enum StoreError {
     NoRandomness,
     /// No account has that number.
     NoSuchAccount(AccountId),
+    /// It still has endpoints.
+    AccountInUse(AccountId),
     /// As many accounts as the store takes.
     TooManyAccounts,
     /// No endpoint has that number.
@@ -111,6 +113,7 @@ impl StoreError {
             StoreError::TooManyKeys => "too_many_keys",
             StoreError::NoRandomness => "no_randomness",
             StoreError::NoSuchAccount(_) => "no_such_account",
+            StoreError::AccountInUse(_) => "account_in_use",
             StoreError::TooManyAccounts => "too_many_accounts",
             StoreError::NoSuchEndpoint(_) => "no_such_endpoint",
             StoreError::TooManyEndpoints => "too_many_endpoints",
@@ -202,6 +205,9 @@ impl core::fmt::Display for StoreError {
 fn write_webhook_error(error: &StoreError, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
     match error {
         StoreError::NoSuchAccount(id) => write!(f, "there is no account {}", id.0),
+        StoreError::AccountInUse(id) => {
+            write!(f, "account {} has been given an endpoint meanwhile; remove it again", id.0)
+        }
         StoreError::TooManyAccounts => write!(f, "the store takes at most {} accounts", limits::ACCOUNTS),
         StoreError::NoSuchEndpoint(id) => write!(f, "there is no endpoint {}", id.0),
         StoreError::TooManyEndpoints => write!(

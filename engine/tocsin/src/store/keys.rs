@@ -14,8 +14,9 @@ use tocsin_core::limits;
 use tocsin_core::model::ExchangeSet;
 use tocsin_core::time::WallUs;
 
-use super::Store;
 use super::error::StoreError;
+use super::webhook::accounts::AccountId;
+use super::{Page, Store};
 
 /// The text of a key: `dsk_` and 64 lower-case hex digits. Shown once, never stored, never logged.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct NewKey {
     pub delay: Duration,
     /// Title and ticker withheld.
     pub redact: bool,
+    /// Number of the account it belongs to, if to one.
+    pub account: Option<i64>,
 }
 
 impl NewKey {
@@ -98,8 +101,7 @@ impl NewKey {
     }
 }
 
-const COLUMNS: &str =
-    "id, hash, label, tier, max_connections, allowed, created_us, expires_us, revoked_us, delay_ms, redact";
+const COLUMNS: &str = "id, hash, label, tier, max_connections, allowed, created_us, expires_us, revoked_us, delay_ms, redact, account";
 
 impl Store {
     /// Makes a key. The text is returned here and nowhere else. Durable when it returns.
@@ -114,14 +116,19 @@ impl Store {
         if usize::try_from(count).is_ok_and(|count| count >= limits::KEYS) {
             return Err(StoreError::TooManyKeys);
         }
+        if let Some(id) = new.account {
+            self.account(AccountId(id))?;
+        }
         let delay_ms = i64::try_from(new.delay.as_millis()).unwrap_or(i64::MAX);
         self.ask(|c| {
             c.execute(
-                "INSERT INTO keys (hash, label, tier, max_connections, allowed, created_us, expires_us, delay_ms, redact)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO keys (hash, label, tier, max_connections, allowed, created_us, expires_us, delay_ms, redact,
+                     account)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     hash, new.label, new.tier.name(), new.max_connections,
-                    new.allowed.effective(ExchangeSet::ALL), now.0, new.expires_at.map(|at| at.0), delay_ms, new.redact
+                    new.allowed.effective(ExchangeSet::ALL), now.0, new.expires_at.map(|at| at.0), delay_ms, new.redact,
+                    new.account
                 ],
             )
         })?;
@@ -185,6 +192,18 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<KeyRecord>> {
     statement.query_map([], read_key)?.collect()
 }
 
+/// A page of keys, of an account's where one is named.
+pub(super) fn page(
+    connection: &Connection,
+    account: Option<AccountId>,
+    page: Page,
+) -> rusqlite::Result<Vec<KeyRecord>> {
+    let values = params![page.after, page.limit, account.map(|id| id.0)];
+    let of = if account.is_some() { "account = ?3 AND" } else { "" };
+    let sql = format!("SELECT {COLUMNS} FROM keys WHERE {of} id > ?1 AND ?3 IS ?3 ORDER BY id LIMIT ?2");
+    connection.prepare_cached(&sql)?.query_map(values, read_key)?.collect()
+}
+
 /// The key with that number.
 pub(super) fn one(connection: &Connection, id: KeyId) -> rusqlite::Result<Option<KeyRecord>> {
     let sql = format!("SELECT {COLUMNS} FROM keys WHERE id = ?1");
@@ -212,12 +231,13 @@ fn read_key(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
         revoked_at: row.get::<_, Option<i64>>(8)?.map(WallUs),
         delay: Duration::from_millis(row.get(9)?),
         redact: row.get(10)?,
+        account: row.get(11)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{NOW, new_key, store};
+    use super::super::testing::{NOW, new_account, new_key, store};
     use super::*;
 
     #[test]
@@ -246,6 +266,7 @@ mod tests {
             expires_at: Some(WallUs(NOW.0 + 1)),
             delay: Duration::from_millis(500),
             redact: true,
+            account: None,
         };
         let (record, _) = store.create_key(&new, NOW).unwrap();
         let again = store.key(record.id).unwrap();
@@ -253,6 +274,26 @@ mod tests {
         assert_eq!((&again.label, again.tier, again.max_connections), (&new.label, new.tier, 7));
         assert_eq!((again.allowed, again.delay, again.redact), (new.allowed, new.delay, true));
         assert_eq!((again.created_at, again.expires_at, again.revoked_at), (NOW, new.expires_at, None));
+    }
+
+    #[test]
+    fn an_account_owns_keys_and_they_outlive_it() {
+        let (_dir, mut store) = store();
+        let (account, _) = store.create_account(&new_account(), NOW).unwrap();
+        let owned = NewKey { account: Some(account.id.0), ..new_key() };
+        let (first, _) = store.create_key(&owned, NOW).unwrap();
+        store.create_key(&new_key(), NOW).unwrap();
+        let (last, _) = store.create_key(&owned, NOW).unwrap();
+        let reader = store.reader().unwrap();
+        let page = |after, limit| reader.keys_page(Some(account.id), Page { after, limit }).unwrap();
+        assert_eq!(page(0, 10), [first.clone(), last.clone()]);
+        assert_eq!((page(0, 1), page(first.id.0, 10)), (vec![first.clone()], vec![last]));
+        assert_eq!(reader.keys_page(None, Page { after: 1, limit: 10 }).unwrap().len(), 2);
+        let absent = NewKey { account: Some(99), ..new_key() };
+        assert_eq!(store.create_key(&absent, NOW).unwrap_err().code(), "no_such_account");
+        store.delete_account(account.id).unwrap();
+        assert_eq!(store.key(first.id).unwrap().account, None);
+        assert_eq!(store.delete_account(account.id).unwrap_err().code(), "no_such_account");
     }
 
     #[test]

@@ -40,9 +40,11 @@ use tocsin_core::time::WallUs;
 pub use error::StoreError;
 pub use history::{HistoryPage, HistoryQuery, StoredAnnouncement};
 pub use keys::{KeySecret, NewKey};
+
 use lock::StoreLock;
 use place::Place;
 pub use size::StoreSize;
+use webhook::accounts::AccountId;
 use webhook::deliveries::WebhookRow;
 use webhook::{Batch, HealthRow, Webhook};
 
@@ -271,6 +273,14 @@ impl Reader {
         self.ask(keys::all)
     }
 
+    /// A page of keys, by number; an account's where one is named.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn keys_page(&self, account: Option<AccountId>, page: Page) -> Result<Vec<KeyRecord>, StoreError> {
+        self.ask(|c| keys::page(c, account, page))
+    }
+
     /// One key.
     ///
     /// # Errors
@@ -290,6 +300,15 @@ impl Reader {
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         question(&self.connection).map_err(|error| StoreError::sqlite(&self.path, error))
     }
+}
+
+/// A part of a list that is ordered by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// It begins behind this number.
+    pub after: i64,
+    /// Rows at most.
+    pub limit: usize,
 }
 
 /// A column holds text this version does not know.

@@ -23,8 +23,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SMALLEST_PAGE_BYTES: u64 = 512;
 
 /// In order; the n-th brings `user_version` to n.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("schema/001_initial.sql"), include_str!("schema/002_webhooks.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema/001_initial.sql"),
+    include_str!("schema/002_webhooks.sql"),
+    include_str!("schema/003_key_owners.sql"),
+];
 
 /// The version this program writes.
 #[allow(clippy::cast_possible_wrap, reason = "a handful of migrations")]

@@ -39,6 +39,7 @@ pub(crate) fn new_key() -> NewKey {
         expires_at: None,
         delay: core::time::Duration::ZERO,
         redact: false,
+        account: None,
     }
 }
 

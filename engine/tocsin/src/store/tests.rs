@@ -85,6 +85,30 @@ fn a_store_of_the_version_before_webhooks_is_taken_over() {
 }
 
 #[test]
+fn a_store_of_the_version_before_keys_had_owners_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    before.execute_batch(include_str!("schema/001_initial.sql")).unwrap();
+    before.execute_batch(include_str!("schema/002_webhooks.sql")).unwrap();
+    before
+        .execute_batch(
+            "INSERT INTO keys (hash, label, tier, max_connections, allowed, created_us, delay_ms, redact)
+             VALUES (randomblob(32), 'desk', 'premium', 5, '*', 1, 0, 0);
+             INSERT INTO accounts (name, email, plan, token_hash, created_us)
+             VALUES ('Desk', '', 'phantom', randomblob(32), 1);
+             PRAGMA user_version = 2",
+        )
+        .unwrap();
+    before.pragma_update(None, "application_id", 0x544F_4353).unwrap();
+    drop(before);
+    let mut store = Store::open_on(dir.path(), dir.path()).unwrap();
+    let keys = store.load_keys().unwrap();
+    assert_eq!((keys.len(), keys[0].label.as_str(), keys[0].account), (1, "desk", None));
+    let owned = NewKey { account: Some(1), ..new_key() };
+    assert_eq!(store.create_key(&owned, NOW).unwrap().0.account, Some(1));
+}
+
+#[test]
 fn a_newer_schema_is_refused() {
     let (dir, store) = store();
     let version = schema::SCHEMA_VERSION + 1;

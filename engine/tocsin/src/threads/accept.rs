@@ -15,7 +15,7 @@
 
 mod connection;
 mod listener;
-mod proxy;
+pub(crate) mod proxy;
 mod stats;
 mod writers;
 
@@ -291,6 +291,12 @@ impl AcceptThread {
                     self.tell_writers(|| AcceptToFeed::Drain(until));
                 }
                 ToAccept::Reload(reload) => self.take_settings(*reload),
+                ToAccept::Look(writer, page) => self.writers.tell(writer, AcceptToFeed::Look(page)),
+                ToAccept::Connections(keys, reply) => {
+                    let count = |id: &KeyId| self.admission.keys.connections(*id);
+                    // Who no longer waits has no use for it.
+                    let _ = reply.send(keys.iter().map(count).collect());
+                }
             }
         }
         work

@@ -28,7 +28,7 @@ use tocsin_core::time::{Mono, Now};
 use self::connection::Connection;
 pub use self::stats::{FeedStats, SharedDistribution};
 use super::{Step, Turn};
-use crate::rings::{AcceptToFeed, LiveSession, Released, SourceToFeed};
+use crate::rings::{AcceptToFeed, LiveSession, Released, SourceToFeed, SubscriberPage, SubscriberRow};
 
 /// Sessions taken over in one turn at most.
 const JOINS_A_TURN: usize = 8;
@@ -51,6 +51,8 @@ pub struct FeedRings {
     pub accept: Consumer<AcceptToFeed>,
     /// Back to the accept thread.
     pub released: Producer<Released>,
+    /// Pages of subscribers back to the control thread.
+    pub looked: Producer<Box<SubscriberPage>>,
 }
 
 /// Reads both clocks. A parameter, so that tests can bring their own.
@@ -68,6 +70,10 @@ pub struct FeedThread {
     unread: VecDeque<u32>,
     /// Waits for room in the ring; empty when the ring is as deep as it should be.
     unreleased: VecDeque<Released>,
+    /// The page that is being filled.
+    look: Option<Box<SubscriberPage>>,
+    /// A page that waits for room in its ring.
+    unsent_look: Option<Box<SubscriberPage>>,
     buffer: Box<[u8]>,
     stats: Arc<FeedStats>,
     first_ns: Distribution,
@@ -97,6 +103,8 @@ impl FeedThread {
             events: Some(Events::with_capacity(EVENTS_A_TURN)),
             unread: VecDeque::with_capacity(EVENTS_A_TURN),
             unreleased: VecDeque::new(),
+            look: None,
+            unsent_look: None,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             stats,
             first_ns: Distribution::default(),
@@ -151,6 +159,8 @@ impl FeedThread {
                 Ok(AcceptToFeed::Revoke(key)) => self.writer.revoke(now, key),
                 Ok(AcceptToFeed::Expiry(key, at)) => self.writer.set_expiry(now, key, at),
                 Ok(AcceptToFeed::Drain(until)) => self.writer.drain(now.mono, until),
+                // One is asked for at a time; whoever asks again has given the one before up.
+                Ok(AcceptToFeed::Look(page)) => self.look = Some(page),
                 Err(_) => break,
             }
             work += 1;
@@ -242,6 +252,29 @@ impl FeedThread {
         }
     }
 
+    /// Fills a slice of the page that was asked for; no memory is taken, its rows have room.
+    fn look(&mut self) -> usize {
+        let mut work = 0;
+        if let Some(mut page) = self.look.take() {
+            let SubscriberPage { next, rows, most, .. } = &mut *page;
+            *next = next.and_then(|from| {
+                self.writer.look(from, |row, connection| {
+                    rows.push(SubscriberRow { row, address: connection.address() });
+                    rows.len() < *most
+                })
+            });
+            let finished = page.next.is_none() || page.rows.len() >= page.most;
+            *if finished { &mut self.unsent_look } else { &mut self.look } = Some(page);
+            work = 1;
+        }
+        if let Some(page) = self.unsent_look.take()
+            && let Err(rtrb::PushError::Full(page)) = self.rings.looked.push(page)
+        {
+            self.unsent_look = Some(page);
+        }
+        work
+    }
+
     fn publish(&mut self, now: Mono) {
         if now >= self.next_publish {
             self.next_publish = now + PUBLISH_PERIOD;
@@ -257,9 +290,10 @@ impl Step for FeedThread {
         work += self.socket_events(now);
         work += self.leftovers(now);
         work += self.writer.housekeep(now, TIMERS_A_TURN);
+        work += self.look();
         self.release();
         self.publish(now.mono);
-        let more = !self.unread.is_empty() || !self.unreleased.is_empty();
+        let more = !self.unread.is_empty() || !self.unreleased.is_empty() || self.look.is_some();
         let deadline = if more { now.mono } else { self.writer.deadline() };
         Turn { work, deadline }
     }

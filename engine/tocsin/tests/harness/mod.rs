@@ -60,6 +60,7 @@ fn base_config(dir: &Path, mode: Mode, extra: &str) -> String {
          drain = \"200ms\"
          [admin]
          listen = \"127.0.0.1:0\"
+         requests_per_second = 1000000
          [clock]
          require_synchronised = false
          [topology]

@@ -69,6 +69,19 @@ pub enum AddressRefusal {
     },
 }
 
+/// Whose an address is: an IPv4 address whole, an IPv6 one by its /64, a v4-mapped one as the IPv4
+/// address it is.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
 /// A count that starts anew a minute after its first event.
 #[derive(Debug, Default)]
 struct MinuteCount {
@@ -148,13 +161,7 @@ impl AddressTable {
         if self.limits.exempt.iter().any(|net| net.contains(&address)) {
             return EXEMPT;
         }
-        match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, ..] = v6.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-        }
+        network(address)
     }
 
     /// Time until a bucket with [`limits::AUTH_FAILURES_PER_MINUTE`] failed authentications is heard

@@ -35,6 +35,7 @@ fn record(n: u64) -> KeyRecord {
         revoked_at: (n == REVOKED).then_some(at(0).wall),
         delay: Duration::ZERO,
         redact: false,
+        account: None,
     }
 }
 

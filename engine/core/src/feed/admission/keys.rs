@@ -95,6 +95,13 @@ impl KeyTable {
         self.by_hash.insert(hash, KeyEntry { record, shared, connections });
     }
 
+    /// Sessions of a key; none when it is not known.
+    #[must_use]
+    pub fn connections(&self, id: KeyId) -> u32 {
+        let entry = self.by_id.get(&id).and_then(|hash| self.by_hash.get(hash));
+        entry.map_or(0, |entry| entry.connections)
+    }
+
     /// Marks a key revoked. False when it is not known.
     pub fn revoke(&mut self, id: KeyId, now: WallUs) -> bool {
         self.entry_mut(id).is_some_and(|entry| {
@@ -230,6 +237,7 @@ mod tests {
             revoked_at: None,
             delay: Duration::ZERO,
             redact: false,
+            account: None,
         }
     }
 

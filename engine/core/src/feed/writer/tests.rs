@@ -6,6 +6,7 @@ use super::world::{EPOCH, Got, World, key, subscription};
 use crate::feed::close::CloseReason;
 use crate::feed::history::History;
 use crate::feed::key::KeyId;
+use crate::feed::look::Standing;
 use crate::feed::subscription::{FieldSet, Subscription};
 use crate::limits;
 use crate::model::{Action, Exchange, ExchangeSet, FeedPosition, Ticker};
@@ -559,4 +560,32 @@ fn an_idle_subscriber_is_small() {
     // All of an idle one: its queue and its session own no heap memory then.
     let bytes = size_of::<crate::feed::subscriber::Subscriber<[u8; 16]>>();
     assert!(bytes <= 352, "{bytes}");
+}
+
+#[test]
+fn a_look_shows_everyone_a_few_numbers_at_a_time() {
+    let mut world = World::new();
+    let one = key(7);
+    for _ in 0..70 {
+        world.join(subscription(&one), 1 << 20, false);
+    }
+    let (mut seen, mut from, mut looks) = (Vec::new(), Some(0), 0);
+    while let Some(at) = from {
+        from = world.writer.look(at, |row, _| {
+            seen.push(row);
+            true
+        });
+        looks += 1;
+    }
+    assert_eq!(seen.iter().map(|row| row.slot).collect::<Vec<u32>>(), (0..70).collect::<Vec<u32>>());
+    assert_eq!(looks, 3);
+    let row = seen[0];
+    assert_eq!((row.key, row.standing, row.lag, row.rtt_us), (one.id, Standing::Live, 0, None));
+    assert_eq!(row.joined, world.now.mono);
+    let mut count = 0;
+    let next = world.writer.look(3, |_, _| {
+        count += 1;
+        count < 5
+    });
+    assert_eq!((count, next), (5, Some(8)));
 }

@@ -25,6 +25,16 @@ pub(super) struct Receiver {
     secret_file: PathBuf,
 }
 
+/// The account that was made for it.
+pub(super) struct Registered {
+    /// The receiver's address.
+    pub(super) url: String,
+    /// A link that signs the account's owner in.
+    pub(super) customer: String,
+    /// The same for the administrator.
+    pub(super) administrator: String,
+}
+
 impl Drop for Receiver {
     fn drop(&mut self) {
         drop(self.hold.take());
@@ -62,8 +72,8 @@ impl Receiver {
         }
     }
 
-    /// Makes an account and registers the receiver, as an administrator would over the API; the URL.
-    pub(super) fn register(&self, socket: &Path) -> Result<String, CliError> {
+    /// Makes an account and registers the receiver, as an administrator would over the API.
+    pub(super) fn register(&self, socket: &Path) -> Result<Registered, CliError> {
         let ask = |target: &str, body: &Value| {
             let client = AdminClient::connect(socket)?;
             let client = client.ok_or_else(|| CliError::failed("the admin API does not answer"))?;
@@ -80,7 +90,12 @@ impl Receiver {
         let secret = made.get("secret").and_then(Value::as_str).unwrap_or_default();
         std::fs::write(&self.secret_file, secret)
             .map_err(|e| CliError::failed(format!("{}: {e}", self.secret_file.display())))?;
-        Ok(url)
+        let link = |account: Value| -> Result<String, CliError> {
+            let made = ask("/admin/v1/sign-in-links", &json!({ "account": account }))?;
+            let part = |name: &str| made.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            Ok(part("base_url") + &part("path"))
+        };
+        Ok(Registered { url, customer: link(id.into())?, administrator: link(Value::Null)? })
     }
 
     /// Prints a line for each delivery from now on, on a thread that ends with the receiver.

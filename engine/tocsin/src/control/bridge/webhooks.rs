@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use super::{Bridge, BridgeError, LOOK_AGAIN, PATIENCE, await_answer};
 use crate::rings::{AttemptReport, EndpointReport, EndpointSetup, ToWebhook};
 use crate::store::StoreError;
-use crate::store::webhook::accounts::{AccountId, AccountRecord, AccountToken, NewAccount};
+use crate::store::webhook::accounts::{AccountId, AccountRecord, AccountToken, AccountUpdate, NewAccount};
 use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint, RotatedSecret};
 use crate::threads::journal::JournalRequest;
 
@@ -62,12 +62,25 @@ impl Bridge {
         self.commit(|reply| JournalRequest::CreateAccount { new: Box::new(new), reply }).await
     }
 
-    /// Changes an account's plan.
+    /// Changes an account's name, e-mail address or plan.
     ///
     /// # Errors
     /// See [`BridgeError`].
-    pub async fn set_plan(&self, id: AccountId, plan: String) -> Result<AccountRecord, BridgeError> {
-        self.commit(|reply| JournalRequest::SetPlan { id, plan, reply }).await
+    pub async fn change_account(
+        &self,
+        id: AccountId,
+        update: AccountUpdate,
+    ) -> Result<AccountRecord, BridgeError> {
+        let update = Box::new(update);
+        self.commit(|reply| JournalRequest::ChangeAccount { id, update, reply }).await
+    }
+
+    /// Forgets an account whose endpoints are gone.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn delete_account(&self, id: AccountId) -> Result<(), BridgeError> {
+        self.commit(|reply| JournalRequest::DeleteAccount { id, reply }).await
     }
 
     /// Draws an account a new token.

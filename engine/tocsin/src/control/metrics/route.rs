@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::extract::{Request, State};
+use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 
-use super::super::api::{Door, has_token};
+use super::super::api::Door;
+use super::super::client::Given;
 use super::super::reply::ApiError;
 use super::super::token::AdminToken;
-use super::super::{Control, bridge, caller};
+use super::super::{Control, bridge};
 use super::{Readings, render};
 
 /// Who may read the metrics over TCP. At the Unix socket its file permissions decide.
@@ -24,13 +25,22 @@ pub enum MetricsAccess {
 }
 
 impl MetricsAccess {
-    fn admits(&self, control: &Control, headers: &HeaderMap) -> bool {
-        let own = |token: &AdminToken| caller::bearer(headers).is_some_and(|given| token.matches(given));
-        match self {
-            MetricsAccess::Anyone => true,
-            MetricsAccess::Administrator => has_token(control, headers),
-            MetricsAccess::Token(token) => own(token) || has_token(control, headers),
+    /// Refuses who may not. A wrong token counts against its address.
+    fn check(&self, control: &Control, given: &Given) -> Result<(), ApiError> {
+        let own = match self {
+            MetricsAccess::Anyone => return Ok(()),
+            MetricsAccess::Administrator => None,
+            MetricsAccess::Token(token) => Some(token),
+        };
+        control.access.may_try(given.client.address)?;
+        if let Some(shown) = &given.bearer {
+            if own.is_some_and(|token| token.matches(shown)) || control.is_admin_token(shown) {
+                return Ok(());
+            }
+            control.access.failed(given.client.address);
         }
+        let detail = "send `Authorization: Bearer <token>` of admin.metrics_token_file";
+        Err(ApiError::unauthorized(detail))
     }
 }
 
@@ -44,12 +54,10 @@ impl MetricsAccess {
 pub(in crate::control) async fn metrics(
     State(control): State<Arc<Control>>,
     door: Door,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    if door == Door::Tcp && !control.metrics.admits(&control, &headers) {
-        return Err(ApiError::unauthorized(
-            "send `Authorization: Bearer <token>` of admin.metrics_token_file",
-        ));
+    if door == Door::Tcp {
+        control.metrics.check(&control, &Given::of(&request))?;
     }
     let text = tokio::task::spawn_blocking(move || render(&readings(&control)));
     let text = text.await.map_err(|_| ApiError::from(bridge::BridgeError::Stopping))?;

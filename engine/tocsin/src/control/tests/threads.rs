@@ -23,6 +23,7 @@ use crate::threads::journal::JournalRequest;
 
 /// What the stand-ins hold.
 pub(super) struct Threads {
+    looked: rtrb::Producer<Box<crate::rings::SubscriberPage>>,
     pub(super) store: Store,
     secrets: Arc<MasterKey>,
     journal: crossbeam::channel::Receiver<JournalRequest>,
@@ -49,6 +50,7 @@ impl Threads {
         let (to_webhook, webhook) = rtrb::RingBuffer::new(4);
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (looked, from_feed) = rtrb::RingBuffer::new(2);
         let bridge = Bridge::new(BridgeParts {
             accept: to_accept,
             accept_waker: Arc::clone(&waker),
@@ -59,6 +61,7 @@ impl Threads {
             secrets: Arc::clone(&secrets),
             policy: Arc::default(),
             reload: crate::reload::channel().0,
+            looked: vec![from_feed],
         });
         let threads = Threads {
             store,
@@ -68,6 +71,7 @@ impl Threads {
             source,
             webhook,
             _poll: poll,
+            looked,
             told_accept: Vec::new(),
             told_webhook: Vec::new(),
             endpoints: BTreeMap::new(),
@@ -87,6 +91,15 @@ impl Threads {
                 ToAccept::RevokeKey(id) => format!("revoke {}", id.0),
                 ToAccept::Drain(_) => "drain".to_owned(),
                 ToAccept::Reload(_) => "reload".to_owned(),
+                ToAccept::Look(_, mut page) => {
+                    page.next = None;
+                    self.looked.push(page).unwrap();
+                    "look".to_owned()
+                }
+                ToAccept::Connections(keys, reply) => {
+                    reply.send(keys.iter().map(|_| 2).collect()).unwrap();
+                    "connections".to_owned()
+                }
             });
         }
         while let Ok(ToSource::Inject(inject)) = self.source.pop() {

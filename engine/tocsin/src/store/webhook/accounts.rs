@@ -13,7 +13,7 @@ use tocsin_core::webhook::test_budget::{
     RegistrationBudget, RegistrationRefusal, TestBudget, TestsExhausted,
 };
 
-use crate::store::{Reader, Store, StoreError};
+use crate::store::{Page, Reader, Store, StoreError};
 
 /// An account's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +115,17 @@ impl NewAccount {
     }
 }
 
+/// What changes of an account; what is not given stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountUpdate {
+    /// As in [`NewAccount`].
+    pub name: Option<String>,
+    /// As in [`NewAccount`].
+    pub email: Option<String>,
+    /// As in [`NewAccount`].
+    pub plan: Option<String>,
+}
+
 fn validate_plan(plan: &str) -> Result<(), StoreError> {
     let most = limits::PLAN_NAME_BYTES;
     let allowed = |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
@@ -154,14 +165,51 @@ impl Store {
         Ok((record, token))
     }
 
+    /// Changes an account's name, e-mail address or plan.
+    ///
+    /// # Errors
+    /// No such account, a value outside its bounds, or the disk's.
+    pub fn change_account(
+        &mut self,
+        id: AccountId,
+        update: &AccountUpdate,
+    ) -> Result<AccountRecord, StoreError> {
+        let before = self.account(id)?;
+        let AccountUpdate { name, email, plan } = update.clone();
+        let new = NewAccount {
+            name: name.unwrap_or(before.name),
+            email: email.unwrap_or(before.email),
+            plan: plan.unwrap_or(before.plan),
+        };
+        new.validate()?;
+        let sql = "UPDATE accounts SET name = ?2, email = ?3, plan = ?4 WHERE id = ?1";
+        self.ask(|c| c.execute(sql, params![id.0, new.name, new.email, new.plan]))?;
+        self.account(id)
+    }
+
     /// Changes an account's plan.
     ///
     /// # Errors
-    /// No such account, a bad name, or the disk's.
+    /// As [`Store::change_account`].
     pub fn set_plan(&mut self, id: AccountId, plan: &str) -> Result<AccountRecord, StoreError> {
-        validate_plan(plan)?;
-        self.ask(|c| c.execute("UPDATE accounts SET plan = ?2 WHERE id = ?1", params![id.0, plan]))?;
-        self.account(id)
+        self.change_account(id, &AccountUpdate { plan: Some(plan.to_owned()), ..AccountUpdate::default() })
+    }
+
+    /// Forgets an account and its mail. Its endpoints are to be deleted and its keys revoked before.
+    ///
+    /// # Errors
+    /// No such account, one that has endpoints, or the disk's.
+    pub fn delete_account(&mut self, id: AccountId) -> Result<(), StoreError> {
+        self.account(id)?;
+        let deleted = self.ask(|c| {
+            let transaction = c.unchecked_transaction()?;
+            transaction.execute("DELETE FROM outbox WHERE account = ?1", [id.0])?;
+            let sql = "DELETE FROM accounts WHERE id = ?1
+                       AND NOT EXISTS (SELECT 1 FROM endpoints WHERE account = ?1)";
+            let deleted = transaction.execute(sql, [id.0])?;
+            if deleted > 0 { transaction.commit() } else { transaction.rollback() }.map(|()| deleted)
+        })?;
+        if deleted == 0 { Err(StoreError::AccountInUse(id)) } else { Ok(()) }
     }
 
     /// Draws an account a new token; the old one is refused from now on.
@@ -215,8 +263,7 @@ impl Store {
             c.query_row(sql, [id.0], read).optional()
         })?;
         let (remembered, endpoints) = found.ok_or(StoreError::NoSuchAccount(id))?;
-        let (times, _) = remembered.as_chunks::<8>();
-        let mut budget = RegistrationBudget::restored(times.iter().map(|at| WallUs(i64::from_le_bytes(*at))));
+        let mut budget = read_registrations(&remembered);
         let answer = budget.take(now, endpoints);
         if answer.is_ok() {
             let remembered: Vec<u8> = budget.remembered().flat_map(|at| at.0.to_le_bytes()).collect();
@@ -236,6 +283,11 @@ impl Store {
     }
 }
 
+fn read_registrations(remembered: &[u8]) -> RegistrationBudget {
+    let (times, _) = remembered.as_chunks::<8>();
+    RegistrationBudget::restored(times.iter().map(|at| WallUs(i64::from_le_bytes(*at))))
+}
+
 fn draw_token() -> Result<(AccountToken, [u8; 32]), StoreError> {
     let token = AccountToken::draw()?;
     let hash = AccountToken::hash(token.reveal()).ok_or(StoreError::NoRandomness)?;
@@ -243,6 +295,19 @@ fn draw_token() -> Result<(AccountToken, [u8; 32]), StoreError> {
 }
 
 impl Reader {
+    /// A page of accounts, by number; those of a plan where one is named.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn accounts_page(&self, plan: Option<&str>, page: Page) -> Result<Vec<AccountRecord>, StoreError> {
+        self.ask(|c| {
+            let of = "(?3 IS NULL OR plan = ?3)";
+            let sql = format!("SELECT {COLUMNS} FROM accounts WHERE id > ?1 AND {of} ORDER BY id LIMIT ?2");
+            let values = params![page.after, page.limit, plan];
+            c.prepare_cached(&sql)?.query_map(values, read_account)?.collect()
+        })
+    }
+
     /// Every account, by number.
     ///
     /// # Errors
@@ -260,6 +325,16 @@ impl Reader {
     /// No such account, or the disk's.
     pub fn account(&self, id: AccountId) -> Result<AccountRecord, StoreError> {
         self.ask(|c| one(c, id))?.ok_or(StoreError::NoSuchAccount(id))
+    }
+
+    /// Registrations an account has left in this hour.
+    ///
+    /// # Errors
+    /// No such account, or the disk's.
+    pub fn registrations_left(&self, id: AccountId, now: WallUs) -> Result<usize, StoreError> {
+        let sql = "SELECT registrations FROM accounts WHERE id = ?1";
+        let found = self.ask(|c| c.query_row(sql, [id.0], |row| row.get::<_, Vec<u8>>(0)).optional())?;
+        Ok(read_registrations(&found.ok_or(StoreError::NoSuchAccount(id))?).left(now))
     }
 
     /// The account whose token this is; compares hashes.

@@ -17,6 +17,7 @@ use tocsin_core::webhook::event::{EventId, EventKind};
 use tocsin_core::webhook::lane::{Purpose, QueuedEvent};
 use tocsin_core::webhook::outgoing::{Outgoing, Phases, RecordedOutcome};
 
+use super::accounts::AccountId;
 use super::log;
 use super::recipients::Recipients;
 use super::rows::{Asked, Batch};
@@ -129,6 +130,19 @@ impl Reader {
         limit: usize,
     ) -> Result<Vec<AttemptRecord>, StoreError> {
         self.ask(|c| log::newest(c, endpoint, event, limit))
+    }
+
+    /// How an account's attempts to deliver events went since an instant, as far as the log reaches: how
+    /// many of each class of failure; without one those that were delivered.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn outcomes_since(
+        &self,
+        account: AccountId,
+        since: WallUs,
+    ) -> Result<Vec<(Option<String>, u64)>, StoreError> {
+        self.ask(|c| log::outcomes_since(c, account, since))
     }
 
     /// Events by number, oldest first, at most `limit` (itself at most

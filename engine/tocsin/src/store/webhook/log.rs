@@ -16,6 +16,7 @@ use tocsin_core::webhook::event::{EventId, EventKind};
 use tocsin_core::webhook::lane::Purpose;
 use tocsin_core::webhook::outgoing::Phases;
 
+use super::accounts::AccountId;
 use super::deliveries::AttemptRecord;
 use crate::store::unreadable;
 
@@ -79,6 +80,21 @@ pub(super) fn newest(
     let event = event.as_ref().map(EventId::as_str);
     let values = named_params! { ":endpoint": endpoint.0, ":event": event, ":limit": limit };
     connection.prepare_cached(sql)?.query_map(values, read)?.collect()
+}
+
+/// How an account's attempts to deliver events went since an instant, as far as the log reaches: how many
+/// of each class of failure, and without one.
+pub(super) fn outcomes_since(
+    connection: &Connection,
+    account: AccountId,
+    since: WallUs,
+) -> rusqlite::Result<Vec<(Option<String>, u64)>> {
+    let sql = "SELECT class, count(*) FROM attempts
+               WHERE endpoint IN (SELECT id FROM endpoints WHERE account = ?1)
+                   AND purpose = 'event' AND started_us >= ?2
+               GROUP BY class ORDER BY class";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    connection.prepare_cached(sql)?.query_map([account.0, since.0], read)?.collect()
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<AttemptRecord> {

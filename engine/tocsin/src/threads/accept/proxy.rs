@@ -65,7 +65,7 @@ fn parse_v2(received: &[u8]) -> Result<Option<ProxyHeader>, NotProxied> {
 /// The client that a chain of trusted proxies vouches for: from the end of `X-Forwarded-For` (its
 /// values in the order sent) the first address that is not a trusted proxy's. What cannot be read
 /// ends the search at the last address that could.
-pub(super) fn forwarded_for<'a>(
+pub(crate) fn forwarded_for<'a>(
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
     trusted: &[IpNet],
     peer: IpAddr,
@@ -84,7 +84,7 @@ pub(super) fn forwarded_for<'a>(
 }
 
 /// Whether one of `nets` holds `address`; a v4-mapped address counts as the IPv4 address it is.
-pub(super) fn is_in(nets: &[IpNet], address: IpAddr) -> bool {
+pub(crate) fn is_in(nets: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     nets.iter().any(|net| net.contains(&address))
 }

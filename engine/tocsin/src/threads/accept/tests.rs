@@ -35,6 +35,7 @@ fn record(n: u64) -> KeyRecord {
         revoked_at: None,
         delay: Duration::ZERO,
         redact: false,
+        account: None,
     }
 }
 
@@ -215,7 +216,10 @@ impl Rig {
     fn joined(&mut self) -> Box<LiveSession> {
         match self.message() {
             AcceptToFeed::Join(session) => session,
-            AcceptToFeed::Revoke(_) | AcceptToFeed::Expiry(..) | AcceptToFeed::Drain(_) => {
+            AcceptToFeed::Revoke(_)
+            | AcceptToFeed::Expiry(..)
+            | AcceptToFeed::Drain(_)
+            | AcceptToFeed::Look(_) => {
                 panic!("not a session")
             }
         }

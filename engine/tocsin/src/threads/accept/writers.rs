@@ -71,6 +71,13 @@ impl Writers {
         }
     }
 
+    /// Tells one writer; what is for one that there is not is dropped.
+    pub(super) fn tell(&mut self, writer: usize, message: AcceptToFeed) {
+        if let Some(writer) = self.writers.get_mut(writer) {
+            writer.send(message);
+        }
+    }
+
     /// Tries again what waits. Returns how many messages left.
     pub(super) fn flush(&mut self) -> usize {
         self.writers.iter_mut().map(Writer::flush).sum()

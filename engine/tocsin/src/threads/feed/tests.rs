@@ -76,7 +76,12 @@ impl Bench {
         let (source, from_source) = rtrb::RingBuffer::new(64);
         let (accept, from_accept) = rtrb::RingBuffer::new(64);
         let (to_accept, released) = rtrb::RingBuffer::new(64);
-        let rings = FeedRings { sources: vec![from_source], accept: from_accept, released: to_accept };
+        let rings = FeedRings {
+            sources: vec![from_source],
+            accept: from_accept,
+            released: to_accept,
+            looked: rtrb::RingBuffer::new(2).0,
+        };
         let clock = Arc::clone(&clock_ns);
         let thread = FeedThread::new(
             rings,

@@ -12,7 +12,7 @@ use tocsin_core::webhook::signature::Secret;
 use tocsin_core::webhook::test_budget::{RegistrationRefusal, TestsExhausted};
 use tokio::sync::oneshot;
 
-use crate::store::webhook::accounts::{AccountId, AccountRecord, AccountToken, NewAccount};
+use crate::store::webhook::accounts::{AccountId, AccountRecord, AccountToken, AccountUpdate, NewAccount};
 use crate::store::webhook::endpoints::{EndpointChange, EndpointRecord, NewEndpoint, RotatedSecret};
 use crate::store::webhook::secrets::MasterKey;
 use crate::store::{KeySecret, NewKey, Store, StoreError};
@@ -53,14 +53,21 @@ pub enum JournalRequest {
         /// The record, and the token to be shown once.
         reply: Reply<(AccountRecord, AccountToken)>,
     },
-    /// Change an account's plan.
-    SetPlan {
+    /// Change an account's name, e-mail address or plan.
+    ChangeAccount {
         /// Which account.
         id: AccountId,
-        /// Its new plan.
-        plan: String,
+        /// What changes.
+        update: Box<AccountUpdate>,
         /// The changed record.
         reply: Reply<AccountRecord>,
+    },
+    /// Forget an account whose endpoints are gone.
+    DeleteAccount {
+        /// Which account.
+        id: AccountId,
+        /// That it is gone.
+        reply: Reply<()>,
     },
     /// Draw an account a new token.
     RotateAccountToken {
@@ -160,7 +167,10 @@ impl JournalRequest {
         let key = key.ok_or(StoreError::WebhooksOff);
         match self {
             JournalRequest::CreateAccount { new, reply } => send(reply, store.create_account(&new, now)),
-            JournalRequest::SetPlan { id, plan, reply } => send(reply, store.set_plan(id, &plan)),
+            JournalRequest::ChangeAccount { id, update, reply } => {
+                send(reply, store.change_account(id, &update));
+            }
+            JournalRequest::DeleteAccount { id, reply } => send(reply, store.delete_account(id)),
             JournalRequest::RotateAccountToken { id, reply } => send(reply, store.rotate_account_token(id)),
             JournalRequest::TakeTest { id, reply } => send(reply, store.take_test(id, now)),
             JournalRequest::TakeRegistration { id, reply } => send(reply, store.take_registration(id, now)),

@@ -18,6 +18,7 @@ use crate::store::shm::{OutcomeLog as _, OutcomeWriter};
 use crate::store::testing::{
     NOW, endpoint_of, event_id, health, id_key, installation, new_account, new_key, queued, reopen,
 };
+use crate::store::webhook::accounts::AccountUpdate;
 use crate::store::webhook::deliveries::{AttemptRecord, DeliveryState};
 
 struct Bench {
@@ -211,8 +212,8 @@ fn requests_for_accounts_and_endpoints_are_answered() {
     let id = account.id;
     let (_, other) = bench.ask(|reply| JournalRequest::RotateAccountToken { id, reply }).unwrap();
     assert!(token != other);
-    let plan = "gold".to_owned();
-    assert_eq!(bench.ask(|reply| JournalRequest::SetPlan { id, plan, reply }).unwrap().plan, "gold");
+    let update = Box::new(AccountUpdate { plan: Some("gold".to_owned()), ..AccountUpdate::default() });
+    assert_eq!(bench.ask(|reply| JournalRequest::ChangeAccount { id, update, reply }).unwrap().plan, "gold");
     assert_eq!(bench.ask(|reply| JournalRequest::TakeTest { id, reply }).unwrap(), Ok(49));
     assert_eq!(bench.ask(|reply| JournalRequest::TakeRegistration { id, reply }).unwrap(), Ok(()));
 
