@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Content, Ref, RefOr, Required, ResponseBuilder, SecurityRequirement};
 
-use super::{accounts, api, deliveries, history, service, session, subscribers, usage, webhooks};
+use super::{accounts, api, deliveries, history, live, service, session, subscribers, usage, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -53,6 +53,8 @@ use super::{accounts, api, deliveries, history, service, session, subscribers, u
         deliveries::replay_webhook,
         deliveries::list_events,
         history::list_announcements,
+        live::administrators,
+        live::customers,
         api::inject,
         api::list_keys,
         api::create_key,
@@ -61,7 +63,7 @@ use super::{accounts, api, deliveries, history, service, session, subscribers, u
         api::revoke_key,
         api::status,
         api::alive,
-        api::live,
+        api::live_too,
         api::ready,
         api::openapi,
     ),

@@ -105,7 +105,7 @@ impl Engine {
         let access = AccessRules::from(&admin);
         let settings =
             Settings { access, sources: Vec::new(), drain: Duration::from_secs(5), base_url: None };
-        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, settings };
+        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, settings, looks: Looks::new(LiveTap::new().1, None) };
         (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap())
     }
 

@@ -17,6 +17,7 @@ mod handshake;
 pub mod record;
 mod schedule;
 mod session;
+mod validity;
 mod waiting;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,8 @@ use rustls::crypto::{CryptoProvider, ring as provider, verify_tls12_signature, v
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+
+use tocsin_core::time::WallUs;
 
 use self::record::Fault;
 pub(super) use self::session::Session;
@@ -82,6 +85,7 @@ pub struct ServerTls {
     fingerprint: [u8; 32],
     /// SHA-256 over the whole chain and the key: whether two files say the same.
     contents: [u8; 32],
+    expires_at: Option<WallUs>,
 }
 
 /// A certificate that a reload may replace: whoever begins a handshake takes the one in force. Not for hot
@@ -127,6 +131,7 @@ impl ServerTls {
         })?;
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, leaf).as_ref());
+        let expires_at = validity::not_after(leaf);
         let key =
             PrivateKeyDer::from_pem_file(key_file).map_err(|e| pem_error(key_file, "private key", e))?;
         let mut all = ring::digest::Context::new(&ring::digest::SHA256);
@@ -148,7 +153,7 @@ impl ServerTls {
         let mut feed = config.clone();
         feed.enable_secret_extraction = true;
         feed.key_log = Arc::new(schedule::Listener);
-        Ok(ServerTls { config: Arc::new(config), feed: Arc::new(feed), fingerprint, contents })
+        Ok(ServerTls { config: Arc::new(config), feed: Arc::new(feed), fingerprint, contents, expires_at })
     }
 
     /// From the self-signed certificate kept in `data_dir`, which is generated when certificate or
@@ -170,6 +175,12 @@ impl ServerTls {
     #[must_use]
     pub const fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint
+    }
+
+    /// When the leaf certificate ends; `None` where it does not say so in a way that can be read.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<WallUs> {
+        self.expires_at
     }
 
     /// [`ServerTls::fingerprint`] as people compare it: upper-case hex pairs with colons.

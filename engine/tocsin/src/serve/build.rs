@@ -23,7 +23,7 @@ use super::{Addresses, Engine, StartError, doing, webhooks};
 use crate::config::{Config, Idle, Smtp, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::token::AdminToken;
-use crate::control::{self, Control, ControlParts, Settings, SourceBudget};
+use crate::control::{self, Control, ControlParts, Looks, Settings, SourceBudget};
 use crate::net::dns::{Resolver, ResolverClient};
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls, SharedTls};
 use crate::net::url::BaseUrl;
@@ -33,7 +33,7 @@ use crate::store::{Reader, Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
 use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
-use crate::threads::journal::{Inlet, Journal, JournalRequest};
+use crate::threads::journal::{Inlet, Journal, JournalRequest, LiveTap};
 use crate::threads::mail::{JournalOutbox, MailSender, Mailer, Pace};
 use crate::threads::source::publish::{Losses, PublisherParts, WebhookOutlet};
 use crate::threads::source::stats::SourceStats;
@@ -152,7 +152,8 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let journal = Journal::new(store, built.inlets, requests)
         .with_webhook(webhooks.inlet)
         .with_master_key(Arc::clone(&webhooks.master));
-    let journal = Mail::woken_by(mail.as_ref(), journal);
+    let (tap, live) = LiveTap::new();
+    let journal = Mail::woken_by(mail.as_ref(), journal.with_live(tap));
     let bridge = Bridge::new(BridgeParts {
         accept: rings.control_to_accept.0,
         accept_waker: accept.waker(),
@@ -182,6 +183,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         token: token.clone(),
         webhooks: webhooks::rules(config, webhooks.policy),
         settings: Settings::new(config, built.budgets, &doors),
+        looks: Looks::new(live, certificate.as_ref()),
     })
     .map_err(doing("starting the control plane"))?;
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
