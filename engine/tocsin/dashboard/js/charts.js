@@ -4,10 +4,39 @@
 import { html, useEffect, useRef } from '/assets/vendor/preact-htm.js';
 import { nanos } from './format.js';
 
+/** Seconds between two marks of the time axis. */
+const TIME_STEPS = [1, 5, 10, 15, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400];
+
+/** Colours of lines, in order. */
+const LINES = ['--accent', '--phase-dns', '--phase-tcp', '--phase-tls', '--phase-write'];
+
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** A line over time. `at`: milliseconds; `series`: `{name, values, unit}`. */
-export function TimeChart({ at, series, height = 150, format = (n) => n, label, log = false }) {
+const pad = (n) => String(n).padStart(2, '0');
+
+/** Times of the axis in the viewer's zone, as short as they can be told apart. */
+function timeMarks(_, marks) {
+  const close = marks.length > 1 && marks[1] - marks[0] < 60;
+  return marks.map((secs) => {
+    const d = new Date(secs * 1000);
+    const text = `${pad(d.getHours())}:${pad(d.getMinutes())}`;
+    return close ? `${text}:${pad(d.getSeconds())}` : text;
+  });
+}
+
+/** The last so many seconds up to the newest; without a span from the oldest to the newest, with room. */
+function timeRange(span) {
+  return (_, min, max) => {
+    if (span) return [max - span, max];
+    const room = Math.max((max - min) * 0.03, 1);
+    return [min - room, max + room];
+  };
+}
+
+/**
+ * A line over time. `at`: milliseconds; `series`: `{name, values, points}`; `span`: seconds that are shown.
+ */
+export function TimeChart({ at, series, height = 150, format = (n) => n, label, log = false, span }) {
   const place = useRef(null);
   const plot = useRef(null);
   useEffect(() => {
@@ -15,9 +44,9 @@ export function TimeChart({ at, series, height = 150, format = (n) => n, label, 
       if (plot.current) plot.current.destroy();
       const line = (one, index) => ({
         label: one.name,
-        stroke: css(index === 0 ? '--accent' : '--line-2'),
+        stroke: css(LINES[index % LINES.length]),
         width: 1.5,
-        fill: index === 0 && !log ? css('--accent-wash') : undefined,
+        fill: series.length === 1 && !log ? css('--accent-wash') : undefined,
         points: { show: one.points === true, size: 5, fill: css('--accent') },
         paths: one.points ? () => null : undefined,
         value: (_, v) => (v === null || v === undefined ? '–' : format(v)),
@@ -30,8 +59,8 @@ export function TimeChart({ at, series, height = 150, format = (n) => n, label, 
           padding: [8, 8, 0, 0],
           cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
           legend: { show: series.length > 1, live: false },
-          scales: { x: { time: true }, y: { distr: log ? 3 : 1, range: log ? undefined : (_, min, max) => [Math.min(0, min), max > 0 ? max * 1.15 : 1] } },
-          axes: [axis, { ...axis, size: 64, values: (_, list) => list.map((v) => (v === null ? '' : format(v))) }],
+          scales: { x: { time: true, range: timeRange(span) }, y: { distr: log ? 3 : 1, range: log ? undefined : (_, min, max) => [Math.min(0, min), max > 0 ? max * 1.15 : 1] } },
+          axes: [{ ...axis, size: 28, space: 80, incrs: TIME_STEPS, values: timeMarks }, { ...axis, size: 64, values: (_, list) => list.map((v) => (v === null ? '' : format(v))) }],
           series: [{ value: (_, v) => v }, ...series.map(line)],
         },
         [at.map((ms) => ms / 1000), ...series.map((one) => one.values)],
@@ -101,9 +130,10 @@ export function Counts({ rows, empty, words = (name) => name, format = (n) => n 
 }
 
 /** How much of a bound is used. */
-export function Meter({ value, most, label, warnAt = 0.8 }) {
-  const part = most > 0 ? Math.min(1, value / most) : 0;
-  return html`<span class=${`meter${part >= 1 ? ' full' : part >= warnAt ? ' near' : ''}`} role="meter" aria-valuenow=${Math.round(value * 100) / 100}
+export function Meter({ value, most, label, warnAt = 0.8, fullAt = 1 }) {
+  const used = most > 0 ? value / most : 0;
+  const part = Math.min(1, used);
+  return html`<span class=${`meter${used >= fullAt ? ' full' : used >= warnAt ? ' near' : ''}`} role="meter" aria-valuenow=${Math.round(value * 100) / 100}
     aria-valuemin="0" aria-valuemax=${most} aria-label=${label}><i style=${{ width: `${part * 100}%` }}></i></span>`;
 }
 

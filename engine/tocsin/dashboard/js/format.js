@@ -102,3 +102,9 @@ export function percentile(numbers, p) {
   const sorted = [...numbers].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil((p / 100) * sorted.length) - 1))];
 }
+
+/** A source's name, `binance.cms`: the exchange, and which of its lists. */
+export function source(name) {
+  const [whose, ...list] = name.split('.');
+  return list.length ? `${exchange(whose)} ${list.join(' ')}` : exchange(whose);
+}

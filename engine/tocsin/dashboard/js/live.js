@@ -97,7 +97,7 @@ const handlers = {
     live.samples = [...live.samples, { at: Date.now(), status }].slice(-SAMPLES);
   },
   host(host) {
-    live.host = host;
+    live.host = { ...host, arrived: Date.now() };
   },
   lost({ events }) {
     live.lost += events;

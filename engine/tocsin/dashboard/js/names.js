@@ -41,8 +41,8 @@ const STAGES = {
 /** What went wrong with an attempt, in one line: step, status, reason. */
 export function failure(outcome) {
   if (outcome.ok) return null;
-  const parts = [STAGES[outcome.failed] || 'It failed'];
-  if (outcome.status) parts.push(`status ${outcome.status}`);
-  if (outcome.class) parts.push(outcome.class.replace(/_/g, ' '));
-  return parts.join(', ');
+  const why = (outcome.class || '').replace(/_/g, ' ');
+  if (outcome.status) return `Answered ${outcome.status}${why && `: ${why}`}`;
+  const step = STAGES[outcome.failed] || 'It failed';
+  return why && why !== outcome.failed ? `${step}: ${why}` : step;
 }

@@ -73,9 +73,19 @@ export function Failure({ error, retry }) {
 
 /** A table that scrolls sideways by itself where it has to. */
 export function Table({ name, head, children, className = '' }) {
+  const frame = useRef(null);
+  const [scrolls, setScrolls] = useState(false);
+  useEffect(() => {
+    const look = () => frame.current && setScrolls(frame.current.scrollWidth > frame.current.clientWidth + 1);
+    const resized = new ResizeObserver(look);
+    resized.observe(frame.current);
+    resized.observe(frame.current.firstElementChild);
+    return () => resized.disconnect();
+  }, []);
+  const region = scrolls ? { tabindex: 0, role: 'region', 'aria-label': `${name}, scrolls sideways` } : {};
   return html`
-    <div class="table-frame" tabindex="0" role="region" aria-label=${name}>
-      <table class=${className}>
+    <div class="table-frame" ref=${frame} ...${region}>
+      <table class=${className} aria-label=${name}>
         <thead><tr>${head.map((column) => {
           const { text, cls, hidden } = typeof column === 'string' ? { text: column } : column;
           return html`<th scope="col" class=${cls || ''}>${hidden ? html`<span class="hidden">${text}</span>` : text}</th>`;

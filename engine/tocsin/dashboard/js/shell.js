@@ -1,6 +1,6 @@
 // The frame around every page: name, navigation, whether what is shown is live, theme, sign-out.
 
-import { html, useEffect, useState } from '/assets/vendor/preact-htm.js';
+import { html, useEffect, useRef, useState } from '/assets/vendor/preact-htm.js';
 import { useLive } from './live.js';
 import { signOut } from './session.js';
 import { Overview } from './pages/overview.js';
@@ -67,9 +67,15 @@ function ThemeButton() {
 }
 
 function Navigation({ pages, page }) {
+  const nav = useRef(null);
+  useEffect(() => {
+    // Where the pages stand in a row that scrolls, the one that is shown is in sight.
+    const here = nav.current.querySelector('[aria-current]');
+    if (here) nav.current.scrollLeft = here.offsetLeft - 60;
+  }, [page]);
   const groups = [...new Set(pages.map((one) => one.group))];
   return html`
-    <nav class="nav" aria-label="Pages">${groups.map((group) => html`
+    <nav class="nav" ref=${nav} aria-label="Pages">${groups.map((group) => html`
       <div class="nav-group" role="group" aria-labelledby=${`nav-${group}`}>
         <span class="nav-title" id=${`nav-${group}`}>${group}</span>
         ${pages.filter((one) => one.group === group).map((one) => html`

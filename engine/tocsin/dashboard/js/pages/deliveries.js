@@ -50,13 +50,13 @@ export function DeliveryTable({ lines, names, resend }) {
   if (!lines.length) return html`<${Empty} title="Nothing was sent yet">Send a test event, or wait for the next announcement.<//>`;
   return html`
     <${PhaseKey} />
-    <${Table} name="Deliveries" head=${HEAD} className="deliveries">${lines.map((line) => html`
+    <${Table} name="Deliveries" head=${HEAD} className="deliveries stacked">${lines.map((line) => html`
       <${Row} key=${`${line.endpoint || ''}-${line.event_id}-${line.purpose}-${line.attempt}-${line.at}`} line=${line}
         name=${names && (names.get(line.endpoint) || `endpoint ${line.endpoint}`)} resend=${resend} />`)}<//>`;
 }
 
 /** How long attempts took, over time, on a logarithmic scale. */
-function Took({ lines }) {
+export function Took({ lines }) {
   const timed = lines.filter((line) => line.took_us !== null && line.took_us > 0).slice(0, 200).reverse();
   if (timed.length < 2) return null;
   return html`<${Panel} title="Time to the answer" id="deliveries-took" wide=${true} note="each attempt">

@@ -8,7 +8,7 @@ import { ActionButton, Failure, Loading, PageHead, Panel, Secret, Time, useEvery
 import { Meter } from '../charts.js';
 import { count, micros } from '../format.js';
 import { EVENTS, EXCHANGES, listed } from '../names.js';
-import { DeliveryTable } from './deliveries.js';
+import { DeliveryTable, Took } from './deliveries.js';
 import { Outcome, State, Verification, base } from './webhooks.js';
 import { Warnings } from './warnings.js';
 
@@ -194,8 +194,11 @@ export function Endpoint({ who, at }) {
     <${Warnings} endpoints=${[one]} />
     ${refusal && html`<${Failure} error=${refusal} />`}
     <div class="grid halves">
-      ${one.state === 'pending' && html`<${Pending} endpoint=${one} path=${path} done=${reload} />`}
-      <${TestEvent} endpoint=${one} path=${path} left=${account.value && account.value.tests_left} done=${reload} />
+      <div class="stack">
+        ${one.state === 'pending' && html`<${Pending} endpoint=${one} path=${path} done=${reload} />`}
+        <${TestEvent} endpoint=${one} path=${path} left=${account.value && account.value.tests_left} done=${reload} />
+        ${log.value && html`<${Took} lines=${log.value} />`}
+      </div>
       <${Panel} title="Health" id="endpoint-health"><${Facts} endpoint=${one} /><//>
     </div>
     <${Panel} title="Deliveries" id="endpoint-deliveries" wide=${true} note="newest first">

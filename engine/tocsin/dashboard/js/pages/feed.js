@@ -42,7 +42,7 @@ function Fanout({ feed }) {
 function Connections() {
   const { samples } = live;
   if (samples.length < 3) return html`<p class="quiet-text chart-wait">The line begins after a few seconds.</p>`;
-  return html`<${TimeChart} at=${samples.map((one) => one.at)} format=${(v) => short(Math.round(v))}
+  return html`<${TimeChart} at=${samples.map((one) => one.at)} span=${300} format=${(v) => short(Math.round(v))}
     series=${[{ name: 'Connections', values: samples.map((one) => one.status.feed.connections) }]}
     label="Connections over the last minutes" />`;
 }

@@ -27,7 +27,7 @@ function Threads({ threads }) {
 
 function Clock({ host }) {
   const { machine } = host;
-  const skew = Date.now() * 1000 - host.now_us;
+  const skew = host.arrived * 1000 - host.now_us;
   return html`<${Facts} rows=${[
     ['Host', html`<${Time} at=${host.now_us / 1000} millis=${true} us=${host.now_us} />`],
     ['Against this browser', Math.abs(skew) < 1_500_000 ? 'within a second' : `${micros(Math.abs(skew))} ${skew > 0 ? 'behind' : 'ahead'}`],
@@ -78,10 +78,14 @@ export function Host() {
   return html`
     <${PageHead} title="Host and clock">Version ${host.version}, start number ${status.epoch} of this data directory.<//>
     <div class="grid">
-      <${Panel} title="Threads" id="host-threads"><${Threads} threads=${status.threads} /><//>
-      <${Panel} title="Clock" id="host-clock"><${Clock} host=${host} /><//>
-      <${Panel} title="Store" id="host-store"><${Store} host=${host} journal=${status.journal} /><//>
-      <${Panel} title="Machine" id="host-machine"><${Machine} machine=${host.machine} /><//>
-      <${Panel} title="Certificate" id="host-certificate"><${Certificate} host=${host} /><//>
+      <div class="stack">
+        <${Panel} title="Threads" id="host-threads"><${Threads} threads=${status.threads} /><//>
+        <${Panel} title="Clock" id="host-clock"><${Clock} host=${host} /><//>
+        <${Panel} title="Certificate" id="host-certificate"><${Certificate} host=${host} /><//>
+      </div>
+      <div class="stack">
+        <${Panel} title="Store" id="host-store"><${Store} host=${host} journal=${status.journal} /><//>
+        <${Panel} title="Machine" id="host-machine"><${Machine} machine=${host.machine} /><//>
+      </div>
     </div>`;
 }

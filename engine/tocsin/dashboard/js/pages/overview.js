@@ -1,17 +1,18 @@
 // The last announcements as they go out, the time each stage takes, and what needs attention.
 
-import { html } from '/assets/vendor/preact-htm.js';
+import { html, useState } from '/assets/vendor/preact-htm.js';
 import { get } from '../api.js';
 import { live, rate, useLive } from '../live.js';
 import { Empty, Failure, Figure, Light, Loading, PageHead, Panel, Table, Time, useEvery, useLoaded } from '../parts.js';
 import { Stages } from '../charts.js';
-import { count, exchange, micros, nanos, percentile, perSecond, short, words } from '../format.js';
+import { count, exchange, nanos, percentile, perSecond, short, source as sourceName, words } from '../format.js';
 import { Warnings } from './warnings.js';
 
 /** Announcements whose times the stages are made of. */
 const STAGE_SAMPLE = 100;
-/** Rows of the list. */
-const ROWS = 25;
+/** Rows of the list, and when more are asked for. */
+const ROWS = 12;
+const MORE_ROWS = 100;
 
 const us = (later, earlier) => (later && earlier ? (later - earlier) * 1e3 : null);
 
@@ -62,14 +63,16 @@ export function Announcement({ a }) {
 
 function Announcements() {
   const { announcements, announcementsKnown, historyError } = live;
+  const [more, setMore] = useState(false);
   const head = ['Detected', 'Exchange', 'Type', 'Ticker', { text: 'Title', cls: 'lo' }, { text: 'Since published', cls: 'num lo' }, { text: 'Read to sent', cls: 'num' }];
   return html`
     <${Panel} title="Last announcements" id="announcements" wide=${true} note="as they go out">
       ${!announcementsKnown && html`<${Loading} what="announcements" rows=${6} />`}
       ${historyError && !announcements.length && html`<${Failure} error=${{ message: historyError }} />`}
       ${announcementsKnown && !historyError && !announcements.length && html`<${Empty} title="No announcement yet">The next one appears here by itself.<//>`}
-      ${announcements.length > 0 && html`<${Table} name="Last announcements" head=${head} className="announcements">
-        ${announcements.slice(0, ROWS).map((a) => html`<${Announcement} key=${`${a.epoch}:${a.seq}`} a=${a} />`)}<//>`}
+      ${announcements.length > 0 && html`<${Table} name="Last announcements" head=${head} className="announcements stacked">
+        ${announcements.slice(0, more ? MORE_ROWS : ROWS).map((a) => html`<${Announcement} key=${`${a.epoch}:${a.seq}`} a=${a} />`)}<//>`}
+      ${announcements.length > ROWS && html`<div class="pager"><button type="button" aria-expanded=${more} onClick=${() => setMore(!more)}>${more ? 'Show fewer' : 'Show more'}</button></div>`}
     <//>`;
 }
 
@@ -81,7 +84,7 @@ function SourceLights({ sources }) {
     <${Panel} title="Sources" id="sources-lights" note=${html`<a href="#/sources">details</a>`}>
       ${sources.length === 0 && html`<${Empty} title="No source is switched on">Name one in the configuration, section [sources].<//>`}
       <ul class="lights">${sources.map((source) => html`
-        <li><${Light} kind=${sourceLight(source.state)}>${exchange(source.name)}<//>
+        <li><${Light} kind=${sourceLight(source.state)}>${sourceName(source.name)}<//>
           <span class="dim">${words(source.state)}</span>
           <span class="num dim"><${Time} at=${source.last_poll_us && source.last_poll_us / 1000} relative=${true} us=${source.last_poll_us} /></span></li>`)}</ul>
     <//>`;

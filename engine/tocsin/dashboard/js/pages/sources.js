@@ -4,7 +4,7 @@ import { html } from '/assets/vendor/preact-htm.js';
 import { live, rate, useLive } from '../live.js';
 import { Empty, Light, Loading, PageHead, Panel, Table, Time } from '../parts.js';
 import { Counts, Meter, TimeChart } from '../charts.js';
-import { bytes, count, exchange, perSecond, short, words } from '../format.js';
+import { bytes, count, perSecond, short, source as sourceName, words } from '../format.js';
 import { sourceLight } from './overview.js';
 
 const at = (us) => (us ? us / 1000 : null);
@@ -17,7 +17,7 @@ function Row({ source }) {
   const errors = failed(source);
   return html`
     <tr>
-      <th scope="row">${exchange(source.name)}</th>
+      <th scope="row">${sourceName(source.name)}</th>
       <td><${Light} kind=${sourceLight(source.state)}>${words(source.state)}<//></td>
       <td class="num"><${Time} at=${at(source.last_poll_us)} relative=${true} us=${source.last_poll_us} /></td>
       <td class="num"><${Time} at=${at(source.last_item_us)} relative=${true} us=${source.last_item_us} /></td>
@@ -25,7 +25,7 @@ function Row({ source }) {
       <td class=${`num${errors ? ' attention' : ''}`}>${short(errors)}</td>
       <td class="num">${count(source.connections)}</td>
       <td class="budget"><span class="num">${perSecond(now)} of ${perSecond(budget)} /s</span>
-        <${Meter} value=${now || 0} most=${budget} warnAt=${1.01} label=${`Requests a second of ${exchange(source.name)}`} /></td>
+        <${Meter} value=${now || 0} most=${budget} warnAt=${1.2} fullAt=${1.5} label=${`Requests a second of ${sourceName(source.name)}`} /></td>
     </tr>`;
 }
 
@@ -38,7 +38,7 @@ const HEAD = [
 function Requests({ sources }) {
   const samples = live.samples.filter((_, index) => index % 2 === 0);
   const lines = sources.map((source) => ({
-    name: exchange(source.name),
+    name: sourceName(source.name),
     values: samples.map((sample, index) => {
       const before = samples[index - 1];
       if (!before) return null;
@@ -47,7 +47,7 @@ function Requests({ sources }) {
     }),
   }));
   if (samples.length < 3) return html`<p class="quiet-text chart-wait">The line begins after a few seconds.</p>`;
-  return html`<${TimeChart} at=${samples.map((sample) => sample.at)} series=${lines} format=${(v) => `${perSecond(v)}/s`}
+  return html`<${TimeChart} at=${samples.map((sample) => sample.at)} series=${lines} span=${300} format=${(v) => `${perSecond(v)}/s`}
     label="Requests a second to each source, over the last minutes" />`;
 }
 
@@ -60,7 +60,7 @@ function Details({ source }) {
     ['opened', source.connections_opened], ['resumed', source.tls_resumed], ['rotated', source.connections_rotated], ['lapsed', source.connections_lapsed],
   ];
   return html`
-    <${Panel} title=${exchange(source.name)} id=${`source-${source.name}`} note=${`${short(source.polls)} polls, ${bytes(source.bytes)}`}>
+    <${Panel} title=${sourceName(source.name)} id=${`source-${source.name.replace(/\W/g, '-')}`} note=${`${short(source.polls)} polls, ${bytes(source.bytes)}`}>
       <h3>Answers</h3><${Counts} rows=${answers} empty="None yet." format=${short} />
       <h3>Connections</h3><${Counts} rows=${connections} empty="None yet." format=${short} />
       <h3>Errors</h3><${Counts} rows=${Object.entries(source.failures)} words=${words} empty="None." format=${short} />

@@ -5,7 +5,7 @@ import { get } from '../api.js';
 import { current } from '../session.js';
 import { useDeliveries, useLive } from '../live.js';
 import { useEvery, useLoaded, useSettled } from '../parts.js';
-import { exchange, micros, span } from '../format.js';
+import { micros, source as sourceName, span } from '../format.js';
 
 /** A certificate is named this long before its end. */
 const CERTIFICATE_DAYS = 21;
@@ -41,7 +41,7 @@ function engineWarnings(status, machine) {
   if (status) {
     if (status.draining) told.push({ kind: 'warn', text: 'The service drains: it takes no further subscribers and is about to stop.' });
     for (const source of status.sources.filter((one) => one.state !== 'live' && one.polls > 0)) {
-      told.push({ kind: source.state === 'down' ? 'bad' : 'warn', href: '#/sources', text: `${exchange(source.name)} is ${source.state}.` });
+      told.push({ kind: source.state === 'down' ? 'bad' : 'warn', href: '#/sources', text: `${sourceName(source.name)} is ${source.state}.` });
     }
     for (const thread of status.threads.filter((one) => one.still_us > STILL_US)) {
       told.push({ kind: 'bad', href: '#/host', text: `Thread ${thread.name} has not moved for ${micros(thread.still_us)}.` });

@@ -1,0 +1,258 @@
+//! The dashboard in a real browser: Chromium, driven by Playwright, over the real engine with a simulated
+//! exchange and a simulated receiver.
+//!
+//! A flow is a script beside this file. It asks for what happens outside the browser, a line of JSON each
+//! (an announcement, a secret deployed at the receiver, the service killed), and this side does it. Every
+//! flow also asserts that nothing was written to the browser's console, that no policy was violated and
+//! that no other host was asked. With `TOCSIN_PICTURES` set to a directory, pictures are written there.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use harness::exchange::Exchange;
+use harness::shop::{Account, Shop};
+use harness::{Client, Handshake};
+use serde_json::{Value, json};
+use tocsin_sim::receiver::ReceiverOptions;
+use tocsin_sim::{Category, Draft, Kind, Options};
+
+/// A secret in its form that signs nothing here: what a receiver has before it is told its own.
+const UNKNOWN: &str = "whsec_dG9jc2luLXRlc3QtdmVjdG9ycy1ub3QtYS1zZWNyZXQ=";
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Where `scripts/setup-test-clients` put the packages. Never skips: a test that was not run is no pass.
+fn packages() -> PathBuf {
+    let cache = std::env::var_os("TOCSIN_CACHE").map_or_else(|| repository().join(".cache"), PathBuf::from);
+    let path = cache.join("clients/node/node_modules");
+    assert!(path.join("playwright-core").exists(), "no playwright-core: run scripts/setup-test-clients");
+    path
+}
+
+fn chromium() -> PathBuf {
+    let path = std::env::var_os("TOCSIN_CHROMIUM").map_or_else(|| "/usr/bin/chromium".into(), PathBuf::from);
+    assert!(path.exists(), "{} is missing: run scripts/setup-test-clients", path.display());
+    path
+}
+
+/// The engine, what it hears, where it sends, and one subscriber the flows may have.
+struct Stage {
+    shop: Shop,
+    exchange: Option<Exchange>,
+    desk: Account,
+    subscriber: Option<Client>,
+}
+
+impl Stage {
+    /// `strict`: the receiver answers 401 to what it cannot verify.
+    fn open(strict: bool, exchange: Option<Exchange>) -> Stage {
+        let options = ReceiverOptions { refuses_unsigned: strict, ..ReceiverOptions::default() };
+        let section = exchange.as_ref().map(Exchange::section).unwrap_or_default();
+        let shop = Shop::open_with(options, &section);
+        if strict {
+            shop.receiver.know(&[UNKNOWN]).unwrap();
+        }
+        let desk = shop.account();
+        Stage { shop, exchange, desk, subscriber: None }
+    }
+
+    fn heard(kind: Kind) -> Exchange {
+        Exchange::start(kind, Options::default())
+    }
+
+    /// Does what a flow asks for.
+    fn answer(&mut self, asked: &Value) -> Value {
+        let text = |name: &str| asked[name].as_str().unwrap_or_default();
+        match text("do") {
+            "link" => {
+                let body = asked.get("account").map_or_else(|| json!({}), |id| json!({"account": id}));
+                self.shop.get_done(&self.shop.admin_token(), "POST", "/admin/v1/sign-in-links", body)
+            }
+            "announce" => self.shop.engine.inject(text("exchange"), text("title")),
+            "publish" => {
+                let exchange = self.exchange.as_ref().unwrap();
+                exchange.baselined(&self.shop.engine);
+                exchange.sim.publish(Draft::new(Category::Listing, "Binance Will List Found Coin (FOUND)"));
+                json!({})
+            }
+            "know" => {
+                let secrets: Vec<&str> =
+                    asked["secrets"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                self.shop.receiver.know(&secrets).unwrap();
+                json!({})
+            }
+            "delivered" => {
+                let came = self.shop.deliveries(text("path"), 1).remove(0);
+                let body = came.json().unwrap();
+                if body["symbol"] == asked["symbol"] { body } else { json!({"error": body.to_string()}) }
+            }
+            "connect" => {
+                let shake = Handshake::new("").header("X-API-Key", text("key"));
+                let mut client = shake.connect(&self.shop.engine).unwrap();
+                let welcome = client.json();
+                self.subscriber = Some(client);
+                welcome
+            }
+            "closed" => {
+                let (_, reason) = self.subscriber.take().unwrap().closed();
+                if reason == text("reason") { json!({}) } else { json!({"error": reason}) }
+            }
+            "kill" => {
+                self.shop.engine.kill();
+                json!({})
+            }
+            "start" => {
+                // Where the page left it.
+                let section = format!("[admin]\nlisten = {:?}", self.shop.engine.admin.to_string());
+                self.shop.engine.configure(&section);
+                self.shop.engine.start_again();
+                json!({})
+            }
+            other => json!({"error": format!("nobody does {other}")}),
+        }
+    }
+
+    /// Runs a flow to its end, with further facts for it.
+    fn play(&mut self, flow: &str, facts: &Value) -> Value {
+        let mut told = json!({
+            "base": format!("http://{}", self.shop.engine.admin),
+            "chromium": chromium(),
+            "pictures": std::env::var("TOCSIN_PICTURES").ok(),
+            "account": self.desk.id,
+            "token": self.desk.token,
+            "receiver": self.shop.receiver.base_url(),
+        });
+        told.as_object_mut().unwrap().extend(facts.as_object().unwrap().clone());
+        let mut flow = Flow::start(flow);
+        flow.tell(&told);
+        loop {
+            let asked = flow.next();
+            if asked["do"] == "done" {
+                flow.end();
+                return asked;
+            }
+            flow.tell(&self.answer(&asked));
+        }
+    }
+}
+
+/// A script that runs; killed when the test is over, however that ends.
+struct Flow {
+    child: Child,
+    says: BufReader<std::process::ChildStdout>,
+}
+
+impl Flow {
+    fn start(name: &str) -> Flow {
+        let script = repository().join("engine/tocsin/tests/dashboard").join(name);
+        let mut child = Command::new("node")
+            .arg(script)
+            .env("NODE_PATH", packages())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let says = BufReader::new(child.stdout.take().unwrap());
+        Flow { child, says }
+    }
+
+    fn tell(&mut self, line: &Value) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        // One that has ended says why in `next`.
+        let _ = writeln!(stdin, "{line}");
+    }
+
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        if self.says.read_line(&mut line).unwrap() == 0 {
+            let mut why = String::new();
+            self.child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+            panic!("{why}");
+        }
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
+    }
+
+    fn end(&mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        // Its browser ends with the pipe between them.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_customer_registers_verifies_tests_watches_and_leaves() {
+    Stage::open(true, None).play("customer.cjs", &json!({}));
+}
+
+#[test]
+fn an_administrator_watches_makes_keys_and_accounts_and_sees_a_break() {
+    Stage::open(false, Some(Stage::heard(Kind::Binance))).play("administrator.cjs", &json!({}));
+}
+
+#[test]
+fn the_main_flow_goes_with_the_keyboard_alone_on_a_phone() {
+    Stage::open(false, None).play("keyboard.cjs", &json!({}));
+}
+
+/// With something in every list.
+fn every_page(theme: &str) {
+    let mut stage = Stage::open(false, Some(Stage::heard(Kind::Binance)));
+    let key = stage.shop.engine.key();
+    stage.answer(&json!({"do": "connect", "key": key}));
+    let body = json!({"url": stage.shop.receiver.url("/hooks/shown"), "label": "Shown bot"});
+    stage.shop.get_done(&stage.desk.token, "POST", "/v1/webhooks", body);
+    let done = stage.play("pages.cjs", &json!({"theme": theme}));
+    assert!(done["axed"].as_u64() > Some(15), "{done}");
+}
+
+#[test]
+fn every_page_in_light_has_no_serious_finding_and_fits_a_phone() {
+    every_page("light");
+}
+
+#[test]
+fn every_page_in_dark_has_no_serious_finding_and_fits_a_phone() {
+    every_page("dark");
+}
+
+/// `GET /` and the files, as a stranger gets them.
+#[test]
+fn files_are_served_to_anyone_with_a_strict_policy_and_known_ones_are_not_sent_again() {
+    let shop = Shop::open();
+    let get = |path: &str, headers: &str| shop.engine.admin_raw("GET", path, headers, "");
+    let (status, head, body) = get("/", "");
+    let head = head.to_lowercase();
+    assert_eq!(status, 200, "{head}");
+    assert!(body.starts_with("<!doctype html>"), "{body}");
+    for wanted in [
+        "content-type: text/html; charset=utf-8",
+        "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
+        "x-frame-options: deny",
+    ] {
+        assert!(head.contains(wanted), "{wanted} is not in {head}");
+    }
+    assert!(!head.contains("unsafe"), "{head}");
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+    let (status, _, body) = get("/", &format!("If-None-Match: {tag}\r\n"));
+    assert_eq!((status, body.as_str()), (304, ""));
+    assert_eq!(get("/assets/nothing.js", "").0, 404);
+    assert_eq!(get("/assets/../Cargo.toml", "").0, 404);
+}
