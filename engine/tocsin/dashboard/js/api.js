@@ -54,12 +54,28 @@ export async function ask(method, path, body) {
   }
   if (response.ok) return answer;
   const error = new ApiError(response.status, answer || {});
-  if (response.status === 401 && path !== '/v1/session') onLost();
+  if (error.code === 'unauthorized' && path !== '/v1/session') onLost();
   throw error;
 }
 
 export const get = (path) => ask('GET', path);
 export const post = (path, body = {}) => ask('POST', path, body);
+
+/** Pages of a long list that are put together: what is beyond them is for the API. */
+const PAGES = 5;
+
+/** A list that comes in pages, `{[field]: [...], next}`, put together. */
+export async function getAll(path, field) {
+  const rows = [];
+  let after = null;
+  for (let page = 0; page < PAGES; page += 1) {
+    const answer = await get(path + query({ after }));
+    rows.push(...answer[field]);
+    after = answer.next ?? null;
+    if (after === null) break;
+  }
+  return rows;
+}
 
 /** A query string of what is given. */
 export function query(parameters) {

@@ -10,10 +10,15 @@ export function Dialog({ title, onClose, children, className = '' }) {
   const heading = `dialog-${title.replace(/\W+/g, '-').toLowerCase()}`;
   useEffect(() => {
     const before = document.activeElement;
-    node.current.showModal();
-    const first = node.current.querySelector('[autofocus], input, select, textarea');
+    const dialog = node.current;
+    dialog.showModal();
+    const first = dialog.querySelector('input, select');
     if (first) first.focus();
-    return () => before && before.isConnected && before.focus();
+    return () => {
+      // While it is open, nothing behind it takes the focus.
+      dialog.close();
+      if (before && before.isConnected) before.focus();
+    };
   }, []);
   return html`
     <dialog ref=${node} class=${className} aria-labelledby=${heading} onClose=${onClose}

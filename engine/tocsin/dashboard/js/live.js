@@ -66,7 +66,7 @@ function addAnnouncements(list) {
 }
 
 /** The newest of history: at the start, and what was missed in a break. */
-async function loadHistory() {
+export async function reloadHistory() {
   try {
     const page = await get('/v1/announcements?limit=100');
     addAnnouncements(page.announcements);
@@ -83,7 +83,7 @@ const handlers = {
     clearTimeout(breaking);
     breaking = null;
     live.connection = 'live';
-    loadHistory();
+    reloadHistory();
   },
   announcement(announcement) {
     addAnnouncements([{ ...announcement, arrived: Date.now() }]);
@@ -101,7 +101,7 @@ const handlers = {
   },
   lost({ events }) {
     live.lost += events;
-    loadHistory();
+    reloadHistory();
   },
 };
 

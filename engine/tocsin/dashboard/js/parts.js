@@ -113,7 +113,7 @@ export function CopyButton({ text, name, target }) {
     const timer = setTimeout(() => setState(''), 4000);
     return () => clearTimeout(timer);
   }, [state]);
-  return html`<button type="button" class="copy" onClick=${copy} aria-label=${`Copy ${name}`}>
+  return html`<button type="button" class="copy" onClick=${copy} aria-label=${`${state || 'Copy'} ${name}`}>
     <span aria-live="polite">${state || 'Copy'}</span></button>`;
 }
 

@@ -35,11 +35,18 @@ function takeCode() {
 
 /** Exchanges the link's code, or goes on with the session there is. */
 export async function start() {
+  // A link that is opened where the page stands already changes what is behind the # alone.
+  window.addEventListener('hashchange', () => location.hash.startsWith('#code=') && enter());
   onSessionLost(() => {
     if (state.phase !== 'in') return;
     setCsrf(null);
     set({ phase: 'out', reason: 'Your session has ended. Sign in again.' });
   });
+  await enter();
+}
+
+/** With the code in the address, else with the cookie. */
+export async function enter() {
   const code = takeCode();
   if (code) {
     try {

@@ -42,7 +42,7 @@ async function keys(browser, page) {
   await page.getByRole('region', { name: 'Subscribers' }).getByRole('row', { name: /Desk A/ }).waitFor();
 
   await browser.open(page, 'Keys');
-  await page.getByRole('button', { name: 'Set the end of Desk A' }).click();
+  await page.getByRole('button', { name: 'Set end of Desk A' }).click();
   await page.getByLabel('New end').selectOption('7');
   await page.getByRole('dialog').getByRole('button', { name: 'Set end' }).click();
   await row.getByText('never').waitFor({ state: 'detached' });

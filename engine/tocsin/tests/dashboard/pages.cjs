@@ -7,7 +7,6 @@ const CUSTOMER = ['Overview', 'Deliveries', 'Keys', 'Webhooks'];
 
 async function settled(page) {
   await page.locator('.loading').first().waitFor({ state: 'detached' });
-  await page.waitForFunction(() => !document.querySelector('.loading'));
 }
 
 async function look(browser, page, where) {

@@ -1,7 +1,7 @@
 // Accounts, for the administrator: made, given a plan, a token or a sign-in link.
 
 import { html, useState } from '/assets/vendor/preact-htm.js';
-import { ask, get, post } from '../api.js';
+import { ask, getAll, post } from '../api.js';
 import { Confirm, Dialog, Form } from '../dialogs.js';
 import { Empty, Failure, Light, Loading, PageHead, Panel, Secret, Table, Time, useLoaded } from '../parts.js';
 import { count, span } from '../format.js';
@@ -77,7 +77,7 @@ function Row({ account, open }) {
 
 export function Accounts() {
   const [dialog, setDialog] = useState(null);
-  const { value, error, reload } = useLoaded(() => get('/admin/v1/accounts'));
+  const { value, error, reload } = useLoaded(async () => ({ accounts: await getAll('/admin/v1/accounts', 'accounts') }));
   const Shown = dialog && DIALOGS[dialog.kind];
   const make = html`<button type="button" class="primary" onClick=${() => setDialog({ kind: 'create' })}>Make an account</button>`;
   return html`

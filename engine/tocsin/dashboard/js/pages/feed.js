@@ -3,10 +3,13 @@
 import { html, useState } from '/assets/vendor/preact-htm.js';
 import { get, query } from '../api.js';
 import { live, rate, useLive } from '../live.js';
-import { Empty, Failure, Figure, Loading, PageHead, Panel, Table, Time, useEvery, useLoaded } from '../parts.js';
+import { Empty, Failure, Figure, Light, Loading, PageHead, Panel, Table, Time, useEvery, useLoaded } from '../parts.js';
 import { Counts, TimeChart } from '../charts.js';
 import { bytes, count, micros, nanos, perSecond, short, words } from '../format.js';
+import { EXCHANGES, shown } from '../names.js';
 
+/** Types of announcements there are. */
+const TYPES = 5;
 /** Subscribers of a page. */
 const PAGE = 50;
 
@@ -48,28 +51,34 @@ function Connections() {
 }
 
 const HEAD = [
-  'Subscriber', 'Key', { text: 'Tier', cls: 'lo' }, 'Address', { text: 'Filter', cls: 'lo' }, { text: 'Connected', cls: 'num lo' },
-  { text: 'Lag', cls: 'num' }, { text: 'RTT', cls: 'num' }, { text: 'Sent', cls: 'num lo' },
+  { text: 'No.', cls: 'num lo' }, 'Key', { text: 'Tier', cls: 'lo' }, { text: 'Address', cls: 'lo' }, { text: 'Filter', cls: 'lo' },
+  { text: 'Connected', cls: 'num lo' }, 'State', { text: 'Lag', cls: 'num' }, { text: 'RTT', cls: 'num' },
 ];
 
-function filterText(filter) {
-  if (!filter || typeof filter !== 'object') return filter || '*';
-  const parts = Object.values(filter).flat().filter((part) => part && part !== '*');
-  return parts.length ? parts.join(' ') : '*';
+const STATES = { live: ['ok', 'live'], blocked: ['warn', 'socket full'], history: ['wait', 'catching up'], closing: ['off', 'closing'] };
+
+/** What a subscriber asked for, shorter where it is everything. */
+function filterText({ exchanges, types, tickers }) {
+  const parts = [];
+  if (exchanges.length < EXCHANGES.length) parts.push(exchanges.map(shown).join(', ') || 'no exchange');
+  if (types.length < TYPES) parts.push(types.map(words).join(', ') || 'no type');
+  if (tickers !== null) parts.push(`${tickers} tickers`);
+  return parts.join(' · ') || 'everything';
 }
 
 function Subscriber({ one }) {
+  const [kind, text] = STATES[one.state] || ['off', one.state];
   return html`
     <tr>
-      <td class="num">${one.id}</td>
+      <td class="num lo">${one.id}</td>
       <td>${one.label || html`<span class="dim">key</span>`} <span class="dim">#${one.key_id}</span></td>
-      <td class="lo">${one.tier}</td>
-      <td class="num">${one.address}</td>
-      <td class="lo title">${filterText(one.filter)}</td>
+      <td class="lo">${one.tier || '–'}</td>
+      <td class="num lo">${one.address || html`<span class="dim">exempt</span>`}</td>
+      <td class="lo title">${filterText(one.filter)}${one.delay_ms ? ` · ${count(one.delay_ms)} ms late` : ''}</td>
       <td class="num lo"><${Time} at=${one.connected_at} relative=${true} /></td>
+      <td><${Light} kind=${kind}>${text}<//></td>
       <td class=${`num${one.lag_messages ? ' attention' : ''}`}>${count(one.lag_messages)}</td>
       <td class="num">${micros(one.rtt_us)}</td>
-      <td class="num lo">${short(one.sent)}</td>
     </tr>`;
 }
 
@@ -79,7 +88,7 @@ function Subscribers() {
   const page = useLoaded(() => get(`/admin/v1/subscribers${query({ limit: PAGE, after: from })}`), String(from));
   useEvery(3000, page.reload);
   const { value, error } = page;
-  const next = value && (value.next ?? (value.subscribers.length === PAGE ? value.subscribers[PAGE - 1].id : null));
+  const next = value && value.next;
   return html`
     <${Panel} title="Subscribers" id="feed-subscribers" wide=${true} note=${value ? `${count(value.total)} connected` : ''}>
       ${error && html`<${Failure} error=${error} retry=${page.reload} />`}

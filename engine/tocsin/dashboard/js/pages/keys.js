@@ -1,7 +1,7 @@
 // Keys of the feed. The administrator makes, ends and revokes them; a customer sees the account's own.
 
 import { html, useState } from '/assets/vendor/preact-htm.js';
-import { ask, get, post } from '../api.js';
+import { ask, getAll, post } from '../api.js';
 import { Confirm, Dialog, Form } from '../dialogs.js';
 import { Empty, Failure, Light, Loading, PageHead, Panel, Secret, Table, Time, useEvery, useLoaded } from '../parts.js';
 import { Meter } from '../charts.js';
@@ -53,12 +53,12 @@ function Expiry({ key_, onClose, done }) {
     <${Form} fields=${fields} send=${send} submit="Set end" onCancel=${onClose} done=${() => { onClose(); done(); }} /><//>`;
 }
 
-function Row({ one, administrator, open }) {
+function Row({ one, administrator, owner, open }) {
   const name = one.label || `key ${one.id}`;
   return html`
     <tr>
       <td class="num">${one.id}</td>
-      <th scope="row">${one.label || html`<span class="none">–</span>`}</th>
+      <th scope="row">${one.label || html`<span class="none">–</span>`}${owner && html`<span class="sub">${owner}</span>`}</th>
       <td><${Light} kind=${LIGHTS[one.state]}>${one.state}<//></td>
       <td class="lo">${one.tier}</td>
       <td class="num">${one.connections === undefined || one.connections === null
@@ -68,7 +68,7 @@ function Row({ one, administrator, open }) {
       <td class="num lo"><${Time} at=${one.created_at} /></td>
       <td class="num">${one.expires_at ? html`<${Time} at=${one.expires_at} />` : 'never'}</td>
       ${administrator && html`<td class="row-actions">${one.state !== 'revoked' && html`
-        <button type="button" aria-label=${`Set the end of ${name}`} onClick=${() => open('expiry', one)}>Set end</button>
+        <button type="button" aria-label=${`Set end of ${name}`} onClick=${() => open('expiry', one)}>Set end</button>
         <button type="button" class="danger-quiet" aria-label=${`Revoke ${name}`} onClick=${() => open('revoke', one)}>Revoke</button>`}</td>`}
     </tr>`;
 }
@@ -76,10 +76,11 @@ function Row({ one, administrator, open }) {
 export function Keys({ who }) {
   const administrator = who.role === 'administrator';
   const [dialog, setDialog] = useState(null);
-  const loaded = useLoaded(() => get(administrator ? '/admin/v1/keys' : '/v1/keys'));
-  const accounts = useLoaded(async () => (administrator ? (await get('/admin/v1/accounts')).accounts : []));
+  const loaded = useLoaded(async () => ({ keys: await getAll(administrator ? '/admin/v1/keys' : '/v1/keys', 'keys') }));
+  const accounts = useLoaded(async () => (administrator ? getAll('/admin/v1/accounts', 'accounts') : []));
   useEvery(10_000, loaded.reload);
   const { value, error, reload } = loaded;
+  const owner = (id) => (accounts.value || []).find((account) => account.id === id)?.name;
   const close = () => setDialog(null);
   const head = [
     { text: 'No.', cls: 'num' }, 'Label', 'State', { text: 'Tier', cls: 'lo' }, { text: 'Connections', cls: 'num' }, { text: 'Exchanges', cls: 'lo' },
@@ -97,7 +98,7 @@ export function Keys({ who }) {
       : 'Ask who runs this service for one.'}<//>`}
     ${value && value.keys.length > 0 && html`<${Panel} title="All keys" id="keys-all" wide=${true} note=${count(value.keys.length)}>
       <${Table} name="Keys" head=${head}>${value.keys.map((one) => html`
-        <${Row} key=${one.id} one=${one} administrator=${administrator} open=${(kind, key_) => setDialog({ kind, key_ })} />`)}<//><//>`}
+        <${Row} key=${one.id} one=${one} administrator=${administrator} owner=${administrator && owner(one.account)} open=${(kind, key_) => setDialog({ kind, key_ })} />`)}<//><//>`}
     ${dialog && dialog.kind === 'create' && html`<${Create} accounts=${accounts.value || []} onClose=${close} done=${reload} />`}
     ${dialog && dialog.kind === 'expiry' && html`<${Expiry} key_=${dialog.key_} onClose=${close} done=${reload} />`}
     ${dialog && dialog.kind === 'revoke' && html`<${Confirm} title=${`Revoke key ${dialog.key_.id}`} submit="Revoke for ever" onClose=${close}

@@ -2,8 +2,8 @@
 
 import { html, useState } from '/assets/vendor/preact-htm.js';
 import { get } from '../api.js';
-import { live, rate, useLive } from '../live.js';
-import { Empty, Failure, Figure, Light, Loading, PageHead, Panel, Table, Time, useEvery, useLoaded } from '../parts.js';
+import { live, rate, reloadHistory, useDeliveries, useLive } from '../live.js';
+import { Empty, Failure, Figure, Light, Loading, PageHead, Panel, Table, Time, useEvery, useLoaded, useSettled } from '../parts.js';
 import { Stages } from '../charts.js';
 import { count, exchange, nanos, percentile, perSecond, short, source as sourceName, words } from '../format.js';
 import { Warnings } from './warnings.js';
@@ -126,7 +126,12 @@ function Figures({ status }) {
 function Customer({ who }) {
   useLive();
   const usage = useLoaded(() => get('/v1/usage'));
-  useEvery(10_000, usage.reload);
+  useDeliveries(useSettled(1000, usage.reload));
+  useEvery(10_000, () => {
+    usage.reload();
+    // Without webhooks nothing is told live: keys may be delayed.
+    if (!who.account.webhooks) reloadHistory();
+  });
   return html`
     <${PageHead} title="Overview" />
     <${Warnings} />
@@ -137,13 +142,16 @@ function Customer({ who }) {
 }
 
 function Usage({ usage }) {
-  const day = usage.deliveries_24h || {};
+  const day = usage.deliveries_24h;
+  const connections = usage.keys.reduce((sum, key) => sum + (key.connections || 0), 0);
+  const most = usage.keys.filter((key) => key.state === 'active').reduce((sum, key) => sum + key.max_connections, 0);
   return html`
     <dl class="figures">
-      <${Figure} name="Endpoints" value=${`${usage.endpoints.used}/${usage.endpoints.limit}`} />
-      <${Figure} name="Delivered, 24 h" value=${count(day.delivered)} />
-      <${Figure} name="Failed attempts, 24 h" value=${count(day.failed)} kind=${day.failed ? 'attention' : ''} />
-      <${Figure} name="Test events left today" value=${count(usage.test_events.left)} note="until midnight UTC" />
-      <${Figure} name="Feed connections" value=${count(usage.connections)} />
+      <${Figure} name="Endpoints" value=${`${usage.endpoints.used}/${usage.endpoints.limit}`} note=${`plan ${usage.plan}`} />
+      <${Figure} name="Delivered" value=${count(day.delivered)} note="last 24 hours" />
+      <${Figure} name="Failed attempts" value=${count(day.failed)} note="last 24 hours" kind=${day.failed ? 'attention' : ''} />
+      <${Figure} name="Test events left" value=${count(usage.tests_today.left)} note="today, UTC" />
+      <${Figure} name="Registrations left" value=${count(usage.registrations_this_hour.left)} note="this hour" />
+      <${Figure} name="Feed connections" value=${`${count(connections)}/${count(most)}`} note=${`${count(usage.keys.length)} keys`} />
     </dl>`;
 }

@@ -1,7 +1,7 @@
 // Before somebody is signed in, and when the service cannot be asked.
 
 import { html, useState } from '/assets/vendor/preact-htm.js';
-import { signIn, start } from '../session.js';
+import { enter, signIn } from '../session.js';
 import { span } from '../format.js';
 
 function Frame({ children }) {
@@ -57,7 +57,7 @@ export function Unreachable({ reason }) {
   const [busy, setBusy] = useState(false);
   const again = async () => {
     setBusy(true);
-    await start();
+    await enter();
     setBusy(false);
   };
   return html`<${Frame}>

@@ -34,19 +34,22 @@ const HEAD = [
   { text: 'Errors', cls: 'num' }, { text: 'Connections', cls: 'num' }, 'Request budget',
 ];
 
+/** Snapshots a rate is taken over: what one second alone shows jumps about. */
+const OVER = 5;
+
 /** Requests a second over time, one line a source. */
 function Requests({ sources }) {
-  const samples = live.samples.filter((_, index) => index % 2 === 0);
+  const { samples } = live;
   const lines = sources.map((source) => ({
     name: sourceName(source.name),
     values: samples.map((sample, index) => {
-      const before = samples[index - 1];
+      const before = samples[index - OVER];
       if (!before) return null;
       const grown = of(source.name)(sample.status).polls - of(source.name)(before.status).polls;
       return Math.max(0, grown) / ((sample.at - before.at) / 1000);
     }),
   }));
-  if (samples.length < 3) return html`<p class="quiet-text chart-wait">The line begins after a few seconds.</p>`;
+  if (samples.length < OVER + 2) return html`<p class="quiet-text chart-wait">The line begins after a few seconds.</p>`;
   return html`<${TimeChart} at=${samples.map((sample) => sample.at)} series=${lines} span=${300} format=${(v) => `${perSecond(v)}/s`}
     label="Requests a second to each source, over the last minutes" />`;
 }

@@ -1,7 +1,7 @@
 // Settings, Webhooks: the endpoints there are, and Add URL: register, verify, keep the secret.
 
 import { html, useState } from '/assets/vendor/preact-htm.js';
-import { get, post } from '../api.js';
+import { get, getAll, post } from '../api.js';
 import { useDeliveries } from '../live.js';
 import { Dialog, Form } from '../dialogs.js';
 import { ActionButton, Empty, Failure, Light, Loading, PageHead, Panel, Secret, Table, useEvery, useLoaded, useSettled } from '../parts.js';
@@ -44,7 +44,7 @@ export function Verification({ endpoint, outcome, verify }) {
   return html`
     <${Outcome} outcome=${outcome} good="Verified: the signed ping was answered" />
     ${!outcome.ok && html`<p class="advice">${advice(outcome)}</p>
-      <${ActionButton} onClick=${verify} label=${`Verify ${endpoint.url} again`}>Verify again<//>`}`;
+      <${ActionButton} onClick=${verify} label=${`Verify again: ${endpoint.url}`}>Verify again<//>`}`;
 }
 
 function Add({ who, accounts, onClose, done }) {
@@ -121,7 +121,7 @@ export function Webhooks({ who }) {
   const administrator = who.role === 'administrator';
   const [adding, setAdding] = useState(false);
   const { value, error, reload } = useLoaded(() => get(base(who)));
-  const accounts = useLoaded(async () => (administrator ? (await get('/admin/v1/accounts')).accounts : []));
+  const accounts = useLoaded(async () => (administrator ? getAll('/admin/v1/accounts', 'accounts') : []));
   useDeliveries(useSettled(400, reload));
   useEvery(10_000, reload);
   const name = (id) => (accounts.value || []).find((account) => account.id === id)?.name || `#${id}`;
