@@ -256,3 +256,17 @@ fn files_are_served_to_anyone_with_a_strict_policy_and_known_ones_are_not_sent_a
     assert_eq!(get("/assets/nothing.js", "").0, 404);
     assert_eq!(get("/assets/../Cargo.toml", "").0, 404);
 }
+
+/// `docs/dashboard.md` shows pictures that a run of these tests made.
+#[test]
+fn the_page_s_pictures_are_there_and_small() {
+    let page = std::fs::read_to_string(repository().join("docs/dashboard.md")).unwrap();
+    let named: Vec<&str> =
+        page.split("](pictures/").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    assert!(named.len() >= 4, "the page is read wrongly: {named:?}");
+    let folder = repository().join("docs/pictures");
+    let sizes = named.iter().map(|name| folder.join(name).metadata().unwrap_or_else(|e| panic!("{name}: {e}")).len());
+    let sum: u64 = sizes.sum();
+    assert!(sum < 600 * 1_024, "{sum} bytes of pictures");
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), named.len(), "a picture that no page shows");
+}
