@@ -24,15 +24,18 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      connect-src 'self'; img-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 /// On every file.
-const HEADERS: [(HeaderName, HeaderValue); 7] = [
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
-    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-];
+fn common_headers() -> [(HeaderName, HeaderValue); 7] {
+    let value = HeaderValue::from_static;
+    [
+        (header::CONTENT_SECURITY_POLICY, value(CONTENT_SECURITY_POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, value("nosniff")),
+        (header::REFERRER_POLICY, value("no-referrer")),
+        (header::X_FRAME_OPTIONS, value("DENY")),
+        (HeaderName::from_static("cross-origin-opener-policy"), value("same-origin")),
+        (HeaderName::from_static("cross-origin-resource-policy"), value("same-origin")),
+        (header::CACHE_CONTROL, value("no-cache")),
+    ]
+}
 
 /// A file as it was compiled in.
 struct File {
@@ -95,9 +98,10 @@ fn tag(file: &File) -> HeaderValue {
 
 /// The routes, for anyone.
 pub(super) fn routes() -> Router<Arc<Control>> {
-    Router::new()
-        .route("/", get(async |headers: HeaderMap| serve("index.html", &headers)))
-        .route("/assets/{*name}", get(async |Path(name): Path<String>, headers: HeaderMap| serve(&name, &headers)))
+    Router::new().route("/", get(async |headers: HeaderMap| serve("index.html", &headers))).route(
+        "/assets/{*name}",
+        get(async |Path(name): Path<String>, headers: HeaderMap| serve(&name, &headers)),
+    )
 }
 
 fn serve(name: &str, asked: &HeaderMap) -> Answer {
@@ -115,7 +119,7 @@ fn serve(name: &str, asked: &HeaderMap) -> Answer {
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, tag.clone());
-    headers.extend(HEADERS);
+    headers.extend(common_headers());
     Ok(response)
 }
 
@@ -197,7 +201,12 @@ mod tests {
         let first = serve("js/app.js", &HeaderMap::new()).unwrap();
         assert_eq!(first.status(), StatusCode::OK);
         assert_eq!(first.headers()[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
-        assert!(first.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'none'"));
+        assert!(
+            first.headers()[header::CONTENT_SECURITY_POLICY]
+                .to_str()
+                .unwrap()
+                .starts_with("default-src 'none'")
+        );
         let known = HeaderMap::from_iter([(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone())]);
         let second = serve("js/app.js", &known).unwrap();
         assert_eq!(second.status(), StatusCode::NOT_MODIFIED);

@@ -117,7 +117,6 @@ impl Live {
         // An error means that nobody listens any more.
         let _ = self.events.send(Arc::new(Told { name, audience, data }));
     }
-
 }
 
 impl Control {
@@ -288,10 +287,9 @@ pub(super) async fn customers(
 ) -> Answer {
     let viewer = match caller {
         Caller::Admin => Viewer::Administrator,
-        Caller::Account(account) => Viewer::Customer {
-            account: account.id,
-            announcements: control.require_plan(&account).is_ok(),
-        },
+        Caller::Account(account) => {
+            Viewer::Customer { account: account.id, announcements: control.require_plan(&account).is_ok() }
+        }
     };
     control.live_stream(viewer, session)
 }

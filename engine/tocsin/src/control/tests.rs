@@ -1,6 +1,7 @@
 //! The control plane over a real socket and a real TCP port, with a real store, and stand-ins for the
 //! journal, accept, source and webhook threads.
 
+mod live;
 mod sessions;
 mod threads;
 mod webhooks;
@@ -45,6 +46,7 @@ impl EngineView for View {
 }
 
 struct Engine {
+    tap: Mutex<LiveTap>,
     dir: tempfile::TempDir,
     tcp: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -70,7 +72,7 @@ impl Engine {
         let stop = Arc::new(AtomicBool::new(false));
         let (threads, bridge) = Threads::new(store, secrets);
         let threads = Arc::new(Mutex::new(threads));
-        let (mut listeners, control) = Engine::doors(&dir, bridge, reader);
+        let (mut listeners, control, tap) = Engine::doors(&dir, bridge, reader);
         if tls {
             let address = listeners.tcp_address().unwrap();
             listeners =
@@ -82,10 +84,15 @@ impl Engine {
         let plane = std::thread::spawn(move || run(listeners, &serving, &at_end).unwrap());
         let turning = Arc::clone(&threads);
         let serving = vec![until(&stop, move || turning.lock().turn()), plane];
-        Engine { dir, tcp, stop, serving, threads, control }
+        Engine { dir, tcp, stop, serving, threads, control, tap: Mutex::new(tap) }
     }
 
-    fn doors(dir: &tempfile::TempDir, bridge: Arc<Bridge>, reader: Reader) -> (Listeners, Arc<Control>) {
+    fn doors(
+        dir: &tempfile::TempDir,
+        bridge: Arc<Bridge>,
+        reader: Reader,
+    ) -> (Listeners, Arc<Control>, LiveTap) {
+        let (tap, inlet) = LiveTap::new();
         let token_file = dir.path().join("token");
         std::fs::write(&token_file, TOKEN).unwrap();
         let admin = config::Admin {
@@ -105,8 +112,8 @@ impl Engine {
         let access = AccessRules::from(&admin);
         let settings =
             Settings { access, sources: Vec::new(), drain: Duration::from_secs(5), base_url: None };
-        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, settings, looks: Looks::new(LiveTap::new().1, None) };
-        (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap())
+        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, settings, looks: Looks::new(inlet, None) };
+        (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap(), tap)
     }
 
     fn socket(&self) -> PathBuf {

@@ -231,6 +231,61 @@ fn every_page_in_dark_has_no_serious_finding_and_fits_a_phone() {
     every_page("dark");
 }
 
+/// `tocsin demo`, ended by its own signal so that it removes what it made.
+struct Demo {
+    child: Child,
+    says: BufReader<std::process::ChildStdout>,
+}
+
+impl Demo {
+    fn start() -> Demo {
+        // On free ports: another demo may run on this machine.
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tocsin"))
+            .args(["demo", "--listen", "127.0.0.1:0", "--every", "300ms"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let says = BufReader::new(child.stdout.take().unwrap());
+        Demo { child, says }
+    }
+
+    /// The first sign-in link it prints: the customer's.
+    fn link(&mut self) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(self.says.read_line(&mut line).unwrap() > 0, "the demo printed no sign-in link");
+            if let Some(link) = line.split_whitespace().find(|word| word.contains("/#code=")) {
+                return link.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        // What it still prints must not hold it up.
+        let _ = std::io::copy(&mut self.says, &mut std::io::sink());
+        let _ = self.child.wait();
+    }
+}
+
+/// "a newcomer reaches a delivered test event by clicking only"
+#[test]
+fn a_newcomer_of_the_demo_reaches_a_delivered_test_event_by_clicking_only() {
+    let mut demo = Demo::start();
+    let link = demo.link();
+    let base = link.split("/#").next().unwrap().to_owned();
+    // The demo goes on printing what arrives.
+    let mut flow = Flow::start("demo.cjs");
+    let pictures = std::env::var("TOCSIN_PICTURES").ok();
+    flow.tell(&json!({"base": base, "link": link, "chromium": chromium(), "pictures": pictures}));
+    assert_eq!(flow.next()["do"], "done");
+    flow.end();
+}
+
 /// `GET /` and the files, as a stranger gets them.
 #[test]
 fn files_are_served_to_anyone_with_a_strict_policy_and_known_ones_are_not_sent_again() {
@@ -265,7 +320,8 @@ fn the_page_s_pictures_are_there_and_small() {
         page.split("](pictures/").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
     assert!(named.len() >= 4, "the page is read wrongly: {named:?}");
     let folder = repository().join("docs/pictures");
-    let sizes = named.iter().map(|name| folder.join(name).metadata().unwrap_or_else(|e| panic!("{name}: {e}")).len());
+    let sizes =
+        named.iter().map(|name| folder.join(name).metadata().unwrap_or_else(|e| panic!("{name}: {e}")).len());
     let sum: u64 = sizes.sum();
     assert!(sum < 600 * 1_024, "{sum} bytes of pictures");
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), named.len(), "a picture that no page shows");

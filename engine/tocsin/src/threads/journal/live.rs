@@ -91,7 +91,9 @@ mod tests {
             tap.show(|| shown(seq));
         }
         assert_eq!((inlet.take_dropped(), inlet.take_dropped()), (1, 0));
-        assert!(matches!(inlet.take(), Some(JournalToLive::Announcement(a)) if a.announcement.position.seq == 0));
+        assert!(
+            matches!(inlet.take(), Some(JournalToLive::Announcement(a)) if a.announcement.position.seq == 0)
+        );
         inlet.set_watched(false);
         assert!(inlet.take().is_none(), "what nobody looks at is not kept");
     }
