@@ -7,6 +7,9 @@ import { nanos } from './format.js';
 /** Seconds between two marks of the time axis. */
 const TIME_STEPS = [1, 5, 10, 15, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400];
 
+/** Between two marks of an axis of things that are counted. */
+const WHOLE_STEPS = [1, 2, 5].flatMap((n) => [0, 1, 2, 3, 4, 5, 6].map((power) => n * 10 ** power)).sort((a, b) => a - b);
+
 /** Colours of lines, in order. */
 const LINES = ['--accent', '--phase-dns', '--phase-tcp', '--phase-tls', '--phase-write'];
 
@@ -34,9 +37,10 @@ function timeRange(span) {
 }
 
 /**
- * A line over time. `at`: milliseconds; `series`: `{name, values, points}`; `span`: seconds that are shown.
+ * A line over time. `at`: milliseconds; `series`: `{name, values, points}`; `span`: seconds that are shown;
+ * `whole`: things that are counted.
  */
-export function TimeChart({ at, series, height = 150, format = (n) => n, label, log = false, span }) {
+export function TimeChart({ at, series, height = 150, format = (n) => n, label, log = false, span, whole = false }) {
   const place = useRef(null);
   const plot = useRef(null);
   useEffect(() => {
@@ -60,7 +64,7 @@ export function TimeChart({ at, series, height = 150, format = (n) => n, label, 
           cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
           legend: { show: series.length > 1, live: false },
           scales: { x: { time: true, range: timeRange(span) }, y: { distr: log ? 3 : 1, range: log ? undefined : (_, min, max) => [Math.min(0, min), max > 0 ? max * 1.15 : 1] } },
-          axes: [{ ...axis, size: 28, space: 80, incrs: TIME_STEPS, values: timeMarks }, { ...axis, size: 64, values: (_, list) => list.map((v) => (v === null ? '' : format(v))) }],
+          axes: [{ ...axis, size: 28, space: 80, incrs: TIME_STEPS, values: timeMarks }, { ...axis, size: 64, incrs: whole ? WHOLE_STEPS : undefined, values: (_, list) => list.map((v) => (v === null ? '' : format(v))) }],
           series: [{ value: (_, v) => v }, ...series.map(line)],
         },
         [at.map((ms) => ms / 1000), ...series.map((one) => one.values)],

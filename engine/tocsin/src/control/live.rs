@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
@@ -27,6 +27,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 
 use super::caller::{Caller, WithSession};
+use super::fields::Query;
 use super::reply::{Answer, ApiError, announcement_json};
 use super::shapes::{DeliveryShown, Refusal};
 use super::{Control, host};
@@ -38,6 +39,8 @@ use crate::threads::journal::LiveInlet;
 
 /// Shorter than a connection's life at the door, so that a stream ends between two events.
 const STREAM_LIFE: Duration = Duration::from_secs(240);
+/// The shortest life that may be asked for.
+const ONE_SECOND: Duration = Duration::from_secs(1);
 /// Between two looks at the ring, while somebody looks on.
 const LOOK: Duration = Duration::from_millis(20);
 /// Between two `status` events.
@@ -120,7 +123,13 @@ impl Live {
 }
 
 impl Control {
-    fn live_stream(self: &Arc<Self>, viewer: Viewer, session: WithSession) -> Result<Response, ApiError> {
+    fn live_stream(
+        self: &Arc<Self>,
+        viewer: Viewer,
+        session: WithSession,
+        query: Option<&str>,
+    ) -> Result<Response, ApiError> {
+        let life = read_life(query)?;
         let live = &self.live;
         let place = Arc::clone(&live.places).try_acquire_owned().map_err(|_| {
             let most = limits::LIVE_STREAMS;
@@ -129,7 +138,7 @@ impl Control {
         })?;
         let events = live.events.subscribe();
         live.opened.notify_one();
-        let until = Instant::now() + STREAM_LIFE;
+        let until = Instant::now() + life;
         let control = Arc::clone(self);
         let reader = Reader { control, session, viewer, events, until, greeted: false, _place: place };
         let stream = futures_util::stream::unfold(reader, Reader::next);
@@ -137,6 +146,14 @@ impl Control {
         // Proxies that gather answers would hold events back.
         Ok(([("x-accel-buffering", "no")], sse).into_response())
     }
+}
+
+/// `for_secs`: how long the stream is to last.
+fn read_life(query: Option<&str>) -> Result<Duration, ApiError> {
+    let query = Query::read(query, &["for_secs"])?;
+    let Some(text) = query.text("for_secs") else { return Ok(STREAM_LIFE) };
+    let life = text.parse().ok().map(Duration::from_secs).filter(|life| (ONE_SECOND..=STREAM_LIFE).contains(life));
+    life.ok_or_else(|| ApiError::field("for_secs", format!("between 1 and {}", STREAM_LIFE.as_secs())))
 }
 
 /// One stream.
@@ -263,27 +280,31 @@ async fn owner(
 ///
 /// Server-sent events: `hello`, `announcement`, `delivery`, `status`, `host`, `lost`. See docs/dashboard.md.
 #[utoipa::path(get, path = "/admin/v1/live", tag = "service", security(("admin_token" = [])),
+    params(("for_secs" = Option<u64>, Query, minimum = 1, maximum = 240, description = "How long it lasts; 240 when not given")),
     responses((status = 200, body = String, content_type = "text/event-stream"),
         (status = 503, body = Refusal)))]
 pub(super) async fn administrators(
     State(control): State<Arc<Control>>,
     session: Option<Extension<WithSession>>,
+    RawQuery(query): RawQuery,
 ) -> Answer {
     // At the socket nobody has a session: its file's permissions stand for it.
     let session = session.map_or(WithSession(None), |Extension(session)| session);
-    control.live_stream(Viewer::Administrator, session)
+    control.live_stream(Viewer::Administrator, session, query.as_deref())
 }
 
 /// Live events of the account.
 ///
 /// Server-sent events: `hello`, `announcement`, `delivery` of your own endpoints, `lost`.
 #[utoipa::path(get, path = "/v1/live", tag = "account", security(("account_token" = [])),
+    params(("for_secs" = Option<u64>, Query, minimum = 1, maximum = 240, description = "How long it lasts; 240 when not given")),
     responses((status = 200, body = String, content_type = "text/event-stream"),
         (status = 503, body = Refusal)))]
 pub(super) async fn customers(
     State(control): State<Arc<Control>>,
     Extension(caller): Extension<Caller>,
     Extension(session): Extension<WithSession>,
+    RawQuery(query): RawQuery,
 ) -> Answer {
     let viewer = match caller {
         Caller::Admin => Viewer::Administrator,
@@ -291,5 +312,5 @@ pub(super) async fn customers(
             Viewer::Customer { account: account.id, announcements: control.require_plan(&account).is_ok() }
         }
     };
-    control.live_stream(viewer, session)
+    control.live_stream(viewer, session, query.as_deref())
 }

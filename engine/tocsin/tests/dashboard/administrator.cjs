@@ -27,7 +27,7 @@ async function keys(browser, page) {
   await dialog.getByRole('button', { name: 'Make key' }).click();
   await dialog.getByRole('alert').waitFor();
   await dialog.getByLabel('Connections at once').fill('3');
-  await dialog.getByText('Upbit', { exact: true }).click();
+  await dialog.getByRole('checkbox', { name: 'Upbit' }).check();
   await dialog.getByRole('button', { name: 'Make key' }).click();
   const made = page.getByRole('dialog', { name: 'The key is made' });
   const key = await made.getByLabel(/^Key \d+$/).innerText();

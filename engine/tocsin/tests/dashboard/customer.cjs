@@ -82,7 +82,7 @@ async function live(browser, page) {
   const log = page.getByRole('table', { name: 'Deliveries' });
   await log.getByRole('row', { name: /attempt 1.*delivered, 200/ }).first().waitFor();
   await page.getByRole('button', { name: /Resend event/ }).first().click();
-  await page.getByText('Queued').waitFor();
+  await page.getByText('Queued', { exact: true }).waitFor();
   await browser.open(page, 'Overview');
   await page.getByText('Live', { exact: true }).waitFor();
   await ask('announce', { exchange: 'upbit', title: '[거래] 라이브(NOW) 신규 거래지원 안내 (KRW 마켓)' });
@@ -108,13 +108,13 @@ async function manage(browser, page) {
 
   await page.getByRole('button', { name: 'Change', exact: true }).click();
   const change = page.getByRole('dialog', { name: 'Change what it gets' });
-  await change.getByText('Delisting', { exact: true }).click();
+  await change.getByRole('checkbox', { name: 'Delisting' }).check();
   await change.getByRole('button', { name: 'Save' }).click();
   await health.getByText('Delisting', { exact: true }).waitFor();
 
   await page.getByRole('button', { name: 'Replay since' }).click();
   const replay = page.getByRole('dialog', { name: 'Replay since' });
-  await replay.getByText('New listing', { exact: true }).click();
+  await replay.getByRole('checkbox', { name: 'New listing' }).check();
   await replay.getByRole('button', { name: 'Replay', exact: true }).click();
   await page.getByText('2 events are on their way again.').waitFor();
   await page.getByRole('button', { name: 'Done' }).click();

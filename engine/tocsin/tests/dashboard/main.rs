@@ -46,26 +46,24 @@ fn chromium() -> PathBuf {
 /// The engine, what it hears, where it sends, and one subscriber the flows may have.
 struct Stage {
     shop: Shop,
-    exchange: Option<Exchange>,
+    exchanges: Vec<Exchange>,
     desk: Account,
     subscriber: Option<Client>,
 }
 
 impl Stage {
     /// `strict`: the receiver answers 401 to what it cannot verify.
-    fn open(strict: bool, exchange: Option<Exchange>) -> Stage {
+    fn open(strict: bool, kinds: &[Kind]) -> Stage {
+        let exchanges: Vec<Exchange> =
+            kinds.iter().map(|kind| Exchange::start(*kind, Options::default())).collect();
         let options = ReceiverOptions { refuses_unsigned: strict, ..ReceiverOptions::default() };
-        let section = exchange.as_ref().map(Exchange::section).unwrap_or_default();
+        let section: String = exchanges.iter().map(Exchange::section).collect();
         let shop = Shop::open_with(options, &section);
         if strict {
             shop.receiver.know(&[UNKNOWN]).unwrap();
         }
         let desk = shop.account();
-        Stage { shop, exchange, desk, subscriber: None }
-    }
-
-    fn heard(kind: Kind) -> Exchange {
-        Exchange::start(kind, Options::default())
+        Stage { shop, exchanges, desk, subscriber: None }
     }
 
     /// Does what a flow asks for.
@@ -77,10 +75,16 @@ impl Stage {
                 self.shop.get_done(&self.shop.admin_token(), "POST", "/admin/v1/sign-in-links", body)
             }
             "announce" => self.shop.engine.inject(text("exchange"), text("title")),
+            // On every exchange, and made up ones before.
             "publish" => {
-                let exchange = self.exchange.as_ref().unwrap();
-                exchange.baselined(&self.shop.engine);
-                exchange.sim.publish(Draft::new(Category::Listing, "Binance Will List Found Coin (FOUND)"));
+                for exchange in &self.exchanges {
+                    exchange.baselined(&self.shop.engine);
+                    for _ in 0..asked["invented"].as_u64().unwrap_or_default() {
+                        exchange.sim.publish_any();
+                        exchange.polled();
+                    }
+                    exchange.sim.publish(Draft::new(Category::Listing, "Will List Found Coin (FOUND)"));
+                }
                 json!({})
             }
             "know" => {
@@ -197,22 +201,22 @@ impl Drop for Flow {
 
 #[test]
 fn a_customer_registers_verifies_tests_watches_and_leaves() {
-    Stage::open(true, None).play("customer.cjs", &json!({}));
+    Stage::open(true, &[]).play("customer.cjs", &json!({}));
 }
 
 #[test]
 fn an_administrator_watches_makes_keys_and_accounts_and_sees_a_break() {
-    Stage::open(false, Some(Stage::heard(Kind::Binance))).play("administrator.cjs", &json!({}));
+    Stage::open(false, &[Kind::Binance]).play("administrator.cjs", &json!({}));
 }
 
 #[test]
 fn the_main_flow_goes_with_the_keyboard_alone_on_a_phone() {
-    Stage::open(false, None).play("keyboard.cjs", &json!({}));
+    Stage::open(false, &[]).play("keyboard.cjs", &json!({}));
 }
 
 /// With something in every list.
 fn every_page(theme: &str) {
-    let mut stage = Stage::open(false, Some(Stage::heard(Kind::Binance)));
+    let mut stage = Stage::open(false, &[Kind::Binance, Kind::Upbit, Kind::Bithumb]);
     let key = stage.shop.engine.key();
     stage.answer(&json!({"do": "connect", "key": key}));
     let body = json!({"url": stage.shop.receiver.url("/hooks/shown"), "label": "Shown bot"});

@@ -46,6 +46,8 @@ run(async (browser, wanted) => {
   // Every list has something to show.
   await ask('announce', { exchange: 'binance', title: 'Binance Will List Shown Coin (SHOWN)' });
   await page.getByRole('row', { name: /SHOWN/ }).waitFor();
+  await ask('publish', { invented: 4 });
+  await page.getByRole('row', { name: /Bithumb.*FOUND/ }).waitFor();
   for (const name of ADMINISTRATOR) {
     await browser.open(page, name);
     await look(browser, page, `${name} ${theme}`);

@@ -45,7 +45,7 @@ function Fanout({ feed }) {
 function Connections() {
   const { samples } = live;
   if (samples.length < 3) return html`<p class="quiet-text chart-wait">The line begins after a few seconds.</p>`;
-  return html`<${TimeChart} at=${samples.map((one) => one.at)} span=${300} format=${(v) => short(Math.round(v))}
+  return html`<${TimeChart} at=${samples.map((one) => one.at)} span=${300} whole=${true} format=${(v) => short(Math.round(v))}
     series=${[{ name: 'Connections', values: samples.map((one) => one.status.feed.connections) }]}
     label="Connections over the last minutes" />`;
 }
@@ -73,7 +73,7 @@ function Subscriber({ one }) {
       <td class="num lo">${one.id}</td>
       <td>${one.label || html`<span class="dim">key</span>`} <span class="dim">#${one.key_id}</span></td>
       <td class="lo">${one.tier || '–'}</td>
-      <td class="num lo">${one.address || html`<span class="dim">exempt</span>`}</td>
+      <td class="lo">${one.address || html`<span class="dim">exempt</span>`}</td>
       <td class="lo title">${filterText(one.filter)}${one.delay_ms ? ` · ${count(one.delay_ms)} ms late` : ''}</td>
       <td class="num lo"><${Time} at=${one.connected_at} relative=${true} /></td>
       <td><${Light} kind=${kind}>${text}<//></td>

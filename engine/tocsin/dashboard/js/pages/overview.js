@@ -23,7 +23,7 @@ function over(list, read) {
 }
 
 function stageRows(announcements, status) {
-  const news = announcements.filter((a) => a.dispatchTimestampUs && a.rule !== 'manual').slice(0, STAGE_SAMPLE);
+  const news = announcements.filter((a) => a.dispatchTimestampUs && a.source !== 'manual').slice(0, STAGE_SAMPLE);
   const distribution = (d, unit) => (d && d.count ? { p50: d.p50 * unit, p99: d.p99 * unit } : { p50: null, p99: null });
   const own = [
     { name: 'Published to read', note: 'From the time the exchange states to the last byte of its answer. Its clock is its own.',

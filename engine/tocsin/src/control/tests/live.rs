@@ -172,6 +172,9 @@ fn streams_are_bounded_and_end_with_their_session() {
     assert_eq!(engine.tcp("DELETE", "/v1/session", &csrf, "").0, 204);
     while in_session.next().is_some() {}
     // Its place is free again; those without a session go on.
-    let _next = engine.look("/admin/v1/live", TOKEN);
+    let mut next = engine.look("/admin/v1/live?for_secs=1", TOKEN);
+    while next.next().is_some() {}
+    let (status, _, refused) = engine.tcp("GET", "/admin/v1/live?for_secs=0", &header, "");
+    assert_eq!((status, &refused["field"]), (400, &json!("for_secs")));
     assert_eq!(open[0].next_of("status"), json!({"sources": []}));
 }
