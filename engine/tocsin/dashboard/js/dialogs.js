@@ -7,6 +7,8 @@ import { Field, describedBy } from './parts.js';
 /** `onClose` is called however it closes. */
 export function Dialog({ title, onClose, children, className = '' }) {
   const node = useRef(null);
+  const left = useRef(false);
+  const closed = () => left.current || onClose();
   const heading = `dialog-${title.replace(/\W+/g, '-').toLowerCase()}`;
   useEffect(() => {
     const before = document.activeElement;
@@ -15,13 +17,14 @@ export function Dialog({ title, onClose, children, className = '' }) {
     const first = dialog.querySelector('input, select');
     if (first) first.focus();
     return () => {
-      // While it is open, nothing behind it takes the focus.
+      // While it is open, nothing behind it takes the focus. Whoever took it away knows that it closes.
+      left.current = true;
       dialog.close();
       if (before && before.isConnected) before.focus();
     };
   }, []);
   return html`
-    <dialog ref=${node} class=${className} aria-labelledby=${heading} onClose=${onClose}
+    <dialog ref=${node} class=${className} aria-labelledby=${heading} onClose=${closed}
       onCancel=${(event) => { event.preventDefault(); onClose(); }}>
       <header class="dialog-head">
         <h2 id=${heading}>${title}</h2>

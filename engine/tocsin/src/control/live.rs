@@ -152,7 +152,8 @@ impl Control {
 fn read_life(query: Option<&str>) -> Result<Duration, ApiError> {
     let query = Query::read(query, &["for_secs"])?;
     let Some(text) = query.text("for_secs") else { return Ok(STREAM_LIFE) };
-    let life = text.parse().ok().map(Duration::from_secs).filter(|life| (ONE_SECOND..=STREAM_LIFE).contains(life));
+    let life =
+        text.parse().ok().map(Duration::from_secs).filter(|life| (ONE_SECOND..=STREAM_LIFE).contains(life));
     life.ok_or_else(|| ApiError::field("for_secs", format!("between 1 and {}", STREAM_LIFE.as_secs())))
 }
 

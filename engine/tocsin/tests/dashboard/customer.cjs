@@ -128,7 +128,11 @@ async function other(browser, page, wanted) {
   const dialog = page.getByRole('dialog');
   await dialog.getByLabel('URL').fill(`${wanted.receiver}/status/404`);
   await dialog.getByRole('button', { name: 'Register and verify' }).click();
-  await page.getByRole('dialog').getByText('Answered 404: client error').waitFor();
+  const result = page.getByRole('dialog', { name: 'Registered, not verified yet' });
+  const secret = await result.getByLabel('Signing secret', { exact: true }).innerText();
+  await ask('know', { secrets: [secret], path: '/status/404' });
+  await result.getByRole('button', { name: /Verify again/ }).click();
+  await result.getByText('Answered 404: client error').waitFor();
   await page.keyboard.press('Escape');
   await page.getByRole('link', { name: /status\/404/ }).click();
   await page.getByText('Verify the endpoint first.').waitFor();

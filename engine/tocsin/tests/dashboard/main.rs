@@ -90,7 +90,11 @@ impl Stage {
             "know" => {
                 let secrets: Vec<&str> =
                     asked["secrets"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-                self.shop.receiver.know(&secrets).unwrap();
+                let known = match asked.get("path").and_then(Value::as_str) {
+                    Some(path) => self.shop.receiver.know_on(path, &secrets),
+                    None => self.shop.receiver.know(&secrets),
+                };
+                known.unwrap();
                 json!({})
             }
             "delivered" => {
