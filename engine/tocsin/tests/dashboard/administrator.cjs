@@ -66,17 +66,16 @@ async function accounts(browser, page) {
   await page.getByRole('button', { name: 'Sign-in link of North Desk' }).click();
   const link = await page.getByRole('dialog').getByLabel('Sign-in link', { exact: true }).innerText();
   await page.getByRole('button', { name: 'Done' }).click();
-  await page.getByRole('button', { name: 'Plan of North Desk' }).click();
-  await page.getByRole('dialog').getByLabel('Plan').fill('bare');
-  await page.getByRole('dialog').getByRole('button', { name: 'Set plan' }).click();
-  await page.getByRole('row', { name: /North Desk.*bare.*none/ }).waitFor();
-
   const customer = await browser.visitor();
   await customer.goto(link);
   await customer.getByText('North Desk').waitFor();
   await customer.getByRole('heading', { level: 1, name: 'Overview' }).waitFor();
   await customer.context().close();
 
+  await page.getByRole('button', { name: 'Plan of North Desk' }).click();
+  await page.getByRole('dialog').getByLabel('Plan').fill('bare');
+  await page.getByRole('dialog').getByRole('button', { name: 'Set plan' }).click();
+  await page.getByRole('row', { name: /North Desk.*bare.*none/ }).waitFor();
   await page.getByRole('button', { name: 'New token of North Desk' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Draw a new token' }).click();
   const next = page.getByRole('dialog', { name: 'New token of North Desk' });

@@ -70,5 +70,5 @@ export function Warnings({ endpoints }) {
   if (!told.length) return null;
   return html`<ul class="warnings" aria-label="Warnings">${told.map(({ kind, text, href }) => html`
     <li class=${`banner ${kind}`}><span class="banner-mark" aria-hidden="true">${kind === 'note' ? 'i' : '!'}</span>
-      <span class="banner-text">${text}</span>${href && html`<a href=${href}>Look</a>`}</li>`)}</ul>`;
+      <span class="banner-text">${text}</span>${href && href !== location.hash && html`<a href=${href}>Look</a>`}</li>`)}</ul>`;
 }
