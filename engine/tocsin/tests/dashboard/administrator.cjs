@@ -19,6 +19,7 @@ async function watch(browser, page) {
 }
 
 async function keys(browser, page) {
+  browser.expect(/400 \(Bad Request\).*\/admin\/v1\/keys$/);
   await browser.open(page, 'Keys');
   await page.getByRole('button', { name: 'Make a key' }).click();
   const dialog = page.getByRole('dialog', { name: 'Make a key' });
