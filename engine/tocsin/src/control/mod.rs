@@ -49,8 +49,8 @@ pub use service::SourceBudget;
 use crate::config::Config;
 use crate::net::tls::SharedTls;
 use crate::store::{Reader, StoreError};
-use access::Access;
 use crate::threads::journal::LiveInlet;
+use access::Access;
 use bridge::Bridge;
 use token::{AdminToken, LiveToken};
 

@@ -25,6 +25,7 @@ use crate::rings::ToAccept;
 use crate::store::Row;
 use crate::store::testing::{announcement, store};
 use crate::store::webhook::secrets::MasterKey;
+use crate::threads::journal::LiveTap;
 use threads::Threads;
 
 struct View;
@@ -112,7 +113,15 @@ impl Engine {
         let access = AccessRules::from(&admin);
         let settings =
             Settings { access, sources: Vec::new(), drain: Duration::from_secs(5), base_url: None };
-        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, webhooks, settings, looks: Looks::new(inlet, None) };
+        let parts = ControlParts {
+            bridge,
+            reader,
+            view: Arc::new(View),
+            token,
+            webhooks,
+            settings,
+            looks: Looks::new(inlet, None),
+        };
         (Listeners::bind(&admin).unwrap(), Control::new(parts).unwrap(), tap)
     }
 

@@ -129,11 +129,10 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let mail = Mail::new(config, &store, &ask_journal)?;
     let mut rings = Rings::new(config, plan);
-    let (resolver, resolver_clients) =
+    let (resolver, clients) =
         Resolver::start(plan.sources.len()).map_err(doing("starting the resolver thread"))?;
     let webhooks = webhooks::build(config, &mut store, plan.sources.len(), seed())?;
-    let built =
-        build_sources(config, plan, &mut store, epoch, &mut rings, resolver_clients, webhooks.outlets)?;
+    let built = build_sources(config, plan, &mut store, epoch, &mut rings, clients, webhooks.outlets)?;
     let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
     let feeds = build_feeds(&mut rings, &feed_stats, &history, epoch)?;
     let accept_stats = Arc::new(AcceptStats::default());
@@ -187,11 +186,10 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     })
     .map_err(doing("starting the control plane"))?;
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
-    let addresses = Addresses { feed, admin: doors.tcp_address(), fingerprint, epoch };
-    let resolvers = (resolver, webhooks.resolver);
+    let at = Addresses { feed, admin: doors.tcp_address(), fingerprint, epoch };
     let mail_link = mail.as_ref().map(Mail::link);
     let reachable = Reachable { control: Arc::clone(&control), certificate, token, mail: mail_link };
-    let engine = Engine::new(config, addresses, bridge, view, resolvers, (reloads, reachable));
+    let engine = Engine::new(config, at, bridge, view, (resolver, webhooks.resolver), (reloads, reachable));
     let (webhook, sources) = (webhooks.thread, built.threads);
     Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, doors, control }))
 }
