@@ -279,6 +279,10 @@ pub const API_REQUESTS_PER_SECOND: u32 = 50;
 pub const API_BURST_SECS: u32 = 2;
 /// Addresses, and accounts, whose rate is remembered; beyond it those nearest to none give way.
 pub const API_RATES: usize = 16_384;
+/// Streams of live events at a time, over both doors; a further one is refused with 503.
+pub const LIVE_STREAMS: usize = 24;
+/// Live events that wait for a slow reader of a stream; older ones are lost to it, and it is told.
+pub const LIVE_QUEUE: usize = 256;
 /// Rows the journal thread commits in one transaction: a few milliseconds of disk.
 pub const JOURNAL_ROWS_PER_COMMIT: usize = 1_024;
 /// Rows the journal thread holds while the disk refuses them; beyond it they wait in the rings, and

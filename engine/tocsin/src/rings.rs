@@ -13,6 +13,7 @@
 //! source-N ──Arc<Encoded…>─────► webhook     full: dropped and counted; made good from history at the next start
 //! control  ──ToWebhook─────────► webhook     full: the request is answered 503
 //! webhook  ──WebhookToJournal──► journal     full: kept waiting in the webhook thread, log lines dropped first
+//! journal  ──JournalToLive─────► control     (while a dashboard looks) full: dropped; its readers are told
 //! ```
 
 use std::net::IpAddr;
@@ -69,6 +70,15 @@ pub enum SourceToJournal {
         /// Name of the list within it.
         list: &'static str,
     },
+}
+
+/// Journal thread to control thread: what has just been committed, for those who look on.
+#[derive(Debug)]
+pub enum JournalToLive {
+    /// An announcement that went out.
+    Announcement(Arc<EncodedAnnouncement>),
+    /// A line of the delivery log.
+    Attempt(Box<AttemptRecord>),
 }
 
 /// A session that passed the handshake, on its way to a feed writer.

@@ -29,6 +29,8 @@ pub const CONTROL_TO_SOURCE: usize = 64;
 pub const CONTROL_TO_ACCEPT: usize = 1_024;
 /// Requests of the control thread waiting for the journal thread.
 pub const CONTROL_TO_JOURNAL: usize = 256;
+/// What is committed between two looks of the control thread, for dashboards.
+pub const JOURNAL_TO_LIVE: usize = 1_024;
 
 /// One thread.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -235,6 +235,11 @@ fn every_route(shop: &Shop, desk: &Account, shown: &mut Shown) {
     ask("DELETE", &format!("/admin/v1/accounts/{doomed}"), Value::Null);
     ask("GET", "/v1/announcements", Value::Null);
     ask("POST", "/admin/v1/announcements", json!({"exchange": "upbit", "title": "By hand (HAND)"}));
+    // Streams of events: for a second.
+    for (token, path) in [(&desk.token, "/v1/live"), (&admin, "/admin/v1/live")] {
+        let (status, ..) = shop.raw(Some(token), "GET", &format!("{path}?for_secs=1"), "");
+        assert_eq!(status, 200, "{path}");
+    }
     for path in ["/healthz", "/livez", "/readyz", "/openapi.json"] {
         assert_eq!(shop.raw(None, "GET", path, "").0, 200, "{path}");
     }

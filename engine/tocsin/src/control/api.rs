@@ -26,8 +26,8 @@ use super::shapes::{
     Alive, AnnouncementCreate, KeyChange, KeyCreate, KeyCreated, KeyShown, Keys, Ready, Refusal,
 };
 use super::{
-    Control, accounts, caller, client, deliveries, history, metrics, service, session, subscribers, usage,
-    webhooks,
+    Control, accounts, caller, client, dashboard, deliveries, history, live, metrics, service, session,
+    subscribers, usage, webhooks,
 };
 use crate::os::clock;
 use crate::rings::Inject;
@@ -55,8 +55,9 @@ pub(super) fn router(control: Arc<Control>, door: Door) -> Router {
         .route("/v1/announcements", announcements)
         .route("/v1/session", get(session::show_session).post(session::sign_in).delete(session::sign_out))
         .route("/metrics", metrics)
+        .merge(dashboard::routes())
         .route("/healthz", get(alive))
-        .route("/livez", get(live))
+        .route("/livez", get(live_too))
         .route("/readyz", get(ready))
         .route("/openapi.json", get(openapi))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such path"))
@@ -88,6 +89,7 @@ fn administrators(control: &Arc<Control>, door: Door) -> Router<Arc<Control>> {
         .route("/admin/v1/subscribers", get(subscribers::list_subscribers))
         .route("/admin/v1/drain", post(service::begin_drain))
         .route("/admin/v1/reload", post(service::reload))
+        .route("/admin/v1/live", get(live::administrators))
         .merge(accounts::routes())
         .nest("/admin/v1/accounts/{account}/webhooks", on_behalf)
         .nest("/admin/v1/webhooks", over_all);
@@ -106,6 +108,7 @@ fn customers(control: &Arc<Control>) -> Router<Arc<Control>> {
         .route("/v1/account", get(accounts::own_account))
         .route("/v1/keys", get(usage::list_own_keys))
         .route("/v1/usage", get(usage::show_usage))
+        .route("/v1/live", get(live::customers))
         .route_layer(from_fn_with_state(with(), caller::customer))
 }
 
@@ -321,7 +324,7 @@ pub(super) async fn alive(State(control): State<Arc<Control>>) -> Response {
 /// The same as /healthz.
 #[utoipa::path(get, path = "/livez", tag = "service",
     responses((status = 200, body = Alive), (status = 503, body = Alive)))]
-pub(super) async fn live(state: State<Arc<Control>>) -> Response {
+pub(super) async fn live_too(state: State<Arc<Control>>) -> Response {
     alive(state).await
 }
 

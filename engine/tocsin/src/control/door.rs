@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
-use super::Control;
 use super::api::{Door, router};
 use super::client::Peer;
+use super::{Control, live};
 use crate::config;
 use crate::net::tls::SharedTls;
 
@@ -145,6 +145,7 @@ pub fn run(listeners: Listeners, control: &Arc<Control>, stop: &AtomicBool) -> i
             };
             tokio::spawn(serve_door(Arc::clone(control), at_tcp, tls, accept));
         }
+        tokio::spawn(live::pump(Arc::clone(control)));
         while !stop.load(Ordering::Relaxed) {
             tokio::time::sleep(LOOK_AT_STOP).await;
         }

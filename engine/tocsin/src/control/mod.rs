@@ -15,10 +15,13 @@ mod api;
 pub mod bridge;
 mod caller;
 mod client;
+mod dashboard;
 mod deliveries;
 mod door;
 mod fields;
 mod history;
+pub mod host;
+mod live;
 pub mod metrics;
 pub mod openapi;
 pub mod replay;
@@ -46,7 +49,9 @@ pub use door::{Listeners, run};
 pub use service::SourceBudget;
 
 use crate::config::Config;
+use crate::net::tls::SharedTls;
 use crate::store::{Reader, StoreError};
+use crate::threads::journal::LiveInlet;
 use access::Access;
 use bridge::Bridge;
 use metrics::{Host, MetricsAccess};
@@ -92,6 +97,8 @@ pub struct ControlParts {
     pub webhooks: WebhookRules,
     /// What else the configuration says.
     pub settings: Settings,
+    /// What dashboards look at.
+    pub looks: Looks,
 }
 
 /// What the configuration says of the control plane itself, and what it shows of it.
@@ -104,6 +111,22 @@ pub struct Settings {
     pub drain: Duration,
     /// Where browsers find the TCP listener; `None` without one.
     pub base_url: Option<String>,
+}
+
+/// What dashboards look at beside the counters.
+pub struct Looks {
+    /// What is committed, as it is.
+    pub live: LiveInlet,
+    /// The machine.
+    pub host: host::HostFacts,
+}
+
+impl Looks {
+    /// Of an engine that starts now with this certificate.
+    #[must_use]
+    pub fn new(live: LiveInlet, certificate: Option<&SharedTls>) -> Looks {
+        Looks { live, host: host::HostFacts::starting(certificate.cloned()) }
+    }
 }
 
 impl Settings {
@@ -162,6 +185,8 @@ pub struct Control {
     sources: Vec<SourceBudget>,
     drain: LiveDuration,
     base_url: Option<String>,
+    live: live::Live,
+    host: host::HostFacts,
 }
 
 impl Control {
@@ -170,11 +195,13 @@ impl Control {
     /// # Errors
     /// The operating system gives no random bytes.
     pub fn new(parts: ControlParts) -> io::Result<Arc<Control>> {
-        let ControlParts { bridge, reader, view, token, metrics, webhooks, settings } = parts;
+        let ControlParts { bridge, reader, view, token, metrics, webhooks, settings, looks } = parts;
         let Settings { access, sources, drain, base_url } = settings;
         let (reader, token) = (Arc::new(Mutex::new(reader)), LiveToken::new(token));
         let access = Access::new(access)?;
         let drain = LiveDuration::new(drain);
+        let Looks { live, host } = looks;
+        let live = live::Live::new(live);
         Ok(Arc::new(Control {
             bridge,
             reader,
@@ -186,6 +213,8 @@ impl Control {
             sources,
             drain,
             base_url,
+            live,
+            host,
         }))
     }
 
@@ -199,7 +228,6 @@ impl Control {
     }
 
     /// Whether a session has not ended; asking does not keep it from ending.
-    #[allow(dead_code, reason = "for streams of events, which outlive the request that opened them")]
     fn session_holds(&self, caller::WithSession(session): caller::WithSession) -> bool {
         session.is_none_or(|key| self.access.holds(&key))
     }

@@ -10,7 +10,9 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Content, Ref, RefOr, Required, ResponseBuilder, SecurityRequirement};
 
-use super::{accounts, api, deliveries, history, metrics, service, session, subscribers, usage, webhooks};
+use super::{
+    accounts, api, deliveries, history, live, metrics, service, session, subscribers, usage, webhooks,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -53,6 +55,8 @@ use super::{accounts, api, deliveries, history, metrics, service, session, subsc
         deliveries::replay_webhook,
         deliveries::list_events,
         history::list_announcements,
+        live::administrators,
+        live::customers,
         api::inject,
         api::list_keys,
         api::create_key,
@@ -61,7 +65,7 @@ use super::{accounts, api, deliveries, history, metrics, service, session, subsc
         api::revoke_key,
         api::status,
         api::alive,
-        api::live,
+        api::live_too,
         api::ready,
         metrics::route::metrics,
         api::openapi,

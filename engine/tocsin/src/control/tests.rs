@@ -1,6 +1,7 @@
 //! The control plane over a real socket and a real TCP port, with a real store, and stand-ins for the
 //! journal, accept, source and webhook threads.
 
+mod live;
 mod sessions;
 mod threads;
 mod webhooks;
@@ -24,6 +25,7 @@ use crate::rings::ToAccept;
 use crate::store::Row;
 use crate::store::testing::{announcement, store};
 use crate::store::webhook::secrets::MasterKey;
+use crate::threads::journal::LiveTap;
 use threads::Threads;
 
 struct View;
@@ -48,6 +50,7 @@ impl EngineView for View {
 }
 
 struct Engine {
+    tap: Mutex<LiveTap>,
     dir: tempfile::TempDir,
     tcp: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -77,7 +80,7 @@ impl Engine {
         let stop = Arc::new(AtomicBool::new(false));
         let (threads, bridge) = Threads::new(store, secrets);
         let threads = Arc::new(Mutex::new(threads));
-        let (mut listeners, control) = Engine::doors(&dir, bridge, reader, metrics);
+        let (mut listeners, control, tap) = Engine::doors(&dir, bridge, reader, metrics);
         if tls {
             let address = listeners.tcp_address().unwrap();
             listeners =
@@ -89,7 +92,7 @@ impl Engine {
         let plane = std::thread::spawn(move || run(listeners, &serving, &at_end).unwrap());
         let turning = Arc::clone(&threads);
         let serving = vec![until(&stop, move || turning.lock().turn()), plane];
-        Engine { dir, tcp, stop, serving, threads, control }
+        Engine { dir, tcp, stop, serving, threads, control, tap: Mutex::new(tap) }
     }
 
     fn doors(
@@ -97,7 +100,8 @@ impl Engine {
         bridge: Arc<Bridge>,
         reader: Reader,
         metrics: MetricsAccess,
-    ) -> (Listeners, Arc<Control>) {
+    ) -> (Listeners, Arc<Control>, LiveTap) {
+        let (tap, inlet) = LiveTap::new();
         let token_file = dir.path().join("token");
         std::fs::write(&token_file, TOKEN).unwrap();
         let admin = config::Admin {
@@ -118,8 +122,17 @@ impl Engine {
         let access = AccessRules::from(&admin);
         let settings =
             Settings { access, sources: Vec::new(), drain: Duration::from_secs(5), base_url: None };
-        let parts = ControlParts { bridge, reader, view: Arc::new(View), token, metrics, webhooks, settings };
-        (Listeners::bind(&admin, None).unwrap(), Control::new(parts).unwrap())
+        let parts = ControlParts {
+            bridge,
+            reader,
+            view: Arc::new(View),
+            token,
+            metrics,
+            webhooks,
+            settings,
+            looks: Looks::new(inlet, None),
+        };
+        (Listeners::bind(&admin, None).unwrap(), Control::new(parts).unwrap(), tap)
     }
 
     fn socket(&self) -> PathBuf {

@@ -24,7 +24,7 @@ use crate::config::{Config, Idle, Smtp, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::metrics::MetricsAccess;
 use crate::control::token::AdminToken;
-use crate::control::{self, Control, ControlParts, Settings, SourceBudget};
+use crate::control::{self, Control, ControlParts, Looks, Settings, SourceBudget};
 use crate::net::dns::{Resolver, ResolverClient};
 use crate::net::tls::{ClientTls, ClientTrust, ServerTls, SharedTls};
 use crate::net::url::BaseUrl;
@@ -35,7 +35,7 @@ use crate::store::{Reader, Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
 use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
-use crate::threads::journal::{Inlet, Journal, JournalRequest};
+use crate::threads::journal::{Inlet, Journal, JournalRequest, LiveTap};
 use crate::threads::mail::{JournalOutbox, MailSender, Mailer, Pace};
 use crate::threads::source::publish::{Losses, PublisherParts, WebhookOutlet};
 use crate::threads::source::stats::SourceStats;
@@ -130,11 +130,10 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let mail = Mail::new(config, &store, &ask_journal)?;
     let mut rings = Rings::new(config, plan);
-    let (resolver, resolver_clients) =
+    let (resolver, clients) =
         Resolver::start(plan.sources.len()).map_err(doing("starting the resolver thread"))?;
     let webhooks = webhooks::build(config, &mut store, plan.sources.len(), seed())?;
-    let built =
-        build_sources(config, plan, &mut store, epoch, &mut rings, resolver_clients, webhooks.outlets)?;
+    let built = build_sources(config, plan, &mut store, epoch, &mut rings, clients, webhooks.outlets)?;
     let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
     let feeds = build_feeds(&mut rings, &feed_stats, &history, epoch)?;
     let accept_stats = Arc::new(AcceptStats::default());
@@ -153,7 +152,8 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let journal = Journal::new(store, built.inlets, requests)
         .with_webhook(webhooks.inlet)
         .with_master_key(Arc::clone(&webhooks.master));
-    let journal = Mail::woken_by(mail.as_ref(), journal);
+    let (tap, live) = LiveTap::new();
+    let journal = Mail::woken_by(mail.as_ref(), journal.with_live(tap));
     let bridge = Bridge::new(BridgeParts {
         accept: rings.control_to_accept.0,
         accept_waker: accept.waker(),
@@ -185,14 +185,14 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         metrics: metrics_access(config)?,
         webhooks: webhooks::rules(config, webhooks.policy),
         settings: Settings::new(config, built.budgets, &doors),
+        looks: Looks::new(live, certificate.as_ref()),
     })
     .map_err(doing("starting the control plane"))?;
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
-    let addresses = Addresses { feed, admin: doors.tcp_address(), fingerprint, epoch };
-    let resolvers = (resolver, webhooks.resolver);
+    let at = Addresses { feed, admin: doors.tcp_address(), fingerprint, epoch };
     let mail_link = mail.as_ref().map(Mail::link);
     let reachable = Reachable { control: Arc::clone(&control), certificate, token, mail: mail_link };
-    let engine = Engine::new(config, addresses, bridge, view, resolvers, (reloads, reachable));
+    let engine = Engine::new(config, at, bridge, view, (resolver, webhooks.resolver), (reloads, reachable));
     let (webhook, sources) = (webhooks.thread, built.threads);
     Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, doors, control }))
 }

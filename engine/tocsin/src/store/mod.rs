@@ -249,6 +249,17 @@ fn apply_row(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
     }
 }
 
+/// Sizes in bytes; `None` for what cannot be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSizes {
+    /// The database.
+    pub database: Option<u64>,
+    /// Its write-ahead log.
+    pub log: Option<u64>,
+    /// Free on its file system.
+    pub free: Option<u64>,
+}
+
 /// Reads beside the writer; sees what is committed.
 #[derive(Debug)]
 pub struct Reader {
@@ -279,6 +290,20 @@ impl Reader {
     /// The disk's.
     pub fn keys_page(&self, account: Option<AccountId>, page: Page) -> Result<Vec<KeyRecord>, StoreError> {
         self.ask(|c| keys::page(c, account, page))
+    }
+
+    /// How large the store's files are, and what room is left beside them.
+    #[must_use]
+    pub fn sizes(&self) -> StoreSizes {
+        let size = |path: &Path| path.metadata().ok().map(|metadata| metadata.len());
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        let free = rustix::fs::statvfs(&self.path).ok();
+        StoreSizes {
+            database: size(&self.path),
+            log: size(Path::new(&log)),
+            free: free.map(|system| system.f_bavail.saturating_mul(system.f_frsize)),
+        }
     }
 
     /// One key.

@@ -28,15 +28,17 @@ use tocsin_core::wire::EncodedAnnouncement;
 
 use super::{Step, Turn};
 use crate::os::clock;
-use crate::rings::{SourceToJournal, WebhookToJournal};
+use crate::rings::{JournalToLive, SourceToJournal, WebhookToJournal};
 use crate::store::shm::{Committer, OutcomeCommitter};
 use crate::store::webhook::secrets::MasterKey;
 use crate::store::{Row, Store, StoreError};
 use pending::{Pending, Release};
 
 pub use crate::store::webhook::endpoints::RotatedSecret;
+pub use live::{LiveInlet, LiveTap};
 pub use request::{JournalRequest, Reply};
 
+mod live;
 mod pending;
 mod request;
 
@@ -106,6 +108,7 @@ pub struct Journal {
     requests: Receiver<JournalRequest>,
     key: Option<Arc<MasterKey>>,
     mail: Option<Sender<()>>,
+    live: Option<LiveTap>,
     counters: Arc<JournalCounters>,
     backlog: VecDeque<Pending>,
     /// Messages taken from each source's ring, and from the webhook thread's.
@@ -130,6 +133,7 @@ impl Journal {
             requests,
             key: None,
             mail: None,
+            live: None,
             counters: Arc::default(),
             backlog: VecDeque::new(),
             barriers: VecDeque::new(),
@@ -157,6 +161,12 @@ impl Journal {
     #[must_use]
     pub fn with_mail_notifier(self, mail: Sender<()>) -> Journal {
         Journal { mail: Some(mail), ..self }
+    }
+
+    /// Shows what it commits to those who look on.
+    #[must_use]
+    pub fn with_live(self, live: LiveTap) -> Journal {
+        Journal { live: Some(live), ..self }
     }
 
     /// Its counters.
@@ -289,6 +299,11 @@ impl Journal {
                 None => {}
             }
             mail |= pending.has_mail();
+            if let (Pending::Announcement { announcement, .. }, Some(live)) = (&pending, &mut self.live)
+                && !announcement.announcement.late
+            {
+                live.show(|| JournalToLive::Announcement(Arc::clone(announcement)));
+            }
             match pending {
                 Pending::Announcement { announcement, .. }
                     if *undispatched && !announcement.announcement.late =>
@@ -299,6 +314,11 @@ impl Journal {
                     self.awaited.push_back(Awaited { announcement, until: now.mono + DISPATCH_PATIENCE });
                 }
                 Pending::Seen(_) => self.seen_since_prune += 1,
+                Pending::Attempt(line) => {
+                    if let Some(live) = &mut self.live {
+                        live.show(|| JournalToLive::Attempt(line));
+                    }
+                }
                 // One who no longer waits needs no answer.
                 Pending::Barrier(reply) => drop(reply.send(Ok(()))),
                 _ => {}
