@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod net;
 pub mod os;
 pub mod rings;
@@ -10,4 +11,5 @@ pub mod serve;
 pub mod store;
 pub mod supervise;
 pub mod threads;
+pub mod top;
 pub mod topology;

@@ -19,12 +19,14 @@ pub mod classify;
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod history;
 pub mod inject;
 pub mod keys;
 pub mod serve;
 pub mod status;
 mod table;
+pub mod top;
 pub mod watch;
 pub mod webhooks;
 
@@ -50,11 +52,15 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Validate the configuration and what it names; print the plan of threads.
     Check(serve::CheckArgs),
+    /// Look at the machine: what costs latency or safety, and the exact fix.
+    Doctor(doctor::DoctorArgs),
     /// Show the configuration in force, or the defaults with their manual.
     #[command(subcommand)]
     Config(config::ConfigVerb),
     /// Show how the running service is doing.
     Status(status::StatusArgs),
+    /// Watch the running service: sources, feed, webhooks, threads, announcements.
+    Top(top::TopArgs),
     /// Make, list, limit and revoke API keys.
     #[command(subcommand)]
     Keys(keys::KeysVerb),
@@ -142,8 +148,10 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Verb::Demo(args) => demo::run(args),
         Verb::Serve(args) => serve::serve(args, &|| cli.layers()),
         Verb::Check(args) => serve::check(args, &cli.layers()?),
+        Verb::Doctor(args) => doctor::run(args, &cli.read_config()?),
         Verb::Config(verb) => config::run(verb, &cli.layers()?),
         Verb::Status(args) => status::run(args, &cli.read_config()?),
+        Verb::Top(args) => top::run(args, &cli.read_config()?),
         Verb::Keys(verb) => keys::run(verb, &cli.read_config()?),
         Verb::Accounts(verb) => accounts::run(verb, &cli.read_config()?),
         Verb::Webhooks(verb) => webhooks::run(verb, &cli.read_config()?),
