@@ -6,6 +6,7 @@ pub mod control;
 pub mod doctor;
 pub mod net;
 pub mod os;
+pub mod record;
 pub mod rings;
 pub mod serve;
 pub mod store;

@@ -23,6 +23,8 @@ pub mod doctor;
 pub mod history;
 pub mod inject;
 pub mod keys;
+pub mod record;
+pub mod replay;
 pub mod serve;
 pub mod status;
 mod table;
@@ -70,8 +72,12 @@ enum Verb {
     /// Register, list, test and repair webhook endpoints.
     #[command(subcommand)]
     Webhooks(webhooks::WebhooksVerb),
-    /// Show announcements as they are on disk.
+    /// Show announcements as they are on disk, or export them.
     History(history::HistoryArgs),
+    /// Record what exchanges answer and what is announced, without serving anybody.
+    Record(record::RecordArgs),
+    /// Serve history or a recording again on the feed's own protocol, or detect in it again.
+    Replay(replay::ReplayArgs),
     /// Send a manual alert through the running service.
     Inject(inject::InjectArgs),
     /// Say what the classifier makes of titles.
@@ -156,6 +162,8 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Verb::Accounts(verb) => accounts::run(verb, &cli.read_config()?),
         Verb::Webhooks(verb) => webhooks::run(verb, &cli.read_config()?),
         Verb::History(args) => history::run(args, &cli.read_config()?),
+        Verb::Record(args) => record::run(args, &cli.read_config()?),
+        Verb::Replay(args) => replay::run(args, &cli.read_config()?),
         Verb::Inject(args) => inject::run(args, &cli.read_config()?),
         Verb::Classify(args) => Ok(classify::run(args)),
         Verb::Watch(args) => watch::run(args),
