@@ -206,7 +206,6 @@ impl Engine {
     }
 
     /// What the recorder has done, also once the engine has stopped; null without one.
-    #[must_use]
     pub fn counts(&self) -> impl Fn() -> serde_json::Value + use<> {
         let view = Arc::clone(&self.view);
         move || view.recorder()

@@ -26,7 +26,7 @@ pub struct RecordArgs {
     /// End after this long; until Ctrl-C when not given.
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
-    /// All files together; the oldest go first. 1MiB to 1TiB.
+    /// All files together; the oldest go first. 16MiB to 1TiB.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     max_size: u64,
     /// Print what was recorded as one JSON object at the end.
@@ -37,8 +37,8 @@ pub struct RecordArgs {
 fn parse_size(text: &str) -> Result<u64, String> {
     let size: bytesize::ByteSize = text.parse()?;
     Some(size.as_u64())
-        .filter(|s| (1 << 20..=1 << 40).contains(s))
-        .ok_or_else(|| "takes 1MiB to 1TiB".to_owned())
+        .filter(|s| (16 << 20..=1 << 40).contains(s))
+        .ok_or_else(|| "takes 16MiB to 1TiB".to_owned())
 }
 
 /// Runs it.

@@ -156,7 +156,7 @@ fn send_all(args: &ReplayArgs, signals: &Signals, feed: &mut ReplayFeed, past: V
     let (mut due, mut before, mut sent) = (Instant::now(), None, 0);
     for Past { at, announcement } in past {
         let spacing = at.0.saturating_sub(before.unwrap_or(at.0)).max(0);
-        before = Some(at);
+        before = Some(at.0);
         due += pause(spacing, args.speed, args.longest_pause);
         while !signals.terminate() {
             let left = due.saturating_duration_since(Instant::now());

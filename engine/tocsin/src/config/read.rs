@@ -70,7 +70,7 @@ fn feed(read: &Reader<'_>) -> Result<Feed, ConfigError> {
 }
 
 fn record(read: &Reader<'_>) -> Result<Option<Record>, ConfigError> {
-    let max_bytes = read.bytes("record.max_size", 1 << 20, 1 << 40)?;
+    let max_bytes = read.bytes("record.max_size", 16 << 20, 1 << 40)?;
     Ok(read.path("record.dir")?.map(|dir| Record { dir, max_bytes }))
 }
 
@@ -324,7 +324,7 @@ mod tests {
             ("[feed]\nwriters = 0", "takes a whole number from 1 to 16"),
             ("[feed]\ndrain = \"5\"", "takes a duration such as"),
             ("[feed]\nsend_buffer = \"1KiB\"", "takes a size from"),
-            ("[record]\nmax_size = \"5KiB\"", "takes a size from 1.0 MiB to 1.0 TiB"),
+            ("[record]\nmax_size = \"5KiB\"", "takes a size from 16.0 MiB to 1.0 TiB"),
             ("[feed]\ncert_file = \"a.pem\"", "cert_file and key_file go together"),
             ("[feed.limits]\nexempt = [\"10.0.0.0/33\"]", "\"10.0.0.0/33\" is not a CIDR"),
             ("[sources.upbit]\nbase_url = \"ftp://x\"", "takes http://HOST[:PORT]"),

@@ -168,11 +168,19 @@ impl Files {
 
     fn begin(&mut self, at_us: i64) -> Result<(), FilesError> {
         self.make_room()?;
+        // Somebody else may have begun one of that number.
+        let there = list(&self.dir).map_err(doing("reading", &self.dir))?;
+        self.next =
+            there.last().and_then(|path| number(path)).map_or(self.next, |last| self.next.max(last + 1));
         let path = self.dir.join(format!("tocsin-{:08}.jsonl.zst", self.next));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(doing("making", &path))?;
         self.next += 1;
-        let encoder = Encoder::new(Counting { file, bytes: 0 }, LEVEL).map_err(doing("writing", &path))?;
+        let encoder = Encoder::new(Counting { file, bytes: 0 }, LEVEL).and_then(|mut encoder| {
+            encoder.include_checksum(true)?;
+            Ok(encoder)
+        });
+        let encoder = encoder.map_err(doing("writing", &path))?;
         let (unflushed, polls, bodies, unchanged, announcements) = (0, 0, 0, 0, 0);
         self.current = Some(Current { path, encoder, unflushed, polls, bodies, unchanged, announcements });
         self.put(&Line::Head { version: VERSION, epoch: self.epoch, at_us })

@@ -97,7 +97,7 @@ impl ReplayFeed {
         let (feed_stop, accept_stop) = (Arc::clone(&stop), Arc::clone(&stop));
         let threads = vec![
             spawn("feed-0", move || {
-                run_loop(&mut feed, Idle::Block, &feed_stop, &Arc::new(Pulse::default()))
+                run_loop(&mut feed, Idle::Block, &feed_stop, &Arc::new(Pulse::default()));
             })?,
             spawn("accept", move || accept.run(&accept_stop, &Pulse::default()))?,
         ];

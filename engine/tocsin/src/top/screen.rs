@@ -66,7 +66,9 @@ fn show(
                     return Ok(());
                 }
             }
-            Event::Resize(..) => drop(terminal.draw(|screen| view::draw(screen, &head, &frame))?),
+            Event::Resize(..) => {
+                terminal.draw(|screen| view::draw(screen, &head, &frame))?;
+            }
             _ => {}
         }
     }
