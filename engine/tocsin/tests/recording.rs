@@ -141,7 +141,10 @@ fn a_recording_holds_every_body_and_event_and_is_served_again_in_its_spacing() {
     // The same to a client of the replay, marked, by its own key alone.
     let dir = out.to_str().unwrap();
     let file = key_file(&engine, &key);
-    let replay = Replay::start(&engine, &["--from", dir, "--speed", "5", "--plain", "--key-file", &file]);
+    let replay = Replay::start(
+        &engine,
+        &["--from", dir, "--speed", "5", "--plain", "--clients", "2", "--key-file", &file],
+    );
     assert_eq!(replay.ready["announcements"], 4);
     let stranger = format!("dsk_{}", "0".repeat(64));
     let refused =

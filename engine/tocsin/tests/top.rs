@@ -6,6 +6,7 @@
 mod harness;
 
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,10 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SIZE: PtySize = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
+
+fn cells(count: u16) -> NonZero<u16> {
+    NonZero::new(count).unwrap()
+}
 
 /// A program in a terminal of its own.
 struct Terminal {
@@ -45,7 +50,7 @@ impl Terminal {
             }
         });
         let writer = pair.master.take_writer().unwrap();
-        let screen = vt100::Parser::new(SIZE.rows, SIZE.cols, 0);
+        let screen = vt100::Parser::new(cells(SIZE.rows), cells(SIZE.cols), 0);
         Terminal { master: pair.master, child, writer, output, screen }
     }
 
@@ -65,7 +70,7 @@ impl Terminal {
     }
 
     fn resize(&mut self, rows: u16, cols: u16) {
-        self.screen.screen_mut().set_size(rows, cols);
+        self.screen.screen_mut().set_size(cells(rows), cells(cols));
         self.master.resize(PtySize { rows, cols, ..SIZE }).unwrap();
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Contract: announcements of a recording or of the store's history go out with the spacing they had,
 //! divided by `--speed`, to clients that connect as to the service. The clock starts with the first
-//! client. Reads only. Blocks until everything has been sent, or until a signal. Bounds: [`MOST`]
+//! client (`--clients`). Reads only. Blocks until everything has been sent, or until a signal. Bounds: [`MOST`]
 //! announcements.
 
 mod detect;
@@ -60,9 +60,9 @@ pub struct ReplayArgs {
     /// Serve ws instead of wss; loopback addresses only.
     #[arg(long)]
     plain: bool,
-    /// Start at once; without it the first client starts the clock.
-    #[arg(long)]
-    at_once: bool,
+    /// Start when so many clients are connected; 0 starts at once.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    clients: u64,
     /// Serve nobody: give the recorded answers in this directory to detection and print what it
     /// announces, one JSON object a line.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["from", "listen", "key_file", "plain"])]
@@ -138,7 +138,8 @@ fn introduce(
             .to_string()
         }
         false => {
-            let starts = if args.at_once { "now" } else { "with the first client" };
+            let starts =
+                if args.clients == 0 { "now".to_owned() } else { format!("with client {}", args.clients) };
             format!(
                 "replaying {count} announcements, {from} to {to}, {} times as fast, on {url}; starts {starts}",
                 args.speed
@@ -150,7 +151,7 @@ fn introduce(
 
 /// Sends everything in its time; how much was sent before a signal.
 fn send_all(args: &ReplayArgs, signals: &Signals, feed: &mut ReplayFeed, past: Vec<Past>) -> usize {
-    while !args.at_once && feed.sessions() == 0 && !signals.terminate() {
+    while feed.listening() < args.clients && !signals.terminate() {
         std::thread::sleep(LOOK);
     }
     let (mut due, mut before, mut sent) = (Instant::now(), None, 0);

@@ -44,6 +44,7 @@ pub struct ReplayFeed {
     commands: Producer<ToAccept>,
     waker: Arc<mio::Waker>,
     stats: Arc<AcceptStats>,
+    feed_stats: Arc<FeedStats>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     drain: Duration,
@@ -71,14 +72,10 @@ impl ReplayFeed {
         let (released, ended) = RingBuffer::new(topology::Plan::sessions_per_writer(config));
         let rings = FeedRings { sources: vec![sources], accept: joined, released };
         let history = History::new(EPOCH, limits::HISTORY_IN_MEMORY, [], true);
-        let mut feed = FeedThread::new(
-            rings,
-            history,
-            Arc::new(FeedStats::default()),
-            clock::mono().0,
-            Box::new(clock::now),
-        )
-        .map_err(doing("starting a feed writer"))?;
+        let feed_stats = Arc::new(FeedStats::default());
+        let mut feed =
+            FeedThread::new(rings, history, Arc::clone(&feed_stats), clock::mono().0, Box::new(clock::now))
+                .map_err(doing("starting a feed writer"))?;
         let stats = Arc::new(AcceptStats::default());
         let mut accept = AcceptThread::new(AcceptParts {
             listener,
@@ -111,6 +108,7 @@ impl ReplayFeed {
             commands,
             waker,
             stats,
+            feed_stats,
             stop,
             threads,
             drain,
@@ -118,7 +116,13 @@ impl ReplayFeed {
         })
     }
 
-    /// Clients connected now.
+    /// Clients that get what is sent from now on; published four times a second.
+    #[must_use]
+    pub fn listening(&self) -> u64 {
+        self.feed_stats.connections.load(Ordering::Relaxed)
+    }
+
+    /// Clients connected now, those on their way to the writer included.
     #[must_use]
     pub fn sessions(&self) -> u64 {
         self.stats.sessions.get()
