@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use harness::exchange::{Exchange, history};
 use harness::{Client, Engine, Handshake, Mode, wait_for};
 use serde_json::Value;
-use tocsin::record::{Line, Outcome, Visit, read};
+use tocsin::record::{Body, Line, Outcome, Visit, read};
 use tocsin_core::model::ListingType;
 use tocsin_core::time::WallUs;
 use tocsin_sim::{Fault, Kind, Options};
@@ -91,16 +91,9 @@ fn key_file(engine: &Engine, key: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-#[test]
-fn a_recording_holds_every_body_and_event_and_is_served_again_in_its_spacing() {
-    let exchange = Exchange::start(Kind::Upbit, Options::plain());
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("recording");
-    let section = format!("[record]\ndir = {out:?}\nmax_size = \"16MiB\"\n{}", exchange.section());
-    let mut engine = Engine::start(Mode::Plain, &section);
-    exchange.baselined(&engine);
-    let key = engine.key();
-    let mut client = engine.connect(&key, "fields=full");
+/// What was announced while it was recorded, as clients saw it; the last one by hand.
+fn record(engine: &mut Engine, exchange: &Exchange, key: &str) -> Vec<Value> {
+    let mut client = engine.connect(key, "fields=full");
     let mut live = Vec::new();
     for listing_type in [ListingType::SpotListing, ListingType::SpotDelisting, ListingType::SpotListing] {
         exchange.sim.publish_invented(listing_type);
@@ -109,17 +102,19 @@ fn a_recording_holds_every_body_and_event_and_is_served_again_in_its_spacing() {
     live.push(engine.inject("binance", "Binance Will List Example (EXMPL)"));
     client.json_of("announcement");
     exchange.sim.fault_next(1, Fault::Status { code: 403, retry_after_secs: None });
-    wait_for("a refusal", || !exchange.status(&engine)["failures"].as_object().unwrap().is_empty());
+    wait_for("a refusal", || !exchange.status(engine)["failures"].as_object().unwrap().is_empty());
     wait_for("the recorder", || engine.cli_json(&["status"])["recorder"]["announcements"] == 4);
     let recorder = engine.cli_json(&["status"])["recorder"].clone();
     assert_eq!((&recorder["dropped"], &recorder["failures"]), (&0.into(), &0.into()), "{recorder}");
-    assert!(
-        recorder["unchanged"].as_u64().unwrap() > 0 && recorder["bodies"].as_u64().unwrap() >= 4,
-        "{recorder}"
-    );
+    let count = |name: &str| recorder[name].as_u64().unwrap();
+    assert!(count("unchanged") > 0 && count("bodies") >= 4, "{recorder}");
     assert_eq!(engine.stop(), Some(0));
+    live
+}
 
-    let recorded = lines(&out);
+/// Every answer has its line and its time, every body that differs is there.
+fn check_recording(out: &Path, live: &[Value]) {
+    let recorded = lines(out);
     assert!(matches!(recorded[0], Line::Head { epoch: 1, .. }));
     let Some(Line::End { polls, bodies, announcements: 4, .. }) = recorded.last() else {
         panic!("{:?}", recorded.last())
@@ -129,43 +124,43 @@ fn a_recording_holds_every_body_and_event_and_is_served_again_in_its_spacing() {
     assert_eq!(answers.len() as u64, *polls);
     assert!(answers.windows(2).all(|pair| pair[0].at_us <= pair[1].at_us && pair[1].elapsed_us > 0));
     assert!(answers.iter().any(|poll| poll.outcome == Outcome::Refused && poll.status == 403));
-    let texts: Vec<String> =
-        answers.iter().filter_map(|p| Some(String::from_utf8(p.body.as_ref()?.bytes()?).unwrap())).collect();
+    let text = |body: &Body| String::from_utf8(body.bytes().unwrap()).unwrap();
+    let texts: Vec<String> = answers.iter().filter_map(|poll| poll.body.as_ref()).map(text).collect();
     assert_eq!(texts.len() as u64, *bodies);
     assert!(texts.windows(2).all(|pair| pair[0] != pair[1]), "a body is kept when it differs");
     for announced in &live[..3] {
         let notice = announced["noticeId"].as_str().unwrap();
         assert!(texts.iter().any(|text| text.contains(notice)), "{notice}");
     }
+}
 
-    // The same to a client of the replay, marked, by its own key alone.
-    let dir = out.to_str().unwrap();
-    let file = key_file(&engine, &key);
-    let replay = Replay::start(
-        &engine,
-        &["--from", dir, "--speed", "5", "--plain", "--clients", "2", "--key-file", &file],
-    );
+/// The same to clients of the replay, marked where that is asked for, by the one key alone.
+fn check_replay(engine: &Engine, dir: &str, key: &str, live: &[Value]) {
+    let file = key_file(engine, key);
+    let from = ["--from", dir, "--speed", "5", "--plain", "--clients", "2", "--key-file", &file];
+    let replay = Replay::start(engine, &from);
     assert_eq!(replay.ready["announcements"], 4);
     let stranger = format!("dsk_{}", "0".repeat(64));
-    let refused =
-        Handshake::new("").header("X-API-Key", &stranger).attempt(replay.address, Mode::Plain).unwrap();
-    assert!(refused.is_err(), "a stranger's key");
-    let mut client = replay.connect(&key, "fields=full", Mode::Plain);
-    let mut basic = replay.connect(&key, "", Mode::Plain);
-    let mut before: Option<i64> = None;
-    for (seq, announced) in (1..).zip(&live) {
+    let stranger = Handshake::new("").header("X-API-Key", &stranger).attempt(replay.address, Mode::Plain);
+    assert!(stranger.unwrap().is_err(), "a stranger's key");
+    let mut client = replay.connect(key, "fields=full", Mode::Plain);
+    let mut basic = replay.connect(key, "", Mode::Plain);
+    let dispatched = |a: &Value| a["dispatchTimestampUs"].as_i64().unwrap();
+    let mut before: Option<(i64, i64)> = None;
+    for (seq, announced) in (1..).zip(live) {
         let message = client.json_of("announcement");
         assert_eq!(shown(&message), shown(announced));
-        assert_eq!(
-            (&message["replayed"], &message["epoch"], &message["seq"]),
-            (&true.into(), &0.into(), &Value::from(seq))
-        );
+        assert_eq!(message["replayed"], true);
+        assert_eq!((&message["epoch"], &message["seq"]), (&0.into(), &Value::from(seq)));
         // Not before its time: a fifth of what was between them.
-        let now = message["dispatchTimestampUs"].as_i64().unwrap();
-        if let Some(earlier) = before.replace(now) {
-            let was = |a: &Value| a["dispatchTimestampUs"].as_i64().unwrap();
-            let spacing = was(announced) - was(&live[seq as usize - 2]);
-            assert!(now - earlier >= spacing / 5 - 20_000, "{seq}: {} after {spacing}", now - earlier);
+        let (now, was) = (dispatched(&message), dispatched(announced));
+        if let Some((earlier, then)) = before.replace((now, was)) {
+            assert!(
+                now - earlier >= (was - then) / 5 - 20_000,
+                "{seq}: {} for {}",
+                now - earlier,
+                was - then
+            );
         }
         let plain = basic.json_of("announcement");
         assert!(plain["title"] == announced["title"] && plain.get("replayed").is_none(), "{plain}");
@@ -173,8 +168,10 @@ fn a_recording_holds_every_body_and_event_and_is_served_again_in_its_spacing() {
     assert_eq!(client.closed().0, Some(1012));
     assert_eq!(basic.closed().0, Some(1012));
     assert_eq!(replay.end()["sent"], 4);
+}
 
-    // Detection finds the same three again; the manual one came from nobody's page.
+/// Detection finds the same three again; the one by hand came from nobody's page.
+fn check_detection(engine: &Engine, dir: &str, live: &[Value]) {
     let again = engine.cli(&["replay", "--detect", dir]);
     let text = String::from_utf8(again.stdout).unwrap();
     let found: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -188,8 +185,24 @@ fn a_recording_holds_every_body_and_event_and_is_served_again_in_its_spacing() {
         (&0.into(), &0.into()),
         "{counts}"
     );
+}
 
-    // A damaged file is named with its place, and by everyone who reads it.
+#[test]
+fn a_recording_holds_every_body_and_event_and_is_served_again_in_its_spacing() {
+    let exchange = Exchange::start(Kind::Upbit, Options::plain());
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("recording");
+    let dir = out.to_str().unwrap();
+    let section = format!("[record]\ndir = {out:?}\nmax_size = \"16MiB\"\n{}", exchange.section());
+    let mut engine = Engine::start(Mode::Plain, &section);
+    exchange.baselined(&engine);
+    let key = engine.key();
+    let live = record(&mut engine, &exchange, &key);
+    check_recording(&out, &live);
+    check_replay(&engine, dir, &key, &live);
+    check_detection(&engine, dir, &live);
+
+    // A damaged file is named with its place by everyone who reads it.
     let path = out.join("tocsin-00000001.jsonl.zst");
     let text = String::from_utf8(zstd::decode_all(std::fs::File::open(&path).unwrap()).unwrap()).unwrap();
     let lines: Vec<&str> = text.lines().take(2).chain(["nonsense"]).chain(text.lines().skip(2)).collect();
@@ -197,10 +210,8 @@ fn a_recording_holds_every_body_and_event_and_is_served_again_in_its_spacing() {
     for verb in [["replay", "--detect", dir], ["replay", "--from", dir]] {
         let output = engine.cli(&verb);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            output.status.code() == Some(1) && said.contains("tocsin-00000001.jsonl.zst line 3: no line"),
-            "{verb:?}: {said}"
-        );
+        let place = "tocsin-00000001.jsonl.zst line 3: no line";
+        assert!(output.status.code() == Some(1) && said.contains(place), "{verb:?}: {said}");
     }
 }
 

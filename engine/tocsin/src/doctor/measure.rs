@@ -35,6 +35,8 @@ pub struct Disk {
     pub remote: bool,
     /// Room.
     pub space: Space,
+    /// The directory is not there yet: the first start makes it.
+    pub missing: bool,
     /// A file was written and synced.
     pub synced: bool,
     /// Or could not be, and why; not for want of permission.
@@ -116,8 +118,9 @@ fn disk(data_dir: &Path) -> Option<Disk> {
         |(_, n, v, r)| ((*n).to_owned(), *v, *r),
     );
     // A directory that is not there yet is made by the first start; nothing is written above it.
-    let (synced, sync_error) = if there == data_dir { sync(there) } else { (false, None) };
-    Some(Disk { kind, volatile, remote, space: space(there)?, synced, sync_error })
+    let missing = there != data_dir;
+    let (synced, sync_error) = if missing { (false, None) } else { sync(there) };
+    Some(Disk { kind, volatile, remote, space: space(there)?, missing, synced, sync_error })
 }
 
 /// Writes, syncs and removes a file.

@@ -152,6 +152,7 @@ pub(super) fn data_dir(host: &Host) -> Found {
             format!("{saw}, over a network"),
             format!("a local disk for {dir}: each commit waits for it"),
         ),
+        _ if disk.missing => Found::ok(format!("{saw}; {dir} is made by the first start")),
         _ if !disk.synced => Found {
             level: super::Level::Unknown,
             saw: format!("{saw}; not writable for this user, so syncing was not tried"),

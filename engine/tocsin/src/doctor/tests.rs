@@ -74,6 +74,7 @@ fn measured() -> Measured {
             volatile: false,
             remote: false,
             space,
+            missing: false,
             synced: true,
             sync_error: None,
         }),
