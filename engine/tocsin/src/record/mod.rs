@@ -1,7 +1,7 @@
 //! Recordings: files of what exchanges answered and of what was announced, written and read.
 //!
 //! Contract: [`Files`] writes lines into compressed files and keeps their sum below a bound, the oldest
-//! going first; [`read`] reads them back and names file and line of what is damaged. No ring and no
+//! going first; [`read()`] reads them back and names file and line of what is damaged. No ring and no
 //! thread is known here: `threads/recorder.rs` feeds it, `cli/record.rs` and `cli/replay.rs` use it.
 //! Everything here allocates and blocks on the disk.
 
