@@ -382,7 +382,7 @@ fn what_was_measured_is_judged() {
             "nic.coalescing",
             |m| {
                 m.coalescing =
-                    Some(vec![Coalescing { card: "eth0".into(), adaptive: true, receive_us: None }])
+                    Some(vec![Coalescing { card: "eth0".into(), adaptive: true, receive_us: None }]);
             },
             Level::Warn,
             "ethtool -C eth0 adaptive-rx off",
@@ -391,7 +391,7 @@ fn what_was_measured_is_judged() {
             "nic.coalescing",
             |m| {
                 m.coalescing =
-                    Some(vec![Coalescing { card: "eth0".into(), adaptive: false, receive_us: Some(50) }])
+                    Some(vec![Coalescing { card: "eth0".into(), adaptive: false, receive_us: Some(50) }]);
             },
             Level::Warn,
             "rx-usecs 0",
