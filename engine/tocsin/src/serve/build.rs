@@ -157,12 +157,10 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         stats: Arc::clone(&accept_stats),
     })
     .map_err(doing("starting the accept thread"))?;
-    let mut journal = Journal::new(store, built.inlets, requests)
+    let journal = Journal::new(store, built.inlets, requests)
         .with_webhook(webhooks.inlet)
         .with_master_key(Arc::clone(&webhooks.master));
-    if let Some(mail) = &mail {
-        journal = journal.with_mail_notifier(mail.wake.clone());
-    }
+    let journal = with_mail(journal, mail.as_ref());
     let bridge = Bridge::new(BridgeParts {
         accept: rings.control_to_accept.0,
         accept_waker: accept.waker(),
@@ -202,6 +200,13 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let engine = Engine::new(config, Addresses { feed, admin, fingerprint, epoch }, bridge, view, resolvers);
     let (webhook, sources, control) = (webhooks.thread, built.threads, Control::new(parts));
     Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, recorder, doors, control }))
+}
+
+fn with_mail(journal: Journal, mail: Option<&Mail>) -> Journal {
+    match mail {
+        Some(mail) => journal.with_mail_notifier(mail.wake.clone()),
+        None => journal,
+    }
 }
 
 /// Limits, memory and cores of the whole process. What the machine refuses is said once.

@@ -9,10 +9,10 @@ use tocsin_core::source::backoff::Failure;
 use tocsin_core::webhook::attempt::FailureClass;
 
 use super::ViewParts;
-use crate::control::snapshot::{RecorderLost, RecorderSnapshot};
 use crate::control::snapshot::{
     AcceptSnapshot, ByName, FeedSnapshot, JournalSnapshot, MailSnapshot, SourceSnapshot, WebhookSnapshot,
 };
+use crate::control::snapshot::{RecorderLost, RecorderSnapshot};
 use crate::net::tls::TlsFailure;
 use crate::threads::accept::AcceptStats;
 use crate::threads::feed::{FeedStats, SharedDistribution};
