@@ -8,6 +8,7 @@
 //! accept   ──AcceptToFeed──────► feed-N      full: accept keeps the session and tries again next turn
 //! feed-N   ──Released──────────► accept      sized for every session a writer may hold: never full
 //! feed-N   ──SubscriberPage────► control     one is asked for at a time; full: the feed keeps it and tries again
+//! source-N ──bytes, Arc<Encoded…>► recorder  full: dropped and counted, bodies before lines (threads/source/tap.rs)
 //! control  ──ToSource──────────► source-N    full: the request is answered 503
 //! control  ──ToAccept──────────► accept      full: the control thread waits (it may)
 //! source-N ──Arc<Encoded…>─────► webhook     full: dropped and counted; made good from history at the next start

@@ -6,7 +6,9 @@
 //! plane, and the journal last, so that everything announced and answered is on disk.
 
 mod build;
+mod recorder;
 mod reload;
+pub mod replay;
 mod view;
 mod webhooks;
 
@@ -230,6 +232,12 @@ impl Engine {
     #[must_use]
     pub fn status(&self) -> serde_json::Value {
         self.view.status()
+    }
+
+    /// What the recorder has done, also once the engine has stopped; null without one.
+    pub fn counts(&self) -> impl Fn() -> serde_json::Value + use<> {
+        let view = Arc::clone(&self.view);
+        move || view.recorder()
     }
 
     /// Drains subscribers, then stops every thread in order. True when all ended properly.

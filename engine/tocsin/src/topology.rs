@@ -21,6 +21,10 @@ pub const ACCEPT_TO_FEED: usize = 1_024;
 pub const SOURCE_TO_WEBHOOK: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
 /// Requests of the control plane waiting for the webhook thread.
 pub const CONTROL_TO_WEBHOOK: usize = 256;
+/// Bytes of answers on their way to the recorder: dozens of bodies while the disk takes its time.
+pub const SOURCE_TO_RECORDER_BYTES: usize = 8 << 20;
+/// Announcements on their way to the recorder.
+pub const SOURCE_TO_RECORDER: usize = 4 * tocsin_core::limits::ITEMS_PER_RESPONSE;
 /// Outcomes and log lines of one event to everyone, several times.
 pub const WEBHOOK_TO_JOURNAL: usize = 32_768;
 /// Manual alerts waiting for a source thread.
@@ -59,7 +63,7 @@ pub struct Plan {
     pub sources: Vec<SourceThreadPlan>,
     /// Feed writers.
     pub feeds: Vec<ThreadPlan>,
-    /// Housekeeping threads: accept, journal, resolvers, webhook, mail, control.
+    /// Housekeeping threads: accept, journal, resolvers, webhook, mail, recorder, control.
     pub housekeeping: Vec<ThreadPlan>,
 }
 
@@ -88,6 +92,7 @@ impl Plan {
             idle: Some(topology.idle),
         });
         let mail = config.smtp.is_some().then_some("mail");
+        let recorder = config.record.is_some().then_some("recorder");
         let housekeeping = ["accept", "journal", "resolver", "egress", "webhook", "control"];
         Plan {
             sources: sources.collect(),
@@ -95,6 +100,7 @@ impl Plan {
             housekeeping: housekeeping
                 .into_iter()
                 .chain(mail)
+                .chain(recorder)
                 .map(|name| ThreadPlan { name: name.to_owned(), core: None, idle: None })
                 .collect(),
         }

@@ -6,11 +6,15 @@
 mod armed;
 mod support;
 
+use std::sync::atomic::Ordering;
+
 use armed::allocations;
 use support::rig::{Options, Rig};
 use support::{Reply, Server, ok, with_headers};
 use tocsin::net::tls::{GENERATED_CERT, ServerTls};
+use tocsin::record::Outcome;
 use tocsin::threads::source::stats::Count;
+use tocsin::threads::source::tap::tap;
 use tocsin_core::source::exchange::{bithumb, upbit};
 
 #[test]
@@ -41,6 +45,18 @@ fn unchanged_answers_allocate_nothing() {
     };
     warm(&mut rig);
     assert_eq!(allocations(|| warm(&mut rig)), 0);
+    // Nor does it with a recorder, whether that keeps up or not.
+    let (near, mut far) = tap(1 << 16, 16);
+    rig.thread = rig.thread.with_tap(Some(near));
+    warm(&mut rig);
+    assert_eq!(allocations(|| warm(&mut rig)), 0);
+    assert!(far.losses.bodies.load(Ordering::Relaxed) > 0, "the ring was full");
+    let mut body = Vec::new();
+    let outcomes: Vec<Outcome> =
+        std::iter::from_fn(|| far.next(&mut body)).map(|poll| poll.outcome).collect();
+    for outcome in [Outcome::Identical, Outcome::OnlyNoise, Outcome::NotModified] {
+        assert!(outcomes.contains(&outcome), "{outcome:?}");
+    }
     assert!(rig.stats[0].count(Count::Identical) >= 40);
     assert!(rig.stats[1].count(Count::OnlyNoise) >= 40);
     assert!(rig.stats[2].count(Count::NotModified) >= 40);

@@ -207,6 +207,14 @@ impl Detector {
         self.newest
     }
 
+    /// The body of a list that [`Detector::on_body`] was given last, as it came, whatever became of it;
+    /// empty before the first and for a list the source does not have. For a recorder: it is there
+    /// after everything that had to be announced has been.
+    #[must_use]
+    pub fn last_body(&self, list: usize) -> &[u8] {
+        self.lists.get(list).map_or(&[], |state| state.bodies.newest())
+    }
+
     /// The exchange answered at `now` that the last body of a list still stands (304).
     pub fn on_not_modified(&mut self, list: usize, now: Mono) {
         if let Some(state) = self.lists.get_mut(list) {

@@ -139,6 +139,24 @@ fn nothing() -> Heard {
 const OLD: Row<'_> = ("a1", "Known", FIRST_START - 9_000, 0);
 
 #[test]
+fn the_last_body_is_there_as_it_came_whatever_became_of_it() {
+    let mut bench = Bench::new(&upbit::WEB);
+    let mut findings = Findings::default();
+    let mut give = |bench: &mut Bench, text: &str| {
+        let now = Now { mono: Mono(1), wall: WallUs::from_secs(bench.secs) };
+        let _ = bench.detector.on_body(0, &mut text.as_bytes().to_vec(), now, &mut findings);
+        String::from_utf8(bench.detector.last_body(0).to_vec()).unwrap()
+    };
+    assert!(bench.detector.last_body(0).is_empty() && bench.detector.last_body(99).is_empty());
+    let first = upbit_body(&[("1", "a", FIRST_START, FIRST_START)], &[], false);
+    let second = upbit_body(&[("2", "b", FIRST_START, FIRST_START)], &[], false);
+    let badge = upbit_body(&[("2", "b", FIRST_START, FIRST_START)], &[], true);
+    for text in [&first, &second, &second, &badge, "no json", &badge, &first] {
+        assert_eq!(give(&mut bench, text), *text);
+    }
+}
+
+#[test]
 fn the_first_answer_is_taken_as_known() {
     let mut bench = Bench::new(&binance::CMS);
     let body = binance_body(&[("a2", "Also known", FIRST_START - 60, 0), OLD]);

@@ -22,6 +22,11 @@ pub(super) struct RecentBodies {
 }
 
 impl RecentBodies {
+    /// The body given last that was not byte for byte known.
+    pub(super) fn newest(&self) -> &[u8] {
+        if self.staged { &self.before } else { &self.latest }
+    }
+
     /// How `body` was recognised, if it was. It then counts as the latest.
     pub(super) fn compare(&mut self, body: &[u8], noise: &[&str]) -> Option<Outcome> {
         if core::mem::take(&mut self.staged) {

@@ -48,6 +48,9 @@ impl Payload {
     /// Appends the stamped text with `"replayed":true` as its last field: what a resume replays.
     pub fn write_replayed(&self, out: &mut Vec<u8>, dispatch: WallUs) {
         self.write_stamped(out, dispatch);
+        if self.is_replayed() {
+            return;
+        }
         // The text ends with the brace that `REPLAYED` brings again.
         out.pop();
         out.extend_from_slice(REPLAYED);
@@ -56,7 +59,12 @@ impl Payload {
     /// Length of the text that [`Payload::write_replayed`] appends.
     #[must_use]
     pub fn replayed_len(&self) -> usize {
-        self.json.len() + REPLAYED.len() - 1
+        self.json.len() + if self.is_replayed() { 0 } else { REPLAYED.len() - 1 }
+    }
+
+    /// Whether the text is marked already, as [`EncodedAnnouncement::mark_replayed`] leaves it.
+    fn is_replayed(&self) -> bool {
+        self.json.ends_with(REPLAYED)
     }
 
     /// Patches the dispatch stamp in a copy of `json`. Sixteen bytes are written, nothing moves.
@@ -98,6 +106,18 @@ impl EncodedAnnouncement {
     /// Records the first dispatch; later calls change nothing.
     pub fn mark_dispatched(&self, at: WallUs) {
         let _ = self.dispatched_us.compare_exchange(0, at.0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Marks the full texts as replayed, for a feed that serves the past. Basic texts keep exactly the
+    /// specification's fields.
+    pub fn mark_replayed(&mut self) {
+        for payload in [&mut self.full, &mut self.full_redacted] {
+            if let Some(open) = payload.json.strip_suffix(b"}")
+                && !payload.is_replayed()
+            {
+                payload.json = [open, REPLAYED].concat().into_boxed_slice();
+            }
+        }
     }
 
     /// The text for a field set (`full` or basic), redacted or plain.

@@ -129,6 +129,25 @@ fn replayed_is_the_last_field_and_its_length_is_known() {
 }
 
 #[test]
+fn what_is_marked_is_marked_once() {
+    let mut encoded = encode(example("t", &["A"]));
+    let basic = stamped(&encoded.basic);
+    for _ in 0..2 {
+        encoded.mark_replayed();
+        for payload in [&encoded.full, &encoded.full_redacted] {
+            let mut out = Vec::new();
+            payload.write_replayed(&mut out, WallUs(1_710_345_000_006_000));
+            assert_eq!(out.len(), payload.replayed_len());
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(text, stamped(payload));
+            assert_eq!(text.matches("replayed").count(), 1);
+            serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        }
+    }
+    assert_eq!(stamped(&encoded.basic), basic);
+}
+
+#[test]
 fn confidence_is_a_fraction() {
     for (per_cent, text) in [(0, "0.00"), (7, "0.07"), (95, "0.95"), (100, "1"), (255, "1")] {
         let mut out = Vec::new();

@@ -19,13 +19,17 @@ pub mod classify;
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod history;
 pub mod inject;
 pub mod keys;
+pub mod record;
+pub mod replay;
 pub mod serve;
 pub mod service;
 pub mod status;
 mod table;
+pub mod top;
 pub mod watch;
 pub mod webhooks;
 
@@ -51,6 +55,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Validate the configuration and what it names; print the plan of threads.
     Check(serve::CheckArgs),
+    /// Look at the machine: what costs latency or safety, and the exact fix.
+    Doctor(doctor::DoctorArgs),
     /// Show the configuration in force, or the defaults with their manual.
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -66,6 +72,8 @@ enum Verb {
     Reload(service::Plain),
     /// Take the subscribers off the running service; it goes on otherwise.
     Drain(service::DrainArgs),
+    /// Watch the running service: sources, feed, webhooks, threads, announcements.
+    Top(top::TopArgs),
     /// Make, list, limit and revoke API keys.
     #[command(subcommand)]
     Keys(keys::KeysVerb),
@@ -75,8 +83,12 @@ enum Verb {
     /// Register, list, test and repair webhook endpoints.
     #[command(subcommand)]
     Webhooks(webhooks::WebhooksVerb),
-    /// Show announcements as they are on disk.
+    /// Show announcements as they are on disk, or export them.
     History(history::HistoryArgs),
+    /// Record what exchanges answer and what is announced, without serving anybody.
+    Record(record::RecordArgs),
+    /// Serve history or a recording again on the feed's own protocol, or detect in it again.
+    Replay(replay::ReplayArgs),
     /// Send a manual alert through the running service.
     Inject(inject::InjectArgs),
     /// Say what the classifier makes of titles.
@@ -159,6 +171,7 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Verb::Demo(args) => demo::run(args),
         Verb::Serve(args) => serve::serve(args, &|| cli.layers()),
         Verb::Check(args) => serve::check(args, &cli.layers()?),
+        Verb::Doctor(args) => doctor::run(args, &cli.read_config()?),
         Verb::Config(verb) => config::run(verb, &cli.layers()?),
         Verb::Status(args) => status::run(args, &cli.read_config()?),
         Verb::Subscribers(args) => service::subscribers(args, &cli.read_config()?),
@@ -166,10 +179,13 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Verb::SignIn(args) => service::sign_in(args, &cli.read_config()?),
         Verb::Reload(args) => service::reload(args, &cli.read_config()?),
         Verb::Drain(args) => service::drain(args, &cli.read_config()?),
+        Verb::Top(args) => top::run(args, &cli.read_config()?),
         Verb::Keys(verb) => keys::run(verb, &cli.read_config()?),
         Verb::Accounts(verb) => accounts::run(verb, &cli.read_config()?),
         Verb::Webhooks(verb) => webhooks::run(verb, &cli.read_config()?),
         Verb::History(args) => history::run(args, &cli.read_config()?),
+        Verb::Record(args) => record::run(args, &cli.read_config()?),
+        Verb::Replay(args) => replay::run(args, &cli.read_config()?),
         Verb::Inject(args) => inject::run(args, &cli.read_config()?),
         Verb::Classify(args) => Ok(classify::run(args)),
         Verb::Watch(args) => watch::run(args),

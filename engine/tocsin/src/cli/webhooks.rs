@@ -151,7 +151,7 @@ fn parse_limit(text: &str) -> Result<usize, String> {
     limit.ok_or_else(|| format!("between 1 and {most}"))
 }
 
-fn parse_when(text: &str) -> Result<WallUs, String> {
+pub(super) fn parse_when(text: &str) -> Result<WallUs, String> {
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Ok(WallUs(at.as_microsecond()));
     }

@@ -36,6 +36,8 @@ pub struct Config {
     pub egress: Egress,
     pub smtp: Option<Smtp>,
     pub clock: Clock,
+    /// `None`: nothing is recorded.
+    pub record: Option<Record>,
     pub log: Log,
 }
 
@@ -146,6 +148,13 @@ pub struct Source {
 pub struct Clock {
     /// Whether the service is ready only while the kernel says that its clock is kept right.
     pub require_synchronised: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Record {
+    pub dir: PathBuf,
+    pub max_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]

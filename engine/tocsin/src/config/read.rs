@@ -13,8 +13,8 @@ use tocsin_core::limits;
 use tocsin_core::webhook::signature::Brand;
 
 use super::{
-    Admin, Clock, Config, ConfigError, Detect, Egress, Feed, FeedLimits, Idle, Layers, Log, Source, Topology,
-    TopologyMode, Webhooks,
+    Admin, Clock, Config, ConfigError, Detect, Egress, Feed, FeedLimits, Idle, Layers, Log, Record, Source,
+    Topology, TopologyMode, Webhooks,
 };
 
 impl Config {
@@ -37,6 +37,7 @@ impl Config {
             egress: egress(&read)?,
             smtp: super::smtp::read(&read)?,
             clock: Clock { require_synchronised: read.boolean("clock.require_synchronised")? },
+            record: record(&read)?,
             log: Log { level: read.text("log.level")?.to_owned(), json: read.boolean("log.json")? },
             data_dir,
         })
@@ -66,6 +67,11 @@ fn feed(read: &Reader<'_>) -> Result<Feed, ConfigError> {
             exempt: read.list("feed.limits.exempt", "a CIDR such as 10.0.0.0/8")?,
         },
     })
+}
+
+fn record(read: &Reader<'_>) -> Result<Option<Record>, ConfigError> {
+    let max_bytes = read.bytes("record.max_size", 16 << 20, 1 << 40)?;
+    Ok(read.path("record.dir")?.map(|dir| Record { dir, max_bytes }))
 }
 
 fn admin(read: &Reader<'_>, data_dir: &std::path::Path) -> Result<Admin, ConfigError> {
@@ -254,12 +260,17 @@ impl Reader<'_> {
             .map_err(|e| self.error(key, format!("takes a duration such as \"5s\": {e}")))
     }
 
-    fn size(&self, key: &str, least: u32, most: u32) -> Result<u32, ConfigError> {
+    fn bytes(&self, key: &str, least: u64, most: u64) -> Result<u64, ConfigError> {
         let size: bytesize::ByteSize = self.parse(key, "a size such as \"16KiB\"")?;
-        u32::try_from(size.as_u64()).ok().filter(|s| (least..=most).contains(s)).ok_or_else(|| {
-            let (least, most) = (bytesize::ByteSize::b(least.into()), bytesize::ByteSize::b(most.into()));
+        Some(size.as_u64()).filter(|s| (least..=most).contains(s)).ok_or_else(|| {
+            let (least, most) = (bytesize::ByteSize::b(least), bytesize::ByteSize::b(most));
             self.error(key, format!("takes a size from {least} to {most}"))
         })
+    }
+
+    fn size(&self, key: &str, least: u32, most: u32) -> Result<u32, ConfigError> {
+        let bytes = self.bytes(key, least.into(), most.into())?;
+        u32::try_from(bytes).map_err(|_| self.error(key, "is too large"))
     }
 
     /// A list of texts or numbers, each parsed.
@@ -328,6 +339,7 @@ mod tests {
             ("[feed]\nwriters = 0", "takes a whole number from 1 to 16"),
             ("[feed]\ndrain = \"5\"", "takes a duration such as"),
             ("[feed]\nsend_buffer = \"1KiB\"", "takes a size from"),
+            ("[record]\nmax_size = \"5KiB\"", "takes a size from 16.0 MiB to 1.0 TiB"),
             ("[feed]\ncert_file = \"a.pem\"", "cert_file and key_file go together"),
             ("[feed.limits]\nexempt = [\"10.0.0.0/33\"]", "\"10.0.0.0/33\" is not a CIDR"),
             ("[sources.upbit]\nbase_url = \"ftp://x\"", "takes http://HOST[:PORT]"),

@@ -66,6 +66,8 @@ pub struct Snapshot {
     pub mail: Option<MailSnapshot>,
     /// Errors and warnings, each distinct one with its count, the latest first.
     pub errors: Vec<Reported>,
+    /// The recorder, where something is recorded.
+    pub recorder: Option<RecorderSnapshot>,
     /// Every thread of the plan.
     pub threads: Vec<ThreadSnapshot>,
     /// End of the certificate that feed and admin listener serve.
@@ -252,6 +254,30 @@ pub struct MailSnapshot {
     pub deferred: u64,
     pub given_up: u64,
     pub server_failures: u64,
+}
+
+/// The recorder thread.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "said at `RecorderCounters`")]
+pub struct RecorderSnapshot {
+    pub polls: u64,
+    pub bodies: u64,
+    pub unchanged: u64,
+    pub announcements: u64,
+    pub unwritten: u64,
+    pub failures: u64,
+    pub lost: RecorderLost,
+    /// All that is missing together.
+    pub dropped: u64,
+}
+
+/// What found the recorder's rings full.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "said at `TapLosses`")]
+pub struct RecorderLost {
+    pub polls: u64,
+    pub bodies: u64,
+    pub announcements: u64,
 }
 
 /// One thread.

@@ -27,6 +27,26 @@ pub fn now() -> Now {
     Now { mono: mono(), wall: wall() }
 }
 
+/// The kernel's opinion of its own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockState {
+    /// Somebody sets it and has done so lately.
+    pub synchronised: bool,
+    /// How wrong it may be, at most, in microseconds.
+    pub max_error_us: i64,
+}
+
+/// Asks the kernel; needs no root, for nothing is set. `None` where it refuses.
+#[must_use]
+pub fn state() -> Option<ClockState> {
+    // SAFETY: `timex` is plain numbers, for which zeros are a value; `modes` 0 sets nothing.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a whole `timex` that outlives the call.
+    let code = unsafe { libc::adjtimex(&raw mut timex) };
+    let synchronised = code != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0;
+    (code >= 0).then_some(ClockState { synchronised, max_error_us: timex.maxerror })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +56,10 @@ mod tests {
         let a = mono();
         assert!(mono() >= a);
         assert!(wall() > WallUs::from_secs(1_700_000_000));
+    }
+
+    #[test]
+    fn the_kernel_says_how_wrong_it_may_be() {
+        assert!(state().is_some_and(|state| state.max_error_us >= 0));
     }
 }

@@ -19,7 +19,7 @@ use tocsin_core::wire::{self, EncodedAnnouncement};
 
 use super::reload::{MailLink, Reachable};
 use super::view::{Machine, View, ViewParts};
-use super::{Addresses, Engine, StartError, doing, webhooks};
+use super::{Addresses, Engine, StartError, doing, recorder, webhooks};
 use crate::config::{Config, Idle, Smtp, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::metrics::MetricsAccess;
@@ -37,8 +37,10 @@ use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, Acc
 use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
 use crate::threads::journal::{Inlet, Journal, JournalRequest, LiveTap};
 use crate::threads::mail::{JournalOutbox, MailSender, Mailer, Pace};
+use crate::threads::recorder::Recorder;
 use crate::threads::source::publish::{Losses, PublisherParts, WebhookOutlet};
 use crate::threads::source::stats::SourceStats;
+use crate::threads::source::tap::Tap;
 use crate::threads::source::{LaneParts, SourceParts, SourceThread};
 use crate::threads::webhook::WebhookThread;
 use crate::threads::{Pulse, Step, run_loop};
@@ -95,6 +97,7 @@ struct Threads {
     accept: AcceptThread,
     sources: Vec<SourceThread>,
     mail: Option<Mail>,
+    recorder: Option<Recorder>,
     doors: control::Listeners,
     control: Arc<Control>,
 }
@@ -106,6 +109,11 @@ impl Threads {
         let spawn = Spawn { view: &view };
         let journal_plan = ThreadPlan { name: "journal".into(), core: None, idle: Some(Idle::Block) };
         engine.journal.push(spawn.looped(&journal_plan, &engine.stops.journal, self.journal)?);
+        if let Some(recorder) = self.recorder {
+            let plan = ThreadPlan { name: "recorder".into(), core: None, idle: Some(Idle::Block) };
+            // Beside the journal thread, which ends last as well: both outlive those who feed them.
+            engine.journal.push(spawn.looped(&plan, &engine.stops.journal, recorder)?);
+        }
         engine.webhooks.push(spawn.webhook(self.webhook, &engine.stops.webhooks)?);
         for (plan, feed) in plan.feeds.iter().zip(self.feeds) {
             engine.feed_side.push(spawn.looped(plan, &engine.stops.feed_side, feed)?);
@@ -133,7 +141,9 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let (resolver, clients) =
         Resolver::start(plan.sources.len()).map_err(doing("starting the resolver thread"))?;
     let webhooks = webhooks::build(config, &mut store, plan.sources.len(), seed())?;
-    let built = build_sources(config, plan, &mut store, epoch, &mut rings, clients, webhooks.outlets)?;
+    let recorder::Built { recorder, taps, counters: recorded } = recorder::build(config, plan, epoch)?;
+    let ends = SourceEnds { resolvers: clients, webhooks: webhooks.outlets, taps };
+    let built = build_sources(config, plan, &mut store, epoch, &mut rings, ends)?;
     let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
     let feeds = build_feeds(&mut rings, &feed_stats, &history, epoch)?;
     let accept_stats = Arc::new(AcceptStats::default());
@@ -176,6 +186,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         webhooks: webhooks.stats,
         mail: mail.as_ref().map(|mail| mail.mailer.counters()),
         machine: machine(config, certificate.clone()),
+        recorder: recorded,
     }));
     let control = Control::new(ControlParts {
         bridge: Arc::clone(&bridge),
@@ -194,7 +205,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let reachable = Reachable { control: Arc::clone(&control), certificate, token, mail: mail_link };
     let engine = Engine::new(config, at, bridge, view, (resolver, webhooks.resolver), (reloads, reachable));
     let (webhook, sources) = (webhooks.thread, built.threads);
-    Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, doors, control }))
+    Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, recorder, doors, control }))
 }
 
 /// Limits, memory and cores of the whole process. What the machine refuses is said once.
@@ -425,14 +436,20 @@ struct BuiltSources {
     budgets: Vec<SourceBudget>,
 }
 
+/// What each source thread gets of the resolver, the webhook thread and the recorder.
+struct SourceEnds {
+    resolvers: Vec<ResolverClient>,
+    webhooks: Vec<WebhookOutlet>,
+    taps: Vec<Option<Tap>>,
+}
+
 fn build_sources(
     config: &Config,
     plan: &Plan,
     store: &mut Store,
     epoch: u64,
     rings: &mut Rings,
-    resolvers: Vec<ResolverClient>,
-    webhooks: Vec<WebhookOutlet>,
+    ends: SourceEnds,
 ) -> Result<BuiltSources, StartError> {
     let mut built = BuiltSources::default();
     let next_seq = Arc::new(AtomicU64::new(1));
@@ -441,9 +458,10 @@ fn build_sources(
         .drain(..)
         .zip(rings.accept_to_source_history.drain(..))
         .zip(rings.source_from_control.drain(..))
-        .zip(resolvers)
-        .zip(webhooks);
-    for ((index, source_plan), ((((feeds, history), commands), resolver), webhook)) in
+        .zip(ends.resolvers)
+        .zip(ends.webhooks)
+        .zip(ends.taps);
+    for ((index, source_plan), (((((feeds, history), commands), resolver), webhook), tap)) in
         (0..).zip(&plan.sources).zip(ends)
     {
         let (log, shm) = store.place().create(index).map_err(doing("making a shared-memory journal"))?;
@@ -479,7 +497,7 @@ fn build_sources(
             losses,
         };
         let parts = SourceParts { lanes, publisher, commands, resolver, clock: clock::now, seed: seed() };
-        built.threads.push(SourceThread::new(parts).map_err(StartError::Source)?);
+        built.threads.push(SourceThread::new(parts).map_err(StartError::Source)?.with_tap(tap));
     }
     Ok(built)
 }

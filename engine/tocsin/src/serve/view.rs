@@ -29,6 +29,7 @@ use crate::threads::accept::AcceptStats;
 use crate::threads::feed::FeedStats;
 use crate::threads::journal::JournalCounters;
 use crate::threads::mail::MailCounters;
+use crate::threads::recorder::RecorderCounters;
 use crate::threads::source::publish::Losses;
 use crate::threads::source::stats::SourceStats;
 use crate::threads::webhook::WebhookStats;
@@ -88,6 +89,8 @@ pub(super) struct ViewParts {
     pub(super) webhooks: Arc<WebhookStats>,
     /// Where a mail server is configured.
     pub(super) mail: Option<Arc<MailCounters>>,
+    /// Where something is recorded.
+    pub(super) recorder: Option<Arc<RecorderCounters>>,
     pub(super) machine: Machine,
 }
 
@@ -105,6 +108,13 @@ impl View {
         let (threads, draining) = (Mutex::default(), AtomicBool::new(false));
         let told = Mutex::new(vec![None; parts.sources.len()]);
         View { parts, started_at: clock::wall(), threads, told, draining }
+    }
+
+    /// What the recorder has done, as the status has it; null without one.
+    pub(super) fn recorder(&self) -> serde_json::Value {
+        let recorder = self.parts.recorder.as_deref().map(read::recorder);
+        // Cannot fail: numbers under names.
+        serde_json::to_value(recorder).unwrap_or_default()
     }
 
     /// Before the thread starts.
@@ -224,6 +234,7 @@ impl EngineView for View {
             webhooks: read::webhooks(&self.parts),
             mail: self.parts.mail.as_deref().map(read::mail),
             errors: logging::reported().list(),
+            recorder: self.parts.recorder.as_deref().map(read::recorder),
             threads,
             certificate_not_after: self
                 .parts
@@ -303,6 +314,7 @@ mod tests {
             journal: Arc::default(),
             webhooks: Arc::default(),
             mail: None,
+            recorder: None,
             machine: Machine { certificate: None, data_dir: PathBuf::new(), require_clock: false },
         });
         view.note_thread("feed-0", Some(&pulse));

@@ -39,6 +39,7 @@ use tocsin_core::time::WallUs;
 
 pub use error::StoreError;
 pub use history::{HistoryPage, HistoryQuery, StoredAnnouncement};
+pub(crate) use intern::intern as intern_name;
 pub use keys::{KeySecret, NewKey};
 
 use lock::StoreLock;
@@ -268,6 +269,15 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Reads the store of a data directory that somebody else may own: neither locks nor makes anything.
+    ///
+    /// # Errors
+    /// There is no store, or the disk's.
+    pub fn open(data_dir: &Path) -> Result<Reader, StoreError> {
+        let path = data_dir.join(FILE_NAME);
+        Ok(Reader { connection: schema::open_reader(&path)?, path })
+    }
+
     /// Rows of history and where to go on.
     ///
     /// # Errors

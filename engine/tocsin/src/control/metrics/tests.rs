@@ -28,6 +28,7 @@ fn readings() -> Readings {
     let mut engine = Snapshot {
         sources: vec![source],
         mail: Some(MailSnapshot::default()),
+        recorder: None,
         certificate_not_after: Some(WallUs::from_secs(2_000_000_000)),
         threads: vec![ThreadSnapshot { name: "feed-0".to_owned(), still_us: Some(5), ..Default::default() }],
         ..Snapshot::default()

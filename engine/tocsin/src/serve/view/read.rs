@@ -12,10 +12,12 @@ use super::ViewParts;
 use crate::control::snapshot::{
     AcceptSnapshot, ByName, FeedSnapshot, JournalSnapshot, MailSnapshot, SourceSnapshot, WebhookSnapshot,
 };
+use crate::control::snapshot::{RecorderLost, RecorderSnapshot};
 use crate::net::tls::TlsFailure;
 use crate::threads::accept::AcceptStats;
 use crate::threads::feed::{FeedStats, SharedDistribution};
 use crate::threads::mail::MailCounters;
+use crate::threads::recorder::RecorderCounters;
 use crate::threads::source::publish::Losses;
 use crate::threads::source::stats::{Count, SourceStats};
 
@@ -141,6 +143,21 @@ pub(super) fn webhooks(parts: &ViewParts) -> WebhookSnapshot {
         ring_dropped: parts.lost(|l| &l.webhook_dropped),
         shared_memory_full: load(&stats.log_full),
         journal_dropped: load(&stats.journal_dropped),
+    }
+}
+
+pub(super) fn recorder(counters: &RecorderCounters) -> RecorderSnapshot {
+    let (polls, bodies, announcements) = counters.lost();
+    let unwritten = load(&counters.unwritten);
+    RecorderSnapshot {
+        polls: load(&counters.polls),
+        bodies: load(&counters.bodies),
+        unchanged: load(&counters.unchanged),
+        announcements: load(&counters.announcements),
+        unwritten,
+        failures: load(&counters.failures),
+        lost: RecorderLost { polls, bodies, announcements },
+        dropped: polls + bodies + announcements + unwritten,
     }
 }
 

@@ -25,11 +25,13 @@ use tocsin_core::time::{Mono, Now, WallUs};
 use super::publish::Publisher;
 use super::rehearsal::Rehearsal;
 use super::stats::{Count, Local, SourceStats};
+use super::tap::{Poll, Tap};
 use super::{Random, SLOT_BITS};
 use crate::net::dns::{Addresses, ResolverClient};
 use crate::net::http::{Cause, Event, HttpConnection, Peer};
 use crate::net::tls::ClientTls;
 use crate::net::url::BaseUrl;
+use crate::record::Outcome as Recorded;
 
 /// What a source needs to run.
 pub struct LaneParts {
@@ -62,6 +64,8 @@ pub(super) struct Context<'a> {
     pub(super) registry: &'a Registry,
     pub(super) scratch: &'a mut [u8],
     pub(super) publisher: &'a mut Publisher,
+    /// Where there is a recorder.
+    pub(super) tap: Option<&'a mut Tap>,
     pub(super) random: &'a mut Random,
 }
 
@@ -93,6 +97,8 @@ struct List {
 /// A running source.
 pub(super) struct Lane {
     spec: &'static SourceSpec,
+    /// Which of its thread's.
+    index: usize,
     peer: Peer,
     slots: Vec<Slot>,
     groups: Vec<Group>,
@@ -155,6 +161,7 @@ impl Lane {
         let addresses: Addresses = parts.url.literal().into_iter().collect();
         Ok(Lane {
             spec,
+            index,
             slots: slots.collect(),
             lists,
             local,
@@ -289,12 +296,14 @@ impl Lane {
         let (status, encoded, list) = (head.status, head.encoded, slot.list);
         if let Some(failure) = Failure::of_status(status) {
             let asked = head.retry_after.map(|after| retry_delay(after, head.date, received.wall));
-            return self.fail(index, failure, asked, cx);
+            self.fail(index, failure, asked, cx);
+            return self.record(index, status, Recorded::Refused, received, cx);
         }
         if status == 304 && slot.conditional {
             self.detector.on_not_modified(list, received.mono);
             self.local.add(Count::NotModified, 1);
-            return self.succeed(index, received);
+            self.succeed(index, received);
+            return self.record(index, status, Recorded::NotModified, received, cx);
         }
         // 304 to an unconditional request, and a coding we did not offer, are nothing we can read.
         let readable = status != 304 && !encoded;
@@ -314,7 +323,15 @@ impl Lane {
         };
         let Some(outcome) = outcome else {
             self.findings.clear();
-            return self.fail(index, Failure::Unusable, None, cx);
+            self.fail(index, Failure::Unusable, None, cx);
+            // What could not be read is kept if it was looked at.
+            let seen = if status == 304 || encoded { Recorded::Refused } else { Recorded::Unusable };
+            return self.record(index, status, seen, received, cx);
+        };
+        let recorded = match outcome {
+            Outcome::Identical => Recorded::Identical,
+            Outcome::OnlyNoise => Recorded::OnlyNoise,
+            Outcome::Parsed(_) => Recorded::Parsed,
         };
         match outcome {
             Outcome::Identical => self.local.add(Count::Identical, 1),
@@ -331,6 +348,26 @@ impl Lane {
         }
         self.detector.prepare(list);
         self.succeed(index, received);
+        self.record(index, status, recorded, received, cx);
+    }
+
+    /// Leaves a copy for the recorder, last of all: announcements are on their way by now.
+    fn record(&self, index: usize, status: u16, outcome: Recorded, received: Now, cx: &mut Context<'_>) {
+        let (Some(tap), Some(slot)) = (cx.tap.as_mut(), self.slots.get(index)) else { return };
+        let body = match outcome {
+            Recorded::Parsed | Recorded::OnlyNoise | Recorded::Unusable => self.detector.last_body(slot.list),
+            Recorded::Identical | Recorded::NotModified | Recorded::Refused => &[],
+        };
+        let small = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+        let poll = Poll {
+            lane: small(self.index),
+            list: small(slot.list),
+            status,
+            outcome,
+            at: received.wall,
+            elapsed_us: received.mono.since(slot.sent_at).as_micros().try_into().unwrap_or(u32::MAX),
+        };
+        tap.poll(poll, body);
     }
 
     fn succeed(&mut self, index: usize, received: Now) {

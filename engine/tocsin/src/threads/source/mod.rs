@@ -4,13 +4,15 @@
 //! them, then what is due by time, then manual alerts, then what waits for room in a ring; names,
 //! reports and counts about ten times a second. It never blocks, takes no lock, resolves no name, writes
 //! no log and touches no disk. Allocates per announcement; a turn without news allocates nothing outside
-//! the TLS library. Owner: its thread, pinned. Failures of exchanges rest the connection or address they
+//! the TLS library. With a recorder, copies of what was answered and announced are left in a [`tap`] after
+//! everything else. Owner: its thread, pinned. Failures of exchanges rest the connection or address they
 //! concern and show in [`stats::SourceStats`]; the thread itself does not fail once it is built.
 
 mod lane;
 pub mod publish;
 mod rehearsal;
 pub mod stats;
+pub mod tap;
 
 use std::io;
 use std::time::Duration;
@@ -82,6 +84,7 @@ pub struct SourceThread {
     events: Events,
     lanes: Vec<Lane>,
     publisher: Publisher,
+    tap: Option<tap::Tap>,
     commands: rtrb::Consumer<ToSource>,
     resolver: ResolverClient,
     clock: fn() -> Now,
@@ -109,6 +112,7 @@ impl SourceThread {
             events: Events::with_capacity(256),
             lanes,
             publisher: Publisher::new(parts.publisher),
+            tap: None,
             commands: parts.commands,
             resolver: parts.resolver,
             clock: parts.clock,
@@ -117,6 +121,21 @@ impl SourceThread {
             housekeeping_at: Mono(0),
             rehearsed: 0,
         })
+    }
+
+    /// Leaves copies of answers and announcements for a recorder.
+    #[must_use]
+    pub fn with_tap(mut self, tap: Option<tap::Tap>) -> SourceThread {
+        self.publisher.keep_announced(tap.is_some());
+        self.tap = tap;
+        self
+    }
+
+    /// Gives the recorder what was announced.
+    fn record_announced(&mut self) {
+        if let Some(tap) = &mut self.tap {
+            self.publisher.drain_announced(|announcement| tap.announcement(announcement));
+        }
     }
 
     /// Sends a manual alert through the path of an announcement.
@@ -162,8 +181,9 @@ impl SourceThread {
     }
 
     fn housekeep(&mut self, now: Now) {
-        let SourceThread { poll, lanes, publisher, resolver, clock, random, scratch, .. } = self;
-        let mut cx = Context { now, clock: *clock, registry: poll.registry(), scratch, publisher, random };
+        let SourceThread { poll, lanes, publisher, tap, resolver, clock, random, scratch, .. } = self;
+        let (registry, tap) = (poll.registry(), tap.as_mut());
+        let mut cx = Context { now, clock: *clock, registry, scratch, publisher, tap, random };
         while let Some(answer) = resolver.poll() {
             if let Some(lane) = usize::try_from(answer.id).ok().and_then(|i| lanes.get_mut(i)) {
                 lane.resolved(answer.addresses, now.mono);
@@ -181,8 +201,9 @@ impl Step for SourceThread {
         let mut work = 0;
         // A failed poll (a signal) is a poll that found nothing.
         let polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
-        let SourceThread { poll, events, lanes, publisher, clock, random, scratch, .. } = self;
-        let mut cx = Context { now, clock: *clock, registry: poll.registry(), scratch, publisher, random };
+        let SourceThread { poll, events, lanes, publisher, tap, clock, random, scratch, .. } = self;
+        let (registry, tap) = (poll.registry(), tap.as_mut());
+        let mut cx = Context { now, clock: *clock, registry, scratch, publisher, tap, random };
         if polled.is_ok() {
             for event in &*events {
                 let token = event.token().0;
@@ -203,6 +224,7 @@ impl Step for SourceThread {
             work += 1;
         }
         work += self.publisher.retry();
+        self.record_announced();
         if self.housekeeping_at <= now.mono {
             self.housekeep(now);
             self.housekeeping_at = now.mono + HOUSEKEEPING;
@@ -222,6 +244,7 @@ impl Step for SourceThread {
     /// Gives the rings what they have room for.
     fn finish(&mut self, _now: Now) {
         self.publisher.retry();
+        self.record_announced();
     }
 }
 

@@ -133,6 +133,9 @@ pub struct Publisher {
     history: rtrb::Producer<Arc<EncodedAnnouncement>>,
     webhook: Option<WebhookOutlet>,
     losses: Arc<Losses>,
+    /// Announced and yet to be recorded; empty where nothing is recorded.
+    announced: Vec<Arc<EncodedAnnouncement>>,
+    keeps_announced: bool,
     /// Announced but not yet given to the journal ring.
     unsettled: Vec<(Arc<EncodedAnnouncement>, Option<u64>)>,
 }
@@ -150,6 +153,8 @@ impl Publisher {
             history: parts.history,
             webhook: parts.webhook,
             losses: parts.losses,
+            announced: Vec::new(),
+            keeps_announced: false,
             unsettled: Vec::with_capacity(limits::ITEMS_PER_RESPONSE),
         }
     }
@@ -182,6 +187,9 @@ impl Publisher {
     /// Gives what was announced to the webhook thread, the journal thread and history.
     pub fn settle(&mut self) {
         self.tell_webhooks();
+        if self.keeps_announced {
+            self.announced.extend(self.unsettled.iter().map(|(announcement, _)| Arc::clone(announcement)));
+        }
         for (announcement, shm_position) in self.unsettled.drain(..) {
             if self.history.push(Arc::clone(&announcement)).is_err() {
                 count(&self.losses.history_dropped);
@@ -189,6 +197,17 @@ impl Publisher {
             let message = SourceToJournal::Announcement { announcement, shm_position };
             self.journal.push(message, &self.losses.journal_waited, &self.losses.journal_dropped);
         }
+    }
+
+    /// Keeps what is announced for [`Publisher::drain_announced`], which is then to be called every turn.
+    pub(super) fn keep_announced(&mut self, keep: bool) {
+        self.keeps_announced = keep;
+        self.announced.reserve(if keep { limits::ITEMS_PER_RESPONSE } else { 0 });
+    }
+
+    /// What was announced since the last call.
+    pub(super) fn drain_announced(&mut self, mut take: impl FnMut(&Arc<EncodedAnnouncement>)) {
+        self.announced.drain(..).for_each(|announcement| take(&announcement));
     }
 
     /// The webhook thread first: it is woken once for all of them.
