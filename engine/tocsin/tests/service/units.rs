@@ -71,6 +71,11 @@ fn the_engine_needs_no_system_call_that_the_unit_forbids() {
     let account = engine.cli_json(&["accounts", "create", "--name", "a", "--plan", "phantom"]);
     let id = account["id"].to_string();
     engine.cli(&["webhooks", "add", "--account", &id, "--url", "https://receiver.invalid/hook"]);
+    // Counters, memory, the kernel's clock: what the control plane reads of the machine.
+    engine.cli_json(&["status"]);
+    for path in ["/readyz", "/metrics"] {
+        engine.admin_raw("GET", path, "", "");
+    }
     engine.signal("HUP");
     assert_eq!(engine.stop(), Some(0), "killed by the filter? {}", engine.log());
     let log = engine.log();
