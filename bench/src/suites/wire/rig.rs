@@ -163,12 +163,9 @@ impl Rig {
             clock: source_clock,
             seed,
         })?;
-        let rings = FeedRings {
-            sources: vec![from_source],
-            accept: from_accept,
-            released: to_accept,
-            looked: rtrb::RingBuffer::new(2).0,
-        };
+        let (looked, _) = rtrb::RingBuffer::new(1);
+        let sources = vec![from_source];
+        let rings = FeedRings { sources, accept: from_accept, released: to_accept, looked };
         let stamps = FeedStamps::default();
         let known = History::new(1, limits::HISTORY_IN_MEMORY, [], true);
         let mut feed = FeedThread::new(rings, known, Arc::new(FeedStats::default()), seed, stamps.clock())?;

@@ -147,18 +147,8 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
     let feeds = build_feeds(&mut rings, &feed_stats, &history, epoch)?;
     let accept_stats = Arc::new(AcceptStats::default());
-    let accept = AcceptThread::new(AcceptParts {
-        listener,
-        tls: tls.clone(),
-        settings: AcceptSettings::from(&config.feed),
-        keys,
-        history,
-        commands: rings.control_to_accept.1,
-        announcements: rings.source_to_accept,
-        writers: rings.writers,
-        stats: Arc::clone(&accept_stats),
-    })
-    .map_err(doing("starting the accept thread"))?;
+    let ends = (rings.control_to_accept.1, rings.source_to_accept, rings.writers);
+    let accept = build_accept(config, listener, tls.clone(), (keys, history), ends, &accept_stats)?;
     let journal = Journal::new(store, built.inlets, requests)
         .with_webhook(webhooks.inlet)
         .with_master_key(Arc::clone(&webhooks.master));
@@ -206,6 +196,23 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let engine = Engine::new(config, at, bridge, view, (resolver, webhooks.resolver), (reloads, reachable));
     let (webhook, sources) = (webhooks.thread, built.threads);
     Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, recorder, doors, control }))
+}
+
+/// The accept thread's ends of rings: requests of the control plane, announcements, feed writers.
+type AcceptEnds = (Consumer<ToAccept>, Vec<Consumer<Arc<EncodedAnnouncement>>>, Vec<WriterLink>);
+
+fn build_accept(
+    config: &Config,
+    listener: mio::net::TcpListener,
+    tls: Option<ServerTls>,
+    (keys, history): (Vec<KeyRecord>, Vec<Arc<EncodedAnnouncement>>),
+    (commands, announcements, writers): AcceptEnds,
+    stats: &Arc<AcceptStats>,
+) -> Result<AcceptThread, StartError> {
+    let (settings, stats) = (AcceptSettings::from(&config.feed), Arc::clone(stats));
+    let parts =
+        AcceptParts { listener, tls, settings, keys, history, commands, announcements, writers, stats };
+    AcceptThread::new(parts).map_err(doing("starting the accept thread"))
 }
 
 /// Limits, memory and cores of the whole process. What the machine refuses is said once.
