@@ -11,6 +11,7 @@ use super::*;
 /// Values other than the default, where one cannot be made from the default's form, and what else must be set
 /// beside them.
 const VARIED: &[(&str, &str, &str)] = &[
+    ("admin.forwarded_for_from", "[\"10.9.0.0/16\"]", ""),
     ("admin.listen", "\"127.0.0.1:7\"", ""),
     ("egress.allow_nets", "[\"10.9.0.0/16\"]", ""),
     ("egress.resolvers", "[\"192.0.2.7\"]", ""),
