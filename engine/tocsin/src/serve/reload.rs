@@ -1,6 +1,6 @@
 //! Carries a reload out: reads everything first, then changes what can be changed while it runs.
 //!
-//! Contract: [`Engine::reload`] either applies every change that takes effect at once or none. All that can
+//! Contract: [`Reloader::reload`] either applies every change that takes effect at once or none. All that can
 //! fail (values, certificate, token, mail settings) is read before the first thing changes. Hot threads
 //! are not touched: the accept thread gets one message through its ring, the mail thread finds new
 //! settings in a slot, the control plane's own settings are swapped under their locks.
