@@ -26,6 +26,7 @@ pub static SECTIONS: &[Section] = &[
     feed::ACCEPT,
     delivery::WEBHOOKS,
     delivery::MAIL,
+    delivery::RECORDER,
     engine::THREADS,
     engine::RINGS,
     engine::STORE,

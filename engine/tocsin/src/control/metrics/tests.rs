@@ -6,7 +6,7 @@ use tocsin_core::source::SourceState;
 use tocsin_core::time::WallUs;
 
 use super::*;
-use crate::control::snapshot::{ByName, MailSnapshot, SourceSnapshot, ThreadSnapshot};
+use crate::control::snapshot::{ByName, MailSnapshot, RecorderSnapshot, SourceSnapshot, ThreadSnapshot};
 
 /// Everything has a value, so that every family has a sample.
 fn readings() -> Readings {
@@ -28,7 +28,7 @@ fn readings() -> Readings {
     let mut engine = Snapshot {
         sources: vec![source],
         mail: Some(MailSnapshot::default()),
-        recorder: None,
+        recorder: Some(RecorderSnapshot::default()),
         certificate_not_after: Some(WallUs::from_secs(2_000_000_000)),
         threads: vec![ThreadSnapshot { name: "feed-0".to_owned(), still_us: Some(5), ..Default::default() }],
         ..Snapshot::default()
@@ -134,7 +134,7 @@ fn values_come_from_the_readings() {
     // What is not known is not there: no mail server, no certificate, no disk, no kernel.
     let unknown = render(&Readings::default());
     for absent in
-        ["tocsin_mail", "not_after", "tocsin_store", "tocsin_process_open", "tocsin_clock", "_endpoints"]
+        ["tocsin_mail", "tocsin_recorder", "not_after", "tocsin_store", "tocsin_process_open", "tocsin_clock", "_endpoints"]
     {
         assert!(!unknown.contains(absent), "{absent} is in\n{unknown}");
     }

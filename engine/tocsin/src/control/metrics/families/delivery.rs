@@ -1,10 +1,10 @@
-//! Of webhooks and of mail.
+//! Of webhooks, of mail and of recordings.
 
 use tocsin_core::webhook::endpoint::State;
 
 use super::super::{Family, Readings, Samples, Scale, Section};
 use super::{ENDPOINT_STATE, ENDPOINT_STATES, WEBHOOK_FAILURE, counter, gauge, histogram};
-use crate::control::snapshot::MailSnapshot;
+use crate::control::snapshot::{MailSnapshot, RecorderSnapshot};
 
 pub(super) const WEBHOOKS: Section = Section {
     title: "Webhooks",
@@ -16,6 +16,12 @@ pub(super) const MAIL: Section = Section {
     title: "Mail",
     intro: "Only where a mail server is configured (`[smtp]`).",
     families: MAIL_FAMILIES,
+};
+
+pub(super) const RECORDER: Section = Section {
+    title: "Recorder",
+    intro: "Only where something is recorded (`record.dir`).",
+    families: RECORDER_FAMILIES,
 };
 
 const WEBHOOK_FAMILIES: &[Family] = &[
@@ -101,5 +107,24 @@ const MAIL_FAMILIES: &[Family] = &[
     counter("tocsin_mail_given_up_total", &[], "Mails given up.", |r, out| mail(r, out, |m| m.given_up)),
     counter("tocsin_mail_server_failures_total", &[], "Times that the server took nothing.", |r, out| {
         mail(r, out, |m| m.server_failures);
+    }),
+];
+
+fn recorder(r: &Readings, out: &mut Samples<'_>, of: fn(&RecorderSnapshot) -> u64) {
+    out.maybe(r.engine.recorder.as_ref().map(of));
+}
+
+const RECORDER_FAMILIES: &[Family] = &[
+    counter("tocsin_recorder_bodies_total", &[], "Answers written with their bodies.", |r, out| {
+        recorder(r, out, |of| of.bodies);
+    }),
+    counter("tocsin_recorder_announcements_total", &[], "Announcements written.", |r, out| {
+        recorder(r, out, |of| of.announcements);
+    }),
+    counter("tocsin_recorder_dropped_total", &[], "Lines that are missing: a ring was full, or the disk.", |r, out| {
+        recorder(r, out, |of| of.dropped);
+    }),
+    counter("tocsin_recorder_failures_total", &[], "Times that a file could not be written.", |r, out| {
+        recorder(r, out, |of| of.failures);
     }),
 ];
