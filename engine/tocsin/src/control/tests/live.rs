@@ -110,7 +110,7 @@ fn each_viewer_gets_what_is_theirs_and_a_slow_one_is_told() {
     let mut first = engine.look("/v1/live", &one.0);
     let mut second = engine.look("/v1/live", &other.0);
     // The status says that the ring is looked at.
-    assert_eq!(administrator.next_of("status"), json!({"sources": []}));
+    assert_eq!(administrator.next_of("status")["sources"], json!([]));
     assert!(administrator.next_of("host")["machine"]["cores"].as_u64() > Some(0));
     engine.show(|| went_out(7));
     engine.show(|| attempt(one.1));
@@ -176,5 +176,5 @@ fn streams_are_bounded_and_end_with_their_session() {
     while next.next().is_some() {}
     let (status, _, refused) = engine.tcp("GET", "/admin/v1/live?for_secs=0", &header, "");
     assert_eq!((status, &refused["field"]), (400, &json!("for_secs")));
-    assert_eq!(open[0].next_of("status"), json!({"sources": []}));
+    assert_eq!(open[0].next_of("status")["sources"], json!([]));
 }
