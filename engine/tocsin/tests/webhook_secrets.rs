@@ -127,9 +127,20 @@ fn accounts_and_keys(shop: &Shop, shown: &mut Shown) -> Account {
         shown.0.push(text.split("/#code=").nth(1).unwrap().lines().next().unwrap().to_owned());
     }
     shop.cli_text(&["classify", "--exchange", "binance", "--title", "Binance Will List Coin One (ONE)"]);
-    for args in [&["config", "default"][..], &["config", "openapi"], &["completions", "bash"], &["check"]] {
+    for args in [
+        &["config", "default"][..],
+        &["config", "openapi"],
+        &["config", "metrics"],
+        &["completions", "bash"],
+        &["check"],
+        &["top", "--once"],
+    ] {
         shop.cli_text(args);
     }
+    // What these find depends on the host, and the service is in the way of the other two.
+    shop.cli(&["doctor"]);
+    shop.cli_refused(&["record", "--out", "/nonexistent"]);
+    shop.cli_refused(&["replay", "--detect", "/nonexistent"]);
     desk
 }
 
@@ -227,6 +238,7 @@ fn every_route(shop: &Shop, desk: &Account, shown: &mut Shown) {
     ask("GET", &key, Value::Null);
     ask("PATCH", &key, json!({"expires_at": null}));
     ask("POST", &format!("{key}/revoke"), Value::Null);
+    assert_eq!(shop.raw(None, "GET", "/metrics", "").0, 200);
     for path in ["status", "sources", "subscribers"] {
         ask("GET", &format!("/admin/v1/{path}"), Value::Null);
     }

@@ -133,9 +133,15 @@ fn values_come_from_the_readings() {
     }
     // What is not known is not there: no mail server, no certificate, no disk, no kernel.
     let unknown = render(&Readings::default());
-    for absent in
-        ["tocsin_mail", "tocsin_recorder", "not_after", "tocsin_store", "tocsin_process_open", "tocsin_clock", "_endpoints"]
-    {
+    for absent in [
+        "tocsin_mail",
+        "tocsin_recorder",
+        "not_after",
+        "tocsin_store",
+        "tocsin_process_open",
+        "tocsin_clock",
+        "_endpoints",
+    ] {
         assert!(!unknown.contains(absent), "{absent} is in\n{unknown}");
     }
 }

@@ -121,9 +121,14 @@ const RECORDER_FAMILIES: &[Family] = &[
     counter("tocsin_recorder_announcements_total", &[], "Announcements written.", |r, out| {
         recorder(r, out, |of| of.announcements);
     }),
-    counter("tocsin_recorder_dropped_total", &[], "Lines that are missing: a ring was full, or the disk.", |r, out| {
-        recorder(r, out, |of| of.dropped);
-    }),
+    counter(
+        "tocsin_recorder_dropped_total",
+        &[],
+        "Lines that are missing: a ring was full, or the disk.",
+        |r, out| {
+            recorder(r, out, |of| of.dropped);
+        },
+    ),
     counter("tocsin_recorder_failures_total", &[], "Times that a file could not be written.", |r, out| {
         recorder(r, out, |of| of.failures);
     }),
