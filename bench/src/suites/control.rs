@@ -62,7 +62,7 @@ impl Sizes {
     pub fn of(context: &Context) -> Sizes {
         let (live, rounds, round) = match context.quick {
             true => (20, 3, Duration::from_secs(1)),
-            false => (100, 15, Duration::from_secs(4)),
+            false => (100, 10, Duration::from_secs(2)),
         };
         Sizes { live, rounds, round, interval: Duration::from_millis(20), rate: 1_000 }
     }
