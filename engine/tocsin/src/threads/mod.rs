@@ -84,8 +84,8 @@ impl Pulse {
     }
 }
 
-/// Between two rehearsals of a loop that spins. What comes during one waits for it, a few microseconds and
-/// one time in ten or fewer; what they bring is in docs/benchmarks.md, `wire`.
+/// Between two rehearsals of a loop that spins. What comes during one waits for its end; what they bring is in
+/// docs/benchmarks.md, `wire`.
 const REHEARSE_EVERY: Duration = Duration::from_micros(100);
 /// None begins when the loop has something to do this soon.
 const REHEARSE_AHEAD: Duration = Duration::from_micros(50);

@@ -1,7 +1,7 @@
 //! What a source that waits goes through now and then, so that it is quick when something comes.
 //!
 //! Contract: announcements are minutes or hours apart, and what a core has not used lately is in none of its
-//! caches: the same code takes five times as long then. A rehearsal finds an invented row in an invented
+//! caches: the same code takes twice as long then (docs/benchmarks.md, `wire`). A rehearsal finds an invented row in an invented
 //! answer, classifies its title and serializes it, with the code and the tables that a real one meets; it
 //! sends nothing, stores nothing and changes nothing. Owner: the source thread, while it spins with nothing
 //! to do. Allocates and frees what an announcement would. Fails never.

@@ -593,8 +593,8 @@ impl WebhookThread {
     }
 
     fn warm_one(&mut self, endpoint: EndpointId, now: Now) {
-        // One that times out gets no connection ahead of its attempts: handshakes with a thousand of them
-        // would cost the others more than their deliveries do.
+        // One that times out gets no connection ahead of its attempts: each timeout would cost a handshake,
+        // and the others wait for it.
         let answers = |health: &Endpoint| health.state() == State::Active && !health.is_ailing();
         if !self.dispatcher.endpoint(endpoint).is_some_and(answers) {
             return;
