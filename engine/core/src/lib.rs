@@ -8,7 +8,7 @@
 //!
 //! A stage imports the data types of the stage before it and never a later stage:
 //! `limits`, `model` <- `http1`, `ws` <- `source` <- `detect` <- `classify` <- `wire` <- `feed`,
-//! `webhook`, `access`.
+//! `webhook`, `access`; `source` <- `market`.
 
 pub mod access;
 pub mod classify;
@@ -16,6 +16,7 @@ pub mod detect;
 pub mod feed;
 pub mod http1;
 pub mod limits;
+pub mod market;
 pub mod model;
 pub mod source;
 pub mod time;

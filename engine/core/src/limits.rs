@@ -19,6 +19,8 @@ pub const MARKETS_PER_ANNOUNCEMENT: usize = 96;
 pub const URL_BYTES: usize = 512;
 /// Longest source item identifier.
 pub const NOTICE_ID_BYTES: usize = 96;
+/// Longest name an exchange may have for an instrument (`MOODENG-USD_UM_XPERP-310815` has 27).
+pub const SYMBOL_BYTES: usize = 64;
 
 // ---- Feed: the specification's "Connection limits" and "Client message limits" ---------------
 

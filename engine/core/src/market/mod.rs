@@ -1,0 +1,166 @@
+//! Instruments and volumes of exchanges: what they tell ahead of, beside and without a notice.
+//!
+//! Contract: a [`MarketSpec`] is a constant: what to ask for, how often, how to read the answers into
+//! [`Instrument`]s and [`Volume`]s. What they mean is decided elsewhere in this module, from one answer to
+//! the next, and comes out as [`MarketEvent`]s. Owner: the market thread, which is not a hot one: it
+//! allocates for each instrument it learns. Every number of an exchange is optional; a bad row is skipped
+//! and counted, an unusable answer is a [`ParseError`] that says where.
+
+use core::time::Duration;
+
+use crate::model::Exchange;
+use crate::source::{Evidence, ParseError, Parsed, Scratch};
+use crate::time::WallUs;
+
+/// A source of instruments and volumes of one exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct MarketSpec {
+    /// Name in messages, store and metrics: `<exchange>.<what>` (`okx.instruments`).
+    pub name: &'static str,
+    /// Whose markets.
+    pub exchange: Exchange,
+    /// How far the exchange stands behind it.
+    pub evidence: Evidence,
+    /// Scheme and authority, without a path.
+    pub base_url: &'static str,
+    /// Header fields beside `Host`, in the order they are sent.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// What it asks for.
+    pub requests: &'static [MarketRequest],
+}
+
+/// One question a [`MarketSpec`] asks again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct MarketRequest {
+    /// Stable name within the source; the store keeps the baseline under it. An instrument that is missing
+    /// from a complete answer is gone from the request of that name only.
+    pub name: &'static str,
+    /// Path and query, percent-encoded, from `/`.
+    pub target: &'static str,
+    /// A JSON body: asked with POST instead of GET.
+    pub body: Option<&'static str>,
+    /// Default time between two answers, well inside the documented limit of one address.
+    pub every: Duration,
+    /// Whether an answer names all there is, so that what is absent is gone.
+    pub complete: bool,
+    /// Reads one answer.
+    pub parse: MarketParse,
+}
+
+/// Reads the rows of one answer, giving each to the callback. Works in place: the body is scrambled
+/// afterwards. The callback is never called after an error.
+pub type MarketParse =
+    fn(&mut Scratch, &mut [u8], &mut dyn FnMut(MarketRow<'_>)) -> Result<Parsed, ParseError>;
+
+/// One row of an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MarketRow<'a> {
+    /// An instrument as it stands.
+    Instrument(Instrument<'a>),
+    /// What was traded of one.
+    Volume(Volume<'a>),
+}
+
+/// What kind of market an instrument is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InstrumentKind {
+    /// The asset itself.
+    Spot,
+    /// A perpetual contract.
+    Perpetual,
+    /// A contract with an end.
+    Dated,
+}
+
+/// Whether it is traded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trading {
+    /// Known, not open yet (OKX `preopen`, Binance `PENDING_TRADING`, HTX `pre-online`, Bybit `PreLaunch`).
+    Ahead,
+    /// Open, in full or in part (post only, limit only, call auction, buyable).
+    Open,
+    /// Stopped for a while; says nothing about the future.
+    Halted,
+    /// Over (delisted, settling, offline).
+    Over,
+}
+
+/// One instrument of an answer, borrowed from it. Times that an exchange fills with a far future or zero
+/// where it knows none are `None`: the parser knows its exchange.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Instrument<'a> {
+    /// The exchange's own name, at most [`crate::limits::SYMBOL_BYTES`] bytes (`JP225-USDT-SWAP`).
+    pub symbol: &'a str,
+    /// What is traded, upper case as the exchange writes it.
+    pub base: &'a str,
+    /// What it is priced in.
+    pub quote: &'a str,
+    /// What kind of market.
+    pub kind: InstrumentKind,
+    /// Whether it is traded.
+    pub trading: Trading,
+    /// The exchange's word for that (`preopen`), for people.
+    pub state: &'a str,
+    /// When trading begins or began.
+    pub opens_at: Option<WallUs>,
+    /// When trading ends or ended.
+    pub closes_at: Option<WallUs>,
+}
+
+/// What was traded of one instrument within 24 hours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Volume<'a> {
+    /// As in [`Instrument::symbol`].
+    pub symbol: &'a str,
+    /// In units of the quote asset; finite and not negative.
+    pub quote_24h: f64,
+}
+
+/// What a market watcher tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum MarketEventKind {
+    /// An instrument is known before it is traded.
+    ListingPreview,
+    /// One announced by [`MarketEventKind::ListingPreview`] opened, or a notice told of it.
+    PreviewConfirmed,
+    /// One announced by [`MarketEventKind::ListingPreview`] is gone, or its time moved past what was told.
+    PreviewWithdrawn,
+    /// A new pair is traded and neither a notice nor a preview told of it.
+    StealthListing,
+    /// The end of an instrument is set, or it ended without that.
+    Delisting,
+    /// Far more is traded than usual.
+    VolumeSpike,
+}
+
+/// One thing a market watcher tells: who hears of it gets it whole, nothing borrowed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MarketEvent {
+    /// What.
+    pub kind: MarketEventKind,
+    /// Where.
+    pub exchange: Exchange,
+    /// Name of the [`MarketSpec`] that saw it.
+    pub source: &'static str,
+    /// The exchange's own name of the instrument.
+    pub symbol: String,
+    /// What is traded.
+    pub base: String,
+    /// What it is priced in.
+    pub quote: String,
+    /// What kind of market.
+    pub instrument: InstrumentKind,
+    /// The exchange's word for its state.
+    pub state: String,
+    /// When trading begins or ends, where the exchange says.
+    pub effective_at: Option<WallUs>,
+    /// What was traded within 24 hours, in US dollars, where known.
+    pub volume_24h: Option<f64>,
+    /// For a spike: how many times the usual.
+    pub ratio: Option<f64>,
+    /// When the answer that shows it had been read.
+    pub received: WallUs,
+    /// When it was decided.
+    pub detected: WallUs,
+}
