@@ -55,10 +55,12 @@ fn made_up() -> String {
     for at in 0..60 {
         let symbol = format!("{}{}", ["QUOK", "WOMB", "NUMB"][at % 3], ["A", "B", "C", "D"][at % 4]);
         let (exchange, name) = [("binance", "Binance"), ("bitget", "Bitget")][at % 2];
+        // Forms differ, or all of a kind would fall into one fold.
+        let when = ["today", "tomorrow", "tonight", "soon", "at noon", "on Monday", "on Friday"][at % 7];
         let (title, ambiguous) = match at % 3 {
-            0 => (format!("{name} Adds {symbol}/TRY Trading Pair"), true),
-            1 => (format!("{name} Will List Quokka {at} ({symbol})"), false),
-            _ => (format!("{name} Will List Wombat ({symbol}) in the Innovation Zone"), false),
+            0 => (format!("{name} Adds {symbol}/TRY Trading Pair {when}"), true),
+            1 => (format!("{name} Will List Quokka ({symbol}) {when}"), false),
+            _ => (format!("{name} Will List Wombat ({symbol}) in the Innovation Zone {when}"), false),
         };
         writeln!(
             text,
