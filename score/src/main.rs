@@ -38,7 +38,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse().verb) {
+    match run(&Args::parse().verb) {
         Ok(said) => {
             println!("{said}");
             ExitCode::SUCCESS
@@ -50,12 +50,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb) -> Result<String, String> {
-    let (Verb::Train { titles: path, .. } | Verb::Evaluate { titles: path }) = &verb;
+fn run(verb: &Verb) -> Result<String, String> {
+    let (Verb::Train { titles: path, .. } | Verb::Evaluate { titles: path }) = verb;
     let named = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
     let titles = titles::read(&text).map_err(|error| named(&error))?;
-    match &verb {
+    match verb {
         Verb::Evaluate { .. } => report::evaluate(&titles).map(|report| report.text),
         Verb::Train { out, .. } => {
             let all: Vec<&titles::Title> = titles.iter().collect();
