@@ -7,6 +7,7 @@
 //! and counted, an unusable answer is a [`ParseError`] that says where.
 
 mod event;
+pub mod exchange;
 
 pub use event::{MarketEvent, MarketEventKind};
 
