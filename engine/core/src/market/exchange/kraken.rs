@@ -91,6 +91,8 @@ fn usual(asset: &str) -> &str {
     match asset {
         "XBT" | "XXBT" => "BTC",
         "XDG" | "XXDG" => "DOGE",
+        "ZUSD" => "USD",
+        "ZEUR" => "EUR",
         other => other,
     }
 }
