@@ -79,6 +79,7 @@ fn read(
             }
             MarketRow::Volume(v) => {
                 assert!(bounded(v.symbol) && v.quote_24h.is_finite() && v.quote_24h >= 0.0, "{v:?}");
+                assert!(v.last.is_none_or(|last| last.is_finite() && last > 0.0), "{v:?}");
             }
         }
         rows.push(describe(&row));
@@ -110,7 +111,10 @@ fn describe(row: &MarketRow<'_>) -> String {
             }
             line
         }
-        MarketRow::Volume(v) => format!("{} volume {}", v.symbol, v.quote_24h),
+        MarketRow::Volume(v) => {
+            let last = v.last.map_or(String::new(), |last| format!(" last {last}"));
+            format!("{} volume {}{last}", v.symbol, v.quote_24h)
+        }
     }
 }
 
@@ -218,7 +222,13 @@ const SAMPLES: &[(&str, &str, &str, &str, &[&str])] = &[
             "ETHUSD1 ETH/USD1 Perpetual Ahead (PENDING_TRADING) opens 1783069200000000",
         ],
     ),
-    ("binance_spot_ticker24hr_docs.json", "", "binance.spot", "tickers", &["BNBBTC volume 15.3"]),
+    (
+        "binance_spot_ticker24hr_docs.json",
+        "",
+        "binance.spot",
+        "tickers",
+        &["BNBBTC volume 15.3 last 4.000002"],
+    ),
     (
         "bybit_instruments_prelaunch_docs.json",
         "",
@@ -240,7 +250,13 @@ const SAMPLES: &[(&str, &str, &str, &str, &[&str])] = &[
         "instruments",
         &["BTC-USDT BTC/USDT Spot Open (enableTrading=true)"],
     ),
-    ("kucoin_alltickers_docs.json", "", "kucoin.spot", "tickers", &["BTC-USDT volume 124068431.06726933"]),
+    (
+        "kucoin_alltickers_docs.json",
+        "",
+        "kucoin.spot",
+        "tickers",
+        &["BTC-USDT volume 124068431.06726933 last 67193"],
+    ),
     (
         "gate_spot_currency_pairs_docs.json",
         "",
@@ -270,7 +286,7 @@ const SAMPLES: &[(&str, &str, &str, &str, &[&str])] = &[
         "",
         "coinbase.products",
         "products",
-        &["BTC-USD BTC/USD Spot Open (online) opens 1625097600000000", "BTC-USD volume 1908432"],
+        &["BTC-USD BTC/USD Spot Open (online) opens 1625097600000000", "BTC-USD volume 1908432 last 140.21"],
     ),
     (
         "coinbase_exchange_products_shape.json",

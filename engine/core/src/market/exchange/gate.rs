@@ -162,7 +162,9 @@ fn parse_spot_tickers(
     body: &mut [u8],
     found: &mut dyn FnMut(MarketRow<'_>),
 ) -> Result<Parsed, ParseError> {
-    scratch.document(body, |root| Ok(read_volumes(rows(root)?, found, ["currency_pair", "quote_volume", "last"])))
+    scratch.document(body, |root| {
+        Ok(read_volumes(rows(root)?, found, ["currency_pair", "quote_volume", "last"]))
+    })
 }
 
 fn parse_futures_tickers(
@@ -170,5 +172,6 @@ fn parse_futures_tickers(
     body: &mut [u8],
     found: &mut dyn FnMut(MarketRow<'_>),
 ) -> Result<Parsed, ParseError> {
-    scratch.document(body, |root| Ok(read_volumes(rows(root)?, found, ["contract", "volume_24h_quote", "last"])))
+    scratch
+        .document(body, |root| Ok(read_volumes(rows(root)?, found, ["contract", "volume_24h_quote", "last"])))
 }

@@ -82,5 +82,7 @@ fn parse_tickers(
     body: &mut [u8],
     found: &mut dyn FnMut(MarketRow<'_>),
 ) -> Result<Parsed, ParseError> {
-    scratch.document(body, |root| Ok(read_volumes(rows(root)?, found, ["market", "acc_trade_price_24h", "trade_price"])))
+    scratch.document(body, |root| {
+        Ok(read_volumes(rows(root)?, found, ["market", "acc_trade_price_24h", "trade_price"]))
+    })
 }
