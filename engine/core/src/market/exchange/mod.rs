@@ -171,7 +171,8 @@ fn begun<'t, 'a>(rows: Json<'t, 'a>, key: &str, traded: impl Fn(Json<'t, 'a>) ->
     rows.elements().filter(|row| traded(*row)).filter_map(|row| time(row, key)).max()
 }
 
-/// What an instrument that is not traded is: ahead when it begins past [`begun`].
+/// What an instrument that is not traded is: ahead when it begins past [`begun`]. The newest of all, stopped
+/// again soon after its opening, looks ahead too, of a time that is past: who has a clock must look at it.
 fn not_traded(opens_at: Option<WallUs>, begun: Option<WallUs>) -> Trading {
     let ahead = opens_at.is_some_and(|at| begun.is_none_or(|past| at > past));
     if ahead { Trading::Ahead } else { Trading::Halted }
