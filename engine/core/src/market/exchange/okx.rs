@@ -83,7 +83,7 @@ fn read_instrument<'a>(row: Json<'_, 'a>) -> Option<Instrument<'a>> {
         trading: trading(state),
         state,
         opens_at: time(row, "listTime"),
-        closes_at: closes_at.filter(|end| !nominal.is_some_and(|day| day.0.abs_diff(end.0) < NAMED_DAY_US)),
+        closes_at: closes_at.filter(|end| nominal.is_none_or(|day| day.0.abs_diff(end.0) >= NAMED_DAY_US)),
     })
 }
 
