@@ -54,7 +54,7 @@ fn check(exchange: &str, trading: impl Fn(&str) -> Trading, words: &[(&str, Trad
 }
 
 #[test]
-fn every_word_for_a_state_has_its_meaning() {
+fn every_word_of_binance_and_okx_has_its_meaning() {
     check(
         "binance.spot",
         binance::spot_trading,
@@ -97,6 +97,10 @@ fn every_word_for_a_state_has_its_meaning() {
             ("expired", Over),
         ],
     );
+}
+
+#[test]
+fn every_word_of_gate_and_bitget_has_its_meaning() {
     check(
         "gate.futures",
         |word| gate::futures_trading(word, false),
@@ -127,6 +131,10 @@ fn every_word_for_a_state_has_its_meaning() {
             ("off", Over),
         ],
     );
+}
+
+#[test]
+fn every_word_of_htx_kraken_and_mexc_has_its_meaning() {
     check(
         "htx",
         |word| htx::trading(word, Some(true)),
