@@ -45,7 +45,7 @@ fn answer(view: &View<'_>, request: &Request) -> (u16, Value) {
     match request.path() {
         "/v5/market/tickers" => {
             let list: Value = view.rows.iter().filter(of_category).map(|row| ticker(view, row)).collect();
-            (200, envelope(json!({ "category": request.query("category"), "list": list })))
+            (200, envelope(&json!({ "category": request.query("category"), "list": list })))
         }
         "/v5/market/instruments-info" => {
             let pre_launch = request.query("status") == Some("PreLaunch");
@@ -55,9 +55,9 @@ fn answer(view: &View<'_>, request: &Request) -> (u16, Value) {
             });
             if spot {
                 let list: Value = rows.map(|row| instrument(view, row)).collect();
-                return (200, envelope(json!({ "category": "spot", "list": list })));
+                return (200, envelope(&json!({ "category": "spot", "list": list })));
             }
-            page(view, rows.collect(), request)
+            page(view, &rows.collect::<Vec<_>>(), request)
         }
         _ => refusal(10_404),
     }
@@ -67,19 +67,19 @@ fn refusal(code: u32) -> (u16, Value) {
     (200, json!({ "retCode": code, "retMsg": "simulated refusal", "result": {}, "retExtInfo": {} }))
 }
 
-fn envelope(result: Value) -> Value {
+fn envelope(result: &Value) -> Value {
     json!({ "retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {} })
 }
 
 /// The cursor names where the next page begins. The last page has one too.
-fn page(view: &View<'_>, rows: Vec<&Row<'_>>, request: &Request) -> (u16, Value) {
+fn page(view: &View<'_>, rows: &[&Row<'_>], request: &Request) -> (u16, Value) {
     let (Ok(limit @ 1..=1_000), Ok(start)) = (request.number("limit", 500), request.number("cursor", 0))
     else {
         return refusal(10_001);
     };
     let list: Value = rows.iter().skip(start).take(limit).map(|row| instrument(view, row)).collect();
     let next = (start + limit).min(rows.len()).to_string();
-    (200, envelope(json!({ "category": "linear", "list": list, "nextPageCursor": next })))
+    (200, envelope(&json!({ "category": "linear", "list": list, "nextPageCursor": next })))
 }
 
 fn instrument(view: &View<'_>, row: &Row<'_>) -> Value {
