@@ -203,6 +203,16 @@ pub const STALE_AT_MOST: Duration = Duration::from_secs(600);
 pub const STATUS_PERIOD: Duration = Duration::from_secs(1);
 /// Most items read out of one response.
 pub const ITEMS_PER_RESPONSE: usize = 512;
+/// Longest answer accepted of an exchange's instruments or tickers: Binance's list of spot pairs has
+/// more than 10 MB with the permission sets of each.
+pub const MARKET_BODY_BYTES: usize = 32 * 1_024 * 1_024;
+/// Most rows read out of one such answer: several times the longest list there is. An answer with more
+/// says nothing of what is absent from it.
+pub const MARKET_ROWS: usize = 16_384;
+/// Most questions one source of markets asks.
+pub const REQUESTS_PER_MARKET: usize = 8;
+/// Longest word an exchange may have for an instrument's state; a longer one is cut.
+pub const STATE_WORD_BYTES: usize = 32;
 /// Deepest nesting of arrays and objects accepted in a body.
 pub const JSON_DEPTH: usize = 64;
 /// Most lists of one source.
@@ -446,6 +456,8 @@ const _: () = assert!(
     "full pages of every list must never evict one another"
 );
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
+const _: () = assert!(MARKET_BODY_BYTES > RESPONSE_BODY_BYTES && MARKET_ROWS > ITEMS_PER_RESPONSE);
+const _: () = assert!(2 * TICKER_BYTES <= SYMBOL_BYTES, "the longest base and quote make a name");
 const _: () = assert!(HANDSHAKES_PER_ADDRESS > IP_CONNECTIONS);
 const _: () = assert!(HANDSHAKES_PER_ADDRESS_AT_LEAST <= HANDSHAKES_PER_ADDRESS);
 const _: () = assert!(

@@ -10,6 +10,8 @@
     reason = "a test reads its fixtures, and fails by panic"
 )]
 
+mod damage;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +24,8 @@ use tocsin_core::model::{Exchange, Ticker};
 use tocsin_core::source::exchange::{ALL, by_config_name};
 use tocsin_core::source::{Item, ParseError, Parsed, Scratch, SourceSpec};
 use tocsin_core::time::{Mono, Now, WallUs};
+
+use damage::{mutate, mutation};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
@@ -155,61 +159,6 @@ fn real_captures_read_as_expected() {
         let body = fs::read(Path::new(&folder).join(name)).unwrap();
         let refused = read(spec, &mut scratch, body, in_full);
         assert!(matches!(refused, Err(ParseError::Missing(_))), "{name}: {refused:?}");
-    }
-}
-
-/// One edit of a body.
-#[derive(Clone, Debug)]
-enum Mutation {
-    Cut(usize),
-    Flip(usize, u8),
-    Insert(usize, Vec<u8>),
-    Repeat(usize, usize),
-}
-
-fn mutation() -> impl Strategy<Value = Mutation> {
-    let pieces = prop_oneof![
-        prop::sample::select(vec![
-            "null",
-            "\"\"",
-            "[]",
-            "{}",
-            "-1",
-            "1e999",
-            "\\u0000",
-            "\\ud800",
-            "99999999999999999999",
-            "\"",
-            "{",
-            "[[[[",
-        ])
-        .prop_map(|piece| piece.as_bytes().to_vec()),
-        prop::collection::vec(any::<u8>(), 0..20),
-    ];
-    prop_oneof![
-        any::<usize>().prop_map(Mutation::Cut),
-        (any::<usize>(), any::<u8>()).prop_map(|(at, bits)| Mutation::Flip(at, bits)),
-        (any::<usize>(), pieces).prop_map(|(at, piece)| Mutation::Insert(at, piece)),
-        (any::<usize>(), 0_usize..400).prop_map(|(at, len)| Mutation::Repeat(at, len)),
-    ]
-}
-
-fn mutate(body: &mut Vec<u8>, mutation: Mutation) {
-    let size = body.len() + 1;
-    match mutation {
-        Mutation::Cut(at) => body.truncate(at % size),
-        Mutation::Flip(at, bits) => {
-            if let Some(byte) = body.get_mut(at % size) {
-                *byte ^= bits;
-            }
-        }
-        Mutation::Insert(at, piece) => drop(body.splice(at % size..at % size, piece)),
-        Mutation::Repeat(at, len) => {
-            let start = at % size;
-            let end = (start + len).min(body.len());
-            let again = body[start..end].to_vec();
-            drop(body.splice(end..end, again));
-        }
     }
 }
 

@@ -29,6 +29,11 @@ pub(crate) fn kst_bare(at: WallUs) -> String {
     KST.to_datetime(timestamp(at)).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// `2026-08-21T12:50:05Z`, as Coinbase writes times.
+pub(crate) fn utc_iso(at: WallUs) -> String {
+    Offset::UTC.to_datetime(timestamp(at)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// `2026-08-21`, UTC, as Binance writes dates into titles.
 pub(crate) fn utc_date(at: WallUs) -> String {
     Offset::UTC.to_datetime(timestamp(at)).strftime("%Y-%m-%d").to_string()
@@ -54,6 +59,7 @@ mod tests {
         assert_eq!(kst_iso(at), "2026-08-21T21:50:05+09:00");
         assert_eq!(kst_bare(at), "2026-08-21 21:50:05");
         assert_eq!(utc_date(at), "2026-08-21");
+        assert_eq!(utc_iso(at), "2026-08-21T12:50:05Z");
         assert_eq!(kst_short(at), "08/21 21:00");
         assert_eq!(http_date(at), "Fri, 21 Aug 2026 12:50:05 GMT");
         assert_eq!(utc_date(WallUs(i64::MAX)), "1970-01-01");

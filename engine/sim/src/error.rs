@@ -15,6 +15,10 @@ pub enum SimError {
     Thread(io::Error),
     /// No notice has this identifier.
     NoSuchNotice(String),
+    /// No instrument has this number, or the exchange lists none of that kind.
+    NoSuchInstrument(String),
+    /// A simulated market holds as many instruments as it may.
+    TooManyInstruments,
     /// A file could not be read or written.
     File(PathBuf, io::Error),
     /// A script or an event does not parse; the text says where.
@@ -32,6 +36,8 @@ impl std::fmt::Display for SimError {
             SimError::Certificate(e) => write!(f, "cannot make a certificate: {e}"),
             SimError::Thread(e) => write!(f, "cannot start a thread: {e}"),
             SimError::NoSuchNotice(id) => write!(f, "no notice {id:?}"),
+            SimError::NoSuchInstrument(what) => write!(f, "no instrument {what}"),
+            SimError::TooManyInstruments => f.write_str("the market is full"),
             SimError::File(path, e) => write!(f, "{}: {e}", path.display()),
             SimError::Script(e) => write!(f, "script: {e}"),
             SimError::Behaviour(e) => write!(f, "{e}"),

@@ -1,4 +1,4 @@
-//! The ways a simulated exchange can misbehave. Plain data; `server` and `state` act on it.
+//! The ways a simulated exchange can misbehave, and when. Plain data; `server` and `state` act on it.
 
 use serde::Deserialize;
 
@@ -62,5 +62,42 @@ impl Fault {
     /// Whether it strikes before a request is read.
     pub(crate) const fn strikes_on_accept(&self) -> bool {
         matches!(self, Fault::ResetOnAccept)
+    }
+}
+
+/// The fault shown now, if any: to a number of requests, or until cleared.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Option<Active>);
+
+#[derive(Debug)]
+struct Active {
+    fault: Fault,
+    left: Option<u32>,
+}
+
+impl Faults {
+    /// Shows `fault` to so many requests (or connections), or to all; none of them clears it.
+    pub(crate) fn set(&mut self, fault: Fault, requests: Option<u32>) {
+        self.0 = (requests != Some(0)).then_some(Active { fault, left: requests });
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// The fault that strikes now, if it strikes on accept as `on_accept` says; counts it down.
+    pub(crate) fn strike(&mut self, on_accept: bool) -> Option<Fault> {
+        let active = self.0.as_mut()?;
+        if active.fault.strikes_on_accept() != on_accept {
+            return None;
+        }
+        let fault = active.fault.clone();
+        if let Some(left) = &mut active.left {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.0 = None;
+            }
+        }
+        Some(fault)
     }
 }

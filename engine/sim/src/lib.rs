@@ -5,7 +5,7 @@
 //! named exchange does, in its real response shapes, with its real quirks, and with whatever
 //! [`Fault`] it is told to show. Everything a script can do is a method of the handle, an
 //! [`Action`] of a script file and a request to the admin listener of `tocsin-sim exchange`. What is
-//! true of [`SimReceiver`] is said in [`receiver`].
+//! true of [`SimReceiver`] is said in [`receiver`], what is true of [`SimMarket`] in [`market`].
 //!
 //! Threads: one per listener and one per connection, at most [`MAX_CONNECTIONS`]; all of them end
 //! when the handle is dropped. This is a test peer: it allocates, locks and blocks as it likes, and
@@ -27,6 +27,7 @@ mod exchange;
 mod fault;
 mod http;
 mod invent;
+pub mod market;
 mod options;
 pub mod receiver;
 mod script;
@@ -45,6 +46,7 @@ pub use exchange::SimExchange;
 pub use fault::Fault;
 pub use http::{Framing, RecordedRequest};
 pub use invent::{Invented, Inventor};
+pub use market::{InstrumentId, Listing, MarketOptions, SimMarket};
 pub use options::{CachePolicy, Kind, OddPageSize, Options, RateAnswer, RateLimit};
 pub use receiver::{Behaviour, Greeting, Received, ReceiverOptions, Reply, SignatureVerdict, SimReceiver};
 pub use script::{Action, Event, Script};

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::catalogue::{Catalogue, Change};
 use crate::clock;
 use crate::edge::{self, Cached, EdgeCache, RateWindows};
-use crate::fault::Fault;
+use crate::fault::{Fault, Faults};
 use crate::http::{Framing, RecordedRequest, Request, Response, gzip_stored};
 use crate::invent::Inventor;
 use crate::options::{Kind, Options, RateAnswer};
@@ -25,12 +25,6 @@ use crate::site::{Answer, Delivery, Site};
 
 const MAX_LOG: usize = 4_096;
 const MAX_PENDING: usize = 4_096;
-
-/// A fault and how many requests it still strikes; `None` strikes until cleared.
-struct Active {
-    fault: Fault,
-    left: Option<u32>,
-}
 
 /// Everything that changes while an exchange runs.
 pub(crate) struct State {
@@ -43,7 +37,7 @@ pub(crate) struct State {
     pub(crate) log: VecDeque<RecordedRequest>,
     pub(crate) requests: u64,
     pending: VecDeque<(Instant, Change)>,
-    fault: Option<Active>,
+    faults: Faults,
     windows: RateWindows,
     turn: usize,
 }
@@ -83,27 +77,11 @@ impl State {
     }
 
     pub(crate) fn set_fault(&mut self, fault: Fault, requests: Option<u32>) {
-        self.fault = Some(Active { fault, left: requests });
+        self.faults.set(fault, requests);
     }
 
     pub(crate) fn clear_fault(&mut self) {
-        self.fault = None;
-    }
-
-    /// The fault that strikes now, if it strikes on accept as `on_accept` says; counts it down.
-    fn strike(&mut self, on_accept: bool) -> Option<Fault> {
-        let active = self.fault.as_mut()?;
-        if active.fault.strikes_on_accept() != on_accept {
-            return None;
-        }
-        let fault = active.fault.clone();
-        if let Some(left) = &mut active.left {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.fault = None;
-            }
-        }
-        Some(fault)
+        self.faults.clear();
     }
 
     fn framing(&mut self) -> Framing {
@@ -175,7 +153,7 @@ impl Shared {
             log: VecDeque::new(),
             requests: 0,
             pending: VecDeque::new(),
-            fault: None,
+            faults: Faults::default(),
             windows: RateWindows::default(),
             turn: 0,
             options,
@@ -202,7 +180,7 @@ impl Shared {
 
 impl Site for Shared {
     fn resets_on_accept(&self) -> bool {
-        self.state.lock().strike(true).is_some()
+        self.state.lock().faults.strike(true).is_some()
     }
 
     fn tls(&self) -> Option<Arc<ServerConfig>> {
@@ -216,8 +194,8 @@ impl Site for Shared {
         let mut answer = Answer::whole(state.respond(self.kind, peer, request, now));
         answer.framing = state.framing();
         answer.close = state.options.close_after.is_some_and(|most| nth >= most);
-        if let Some(fault) = state.strike(false) {
-            misbehave(&mut answer, &fault, self.kind, request);
+        if let Some(fault) = state.faults.strike(false) {
+            misbehave(&mut answer, &fault, || region_block(self.kind), request);
         }
         let said_status = !matches!(answer.delivery, Delivery::Garbage | Delivery::Never);
         let status = if said_status { answer.response.status } else { 0 };
@@ -226,14 +204,19 @@ impl Site for Shared {
     }
 }
 
-/// Turns a good answer into the bad one `fault` asks for.
-fn misbehave(answer: &mut Answer, fault: &Fault, kind: Kind, request: &Request) {
+/// Turns a good answer into the bad one `fault` asks for; `blocked` is a region's refusal.
+pub(crate) fn misbehave(
+    answer: &mut Answer,
+    fault: &Fault,
+    blocked: impl FnOnce() -> Response,
+    request: &Request,
+) {
     let length = Framing::ContentLength;
     match fault {
         // Struck before the request was read.
         Fault::ResetOnAccept => {}
         Fault::Status { code, retry_after_secs } => answer.response = status(*code, *retry_after_secs),
-        Fault::RegionBlock => answer.response = region_block(kind),
+        Fault::RegionBlock => answer.response = blocked(),
         Fault::HtmlChallenge => answer.response = challenge(),
         Fault::RedirectLoop => answer.response = redirect_to_itself(request),
         Fault::ResetInHead => answer.delivery = Delivery::ResetInHead,
@@ -260,7 +243,7 @@ fn misbehave(answer: &mut Answer, fault: &Fault, kind: Kind, request: &Request) 
     }
 }
 
-fn status(code: u16, retry_after: Option<u32>) -> Response {
+pub(crate) fn status(code: u16, retry_after: Option<u32>) -> Response {
     let body = json!({ "code": code, "success": false, "message": "simulated refusal" }).to_string();
     let response = Response::json(code, body.into_bytes());
     match retry_after {

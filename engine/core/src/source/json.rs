@@ -35,7 +35,7 @@ impl core::fmt::Debug for Scratch {
 
 impl Scratch {
     /// Parses `body` and gives its root to `read`.
-    pub(super) fn document<T>(
+    pub(crate) fn document<T>(
         &mut self,
         body: &mut [u8],
         read: impl FnOnce(Json<'_, '_>) -> Result<T, ParseError>,
@@ -45,7 +45,7 @@ impl Scratch {
 
     /// Parses `body`, lets `check` refuse its root, and gives the value under `key` to `read`,
     /// whether it stands there as JSON or as a string that holds JSON.
-    pub(super) fn envelope<T>(
+    pub(crate) fn envelope<T>(
         &mut self,
         body: &mut [u8],
         key: &'static str,
@@ -100,16 +100,16 @@ fn parse<T>(
 
 /// A place in the tape: the first node is the value, those of its children follow.
 #[derive(Clone, Copy)]
-pub(super) struct Json<'t, 'a>(&'t [Node<'a>]);
+pub(crate) struct Json<'t, 'a>(&'t [Node<'a>]);
 
 impl<'t, 'a> Json<'t, 'a> {
     /// The value under `key`, when this is an object that has it.
-    pub(super) fn get(self, key: &str) -> Option<Json<'t, 'a>> {
+    pub(crate) fn get(self, key: &str) -> Option<Json<'t, 'a>> {
         self.entries().find_map(|(k, value)| (k == key).then_some(value))
     }
 
     /// Keys and values of an object; nothing for any other value.
-    pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, Json<'t, 'a>)> {
+    pub(crate) fn entries(self) -> impl Iterator<Item = (&'a str, Json<'t, 'a>)> {
         let mut rest = match self.0.split_first() {
             Some((Node::Object { .. }, children)) => children,
             _ => &[],
@@ -123,7 +123,7 @@ impl<'t, 'a> Json<'t, 'a> {
     }
 
     /// Elements of an array; nothing for any other value.
-    pub(super) fn elements(self) -> impl Iterator<Item = Json<'t, 'a>> {
+    pub(crate) fn elements(self) -> impl Iterator<Item = Json<'t, 'a>> {
         let mut rest = match self.0.split_first() {
             Some((Node::Array { .. }, children)) => children,
             _ => &[],
@@ -136,17 +136,27 @@ impl<'t, 'a> Json<'t, 'a> {
     }
 
     /// Whether this is an array, or the `null` that some exchanges write for an empty one.
-    pub(super) fn is_list(self) -> bool {
+    pub(crate) fn is_list(self) -> bool {
         matches!(self.0.first(), Some(Node::Array { .. } | Node::Static(StaticNode::Null)))
     }
 
+    /// Whether this is an array.
+    pub(crate) fn is_array(self) -> bool {
+        matches!(self.0.first(), Some(Node::Array { .. }))
+    }
+
+    /// Whether this is `null`.
+    pub(crate) fn is_null(self) -> bool {
+        matches!(self.0.first(), Some(Node::Static(StaticNode::Null)))
+    }
+
     /// Whether this is an object.
-    pub(super) fn is_object(self) -> bool {
+    pub(crate) fn is_object(self) -> bool {
         matches!(self.0.first(), Some(Node::Object { .. }))
     }
 
     /// A string.
-    pub(super) fn str(self) -> Option<&'a str> {
+    pub(crate) fn str(self) -> Option<&'a str> {
         match self.0.first()? {
             Node::String(text) => Some(text),
             _ => None,
@@ -154,7 +164,7 @@ impl<'t, 'a> Json<'t, 'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn bool(self) -> Option<bool> {
+    pub(crate) fn bool(self) -> Option<bool> {
         match self.0.first()? {
             Node::Static(StaticNode::Bool(value)) => Some(*value),
             _ => None,
@@ -162,7 +172,7 @@ impl<'t, 'a> Json<'t, 'a> {
     }
 
     /// A whole number, also one written as a string or with a fraction of zero.
-    pub(super) fn integer(self) -> Option<i64> {
+    pub(crate) fn integer(self) -> Option<i64> {
         match self.0.first()? {
             Node::Static(StaticNode::I64(value)) => Some(*value),
             Node::Static(StaticNode::U64(value)) => i64::try_from(*value).ok(),
@@ -177,9 +187,22 @@ impl<'t, 'a> Json<'t, 'a> {
         }
     }
 
+    /// A number, also one written as a string; never infinite or no number at all.
+    pub(crate) fn number(self) -> Option<f64> {
+        let number = match self.0.first()? {
+            Node::Static(StaticNode::F64(value)) => *value,
+            // Amounts are compared, not summed up to the last unit: rounding above 2^53 is harmless.
+            Node::Static(StaticNode::I64(value)) => *value as f64,
+            Node::Static(StaticNode::U64(value)) => *value as f64,
+            Node::String(text) => text.trim().parse().ok()?,
+            _ => return None,
+        };
+        number.is_finite().then_some(number)
+    }
+
     /// An identifier, written as a string or a whole number: not empty, no ASCII blanks or
     /// controls.
-    pub(super) fn identifier(self) -> Option<ShortText> {
+    pub(crate) fn identifier(self) -> Option<ShortText> {
         match self.0.first()? {
             Node::String(text) => {
                 let text = text.trim();
@@ -191,14 +214,14 @@ impl<'t, 'a> Json<'t, 'a> {
     }
 
     /// A title: not blank, cut at [`limits::TITLE_BYTES`].
-    pub(super) fn title(self) -> Option<&'a str> {
+    pub(crate) fn title(self) -> Option<&'a str> {
         let text = self.str()?;
         let end = text.floor_char_boundary(limits::TITLE_BYTES);
         text.get(..end).filter(|t| !t.trim().is_empty())
     }
 
     /// A string or number as text for an error message; empty for anything else.
-    pub(super) fn brief(self) -> ShortText {
+    pub(crate) fn brief(self) -> ShortText {
         match self.0.first() {
             Some(Node::String(text)) => ShortText::cut(text),
             _ => self

@@ -8,9 +8,9 @@
 
 pub mod backoff;
 pub mod exchange;
-mod json;
+pub(crate) mod json;
 pub mod pacing;
-mod when;
+pub(crate) mod when;
 
 pub use json::Scratch;
 

@@ -7,9 +7,9 @@ use super::json::Json;
 use crate::time::WallUs;
 
 /// Offset of Korea Standard Time, which has no summer time.
-pub(super) const KST_SECS: i64 = 9 * 3_600;
+pub(crate) const KST_SECS: i64 = 9 * 3_600;
 /// No offset.
-pub(super) const UTC_SECS: i64 = 0;
+pub(crate) const UTC_SECS: i64 = 0;
 
 /// Before any exchange existed; zero and other fillers fall below.
 const EARLIEST: WallUs = WallUs::from_secs(1_230_768_000);
@@ -17,7 +17,7 @@ const EARLIEST: WallUs = WallUs::from_secs(1_230_768_000);
 const LATEST: WallUs = WallUs::from_secs(4_102_444_800);
 
 /// The instant `value` stands for; a date without an offset is taken to be `zone_secs` east of UTC.
-pub(super) fn instant(value: Json<'_, '_>, zone_secs: i64) -> Option<WallUs> {
+pub(crate) fn instant(value: Json<'_, '_>, zone_secs: i64) -> Option<WallUs> {
     match value.integer() {
         Some(number) => from_number(number),
         None => from_text(value.str()?.trim(), zone_secs),
@@ -40,7 +40,7 @@ fn from_number(number: i64) -> Option<WallUs> {
 
 /// `YYYY-MM-DD`, then optionally `T` or blanks and `HH:MM[:SS[.fraction]]`, then optionally `Z` or
 /// `±HH[:]MM`.
-pub(super) fn from_text(text: &str, zone_secs: i64) -> Option<WallUs> {
+pub(crate) fn from_text(text: &str, zone_secs: i64) -> Option<WallUs> {
     let mut rest = text.as_bytes();
     let year = digits(&mut rest, 4)?;
     byte(&mut rest, b"-/.")?;

@@ -24,7 +24,7 @@ pub fn by_name(name: &str) -> Option<&'static SourceSpec> {
 }
 
 /// A browser of today: the undocumented endpoints refuse what looks like a program.
-const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+pub(crate) const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
                        Chrome/141.0.0.0 Safari/537.36";
 
 /// Gives each usable row of `rows` to `found` and counts the others.
