@@ -6,6 +6,10 @@
 //! allocates for each instrument it learns. Every number of an exchange is optional; a bad row is skipped
 //! and counted, an unusable answer is a [`ParseError`] that says where.
 
+mod event;
+
+pub use event::{MarketEvent, MarketEventKind};
+
 use core::time::Duration;
 
 use crate::model::Exchange;
@@ -72,6 +76,28 @@ pub enum InstrumentKind {
     Dated,
 }
 
+impl InstrumentKind {
+    /// Every kind.
+    pub const ALL: [InstrumentKind; 3] =
+        [InstrumentKind::Spot, InstrumentKind::Perpetual, InstrumentKind::Dated];
+
+    /// Spelling in identities, records and messages; never changes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            InstrumentKind::Spot => "spot",
+            InstrumentKind::Perpetual => "perpetual",
+            InstrumentKind::Dated => "dated",
+        }
+    }
+
+    /// The inverse of [`InstrumentKind::name`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<InstrumentKind> {
+        InstrumentKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// Whether it is traded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trading {
@@ -83,6 +109,28 @@ pub enum Trading {
     Halted,
     /// Over (delisted, settling, offline).
     Over,
+}
+
+impl Trading {
+    /// Every state.
+    pub const ALL: [Trading; 4] = [Trading::Ahead, Trading::Open, Trading::Halted, Trading::Over];
+
+    /// Spelling in records; never changes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Trading::Ahead => "ahead",
+            Trading::Open => "open",
+            Trading::Halted => "halted",
+            Trading::Over => "over",
+        }
+    }
+
+    /// The inverse of [`Trading::name`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Trading> {
+        Trading::ALL.into_iter().find(|trading| trading.name() == name)
+    }
 }
 
 /// One instrument of an answer, borrowed from it. Times that an exchange fills with a far future or zero
@@ -114,53 +162,7 @@ pub struct Volume<'a> {
     pub symbol: &'a str,
     /// In units of the quote asset; finite and not negative.
     pub quote_24h: f64,
-}
-
-/// What a market watcher tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum MarketEventKind {
-    /// An instrument is known before it is traded.
-    ListingPreview,
-    /// One announced by [`MarketEventKind::ListingPreview`] opened, or a notice told of it.
-    PreviewConfirmed,
-    /// One announced by [`MarketEventKind::ListingPreview`] is gone, or its time moved past what was told.
-    PreviewWithdrawn,
-    /// A new pair is traded and neither a notice nor a preview told of it.
-    StealthListing,
-    /// The end of an instrument is set, or it ended without that.
-    Delisting,
-    /// Far more is traded than usual.
-    VolumeSpike,
-}
-
-/// One thing a market watcher tells: who hears of it gets it whole, nothing borrowed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MarketEvent {
-    /// What.
-    pub kind: MarketEventKind,
-    /// Where.
-    pub exchange: Exchange,
-    /// Name of the [`MarketSpec`] that saw it.
-    pub source: &'static str,
-    /// The exchange's own name of the instrument.
-    pub symbol: String,
-    /// What is traded.
-    pub base: String,
-    /// What it is priced in.
-    pub quote: String,
-    /// What kind of market.
-    pub instrument: InstrumentKind,
-    /// The exchange's word for its state.
-    pub state: String,
-    /// When trading begins or ends, where the exchange says.
-    pub effective_at: Option<WallUs>,
-    /// What was traded within 24 hours, in US dollars, where known.
-    pub volume_24h: Option<f64>,
-    /// For a spike: how many times the usual.
-    pub ratio: Option<f64>,
-    /// When the answer that shows it had been read.
-    pub received: WallUs,
-    /// When it was decided.
-    pub detected: WallUs,
+    /// The last price in units of the quote asset, where the same answer tells it: what turns other
+    /// quotes into dollars.
+    pub last: Option<f64>,
 }
