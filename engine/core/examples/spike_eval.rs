@@ -25,8 +25,8 @@ pub fn run() -> ExitCode {
         let good = report.recall() >= 0.95 && report.false_a_day() <= 1.0;
         return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    for ratio in [2.5, 3.5, 5.0] {
-        for deviations in [0.0, 2.5] {
+    for ratio in [3.5, 4.5] {
+        for deviations in [2.5, 3.0, 3.5, 4.0] {
             for hold in [2, 3] {
                 let rules = SpikeRules { ratio, deviations, hold, ..SpikeRules::default() };
                 print(&rules, &evaluate(options, rules));

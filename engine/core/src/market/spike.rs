@@ -34,8 +34,12 @@ const DRIFT: f64 = 0.02;
 const COLLAPSE: f64 = 0.1;
 /// After so many slots it is believed, and the symbol watched anew.
 const COLLAPSE_SLOTS: u32 = 12;
-/// What is usual is worked out again after so many slots, a part of the symbols at a time.
-const USUAL_EVERY: u64 = 6;
+/// What is usual is the median of so many slots: three hours, so that it knows what kind of a day it is.
+const RECENT: usize = 36;
+/// Fewest of them to say what is usual.
+const RECENT_AT_LEAST: usize = 12;
+/// What makes a median of absolute deviations comparable to a standard deviation.
+const DEVIATION: f32 = 1.4826;
 /// Fewer symbols than this have no common movement.
 const COMMON_AT_LEAST: usize = 20;
 
@@ -125,7 +129,7 @@ struct Series {
     /// Sums told in the current slot, the latest last, and how many there were.
     samples: [f64; 3],
     sampled: usize,
-    /// Median of the ring, the common movement taken out; 0 before it is known.
+    /// Median of [`RECENT`] slots, the common movement taken out; 0 before it is known.
     usual: f32,
     /// Times the usual in the latest slots, the latest first.
     recent: [f32; HOLD_AT_MOST],
@@ -144,8 +148,9 @@ pub struct SpikeDetector {
     first: u64,
     index: BTreeMap<Box<str>, usize>,
     series: Vec<Series>,
-    /// The common movement by slot modulo [`SLOTS`].
+    /// The common movement by slot modulo [`SLOTS`], and how far symbols were apart in it.
     common: Box<[f32]>,
+    apart: Box<[f32]>,
     counts: Counts,
     scratch: Vec<f32>,
     pairs: Vec<(f32, f32)>,
@@ -162,6 +167,7 @@ impl SpikeDetector {
             index: BTreeMap::new(),
             series: Vec::new(),
             common: vec![1.0; SLOTS].into(),
+            apart: vec![0.0; SLOTS].into(),
             counts: Counts::default(),
             scratch: Vec::with_capacity(SLOTS),
             pairs: Vec::new(),
@@ -241,15 +247,14 @@ impl SpikeDetector {
             }
         }
         self.find_common(closing);
-        let common = at(&self.common, closing).max(f32::MIN_POSITIVE);
-        for (number, series) in self.series.iter_mut().enumerate() {
+        let common = at(&self.common, closing);
+        let apart = self.more_apart(closing);
+        for series in &mut self.series {
             series.compare(closing, common);
-            if series.usual == 0.0 || (number as u64 + closing).is_multiple_of(USUAL_EVERY) {
-                series.usual = series.find_usual(closing, &self.common, &mut self.scratch);
-            }
+            series.usual = series.find_usual(closing, &self.common);
             let Some(ratio) = series.holds(closing, &self.rules) else { continue };
-            let spread = series.spread(closing, &self.common, &mut self.scratch);
-            if series.least(self.rules.hold).ln() < self.rules.deviations * spread {
+            let own = series.spread(closing, &self.common, &mut self.scratch);
+            if series.least(self.rules.hold).ln() < self.rules.deviations * own.hypot(apart) {
                 continue;
             }
             let Some(rate) = dollars(&series.symbol) else {
@@ -279,8 +284,22 @@ impl SpikeDetector {
             self.scratch.clear();
             self.scratch.extend(more_traded.iter().map(|(_, ratio)| *ratio));
             common = median(&mut self.scratch).max(0.01);
+            self.scratch.iter_mut().for_each(|ratio| *ratio = (ratio.max(0.001) / common).ln().abs());
+            set(&mut self.apart, slot, DEVIATION * median(&mut self.scratch));
+        } else {
+            set(&mut self.apart, slot, 0.0);
         }
         set(&mut self.common, slot, common);
+    }
+
+    /// How much further apart symbols are in this slot than they usually are: in a burst of the whole
+    /// market each goes its own length.
+    fn more_apart(&mut self, slot: u64) -> f64 {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&self.apart);
+        let usual = f64::from(median(&mut self.scratch));
+        let now = f64::from(at(&self.apart, slot));
+        (now * now - usual * usual).max(0.0).sqrt()
     }
 }
 
@@ -375,25 +394,40 @@ impl Series {
         }
     }
 
-    /// Slots that were watched, the latest first.
-    fn watched(&self, slot: u64) -> impl Iterator<Item = u64> + use<> {
-        let count = (self.age as usize).min(SLOTS) as u64;
-        (0..count).map(move |back| slot.saturating_sub(back))
+    /// Median of up to [`RECENT`] watched slots up to `last`, the common movement taken out; 0 of too few.
+    fn usual_at(&self, last: u64, watched: usize, common: &[f32], recent: &mut [f32; RECENT]) -> f32 {
+        let count = watched.min(RECENT);
+        let Some(recent) = recent.get_mut(..count).filter(|_| count >= RECENT_AT_LEAST) else { return 0.0 };
+        for (back, place) in recent.iter_mut().enumerate() {
+            let slot = last.saturating_sub(back as u64);
+            *place = at(&self.ring, slot) / at(common, slot);
+        }
+        median(recent)
     }
 
-    fn find_usual(&self, slot: u64, common: &[f32], scratch: &mut Vec<f32>) -> f32 {
-        scratch.clear();
-        scratch.extend(self.watched(slot).map(|slot| at(&self.ring, slot) / at(common, slot)));
-        median(scratch)
+    fn find_usual(&self, slot: u64, common: &[f32]) -> f32 {
+        self.usual_at(slot, self.watched(), common, &mut [0.0; RECENT])
     }
 
-    /// The ordinary deviation of the logarithm, as a standard deviation.
+    fn watched(&self) -> usize {
+        (self.age as usize).min(SLOTS)
+    }
+
+    /// The ordinary deviation, over the day, of the logarithm of a slot to the usual before it, as a standard
+    /// deviation. Worked out only when a symbol is about to be told: some ten thousand steps.
     fn spread(&self, slot: u64, common: &[f32], scratch: &mut Vec<f32>) -> f64 {
-        let usual = self.usual.max(f32::MIN_POSITIVE);
         scratch.clear();
-        let times = self.watched(slot).map(|slot| at(&self.ring, slot) / (at(common, slot) * usual));
-        scratch.extend(times.map(|times| times.max(0.05).ln().abs()));
-        1.4826 * f64::from(median(scratch))
+        let mut recent = [0.0; RECENT];
+        for back in 0..self.watched() {
+            let slot = slot.saturating_sub(back as u64);
+            let watched = self.watched().saturating_sub(back + 1);
+            let usual = self.usual_at(slot.saturating_sub(1), watched, common, &mut recent);
+            if usual > 0.0 {
+                let times = at(&self.ring, slot) / (at(common, slot) * usual);
+                scratch.push(times.max(0.05).ln().abs());
+            }
+        }
+        f64::from(DEVIATION * median(scratch))
     }
 
     fn least(&self, hold: usize) -> f64 {
