@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use spike_market::{Options, Report, evaluate};
 use tocsin_core::market::spike::SpikeRules;
 
-pub fn run() -> ExitCode {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();
     let sweep = arguments.next_if(|argument| argument == "sweep").is_some();
     let mut number = |usual: u64| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(usual);
@@ -25,8 +25,8 @@ pub fn run() -> ExitCode {
         let good = report.recall() >= 0.95 && report.false_a_day() <= 1.0;
         return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    for ratio in [3.5, 4.5] {
-        for deviations in [2.5, 3.0, 3.5, 4.0] {
+    for ratio in [4.0, 5.0, 6.0] {
+        for deviations in [2.5, 3.0, 3.5] {
             for hold in [2, 3] {
                 let rules = SpikeRules { ratio, deviations, hold, ..SpikeRules::default() };
                 print(&rules, &evaluate(options, rules));

@@ -10,7 +10,7 @@
 //! what was traded in the slot less what was traded in the same slot a day before:
 //! `traded(t) = sum(t) - sum(t - 1) + traded(t - 288)`. A ring of a day's slots supplies the last term.
 //! What a watcher finds at its start is unknown slot by slot and taken as spread evenly; what is
-//! new on the list has traded nothing before. An estimate below [`FLOOR`] of the usual is raised to it, for it comes from a
+//! new on the list has traded nothing before. An estimate below [`FLOOR`] of the day's median is raised to it, for it comes from a
 //! guess too small of what left the window; and whenever the ring's sum drifts from the sum told, the ring is
 //! scaled to it, so that a wrong guess is gone when the day it was made of is.
 
@@ -25,8 +25,11 @@ use crate::time::WallUs;
 pub const SLOT: Duration = Duration::from_secs(300);
 /// Slots in a day.
 pub const SLOTS: usize = 288;
-/// Share of the usual below which no estimate goes.
+/// Share of the day's median below which no estimate goes.
 pub const FLOOR: f32 = 0.25;
+/// Share of the day's median below which no usual goes: what is quieter than that for hours is a wrong
+/// estimate more often than a quiet market.
+pub const QUIET: f32 = 0.5;
 
 /// Parts of the sum by which the ring may drift from it before it is scaled.
 const DRIFT: f64 = 0.02;
@@ -38,8 +41,12 @@ const COLLAPSE_SLOTS: u32 = 12;
 const RECENT: usize = 36;
 /// Fewest of them to say what is usual.
 const RECENT_AT_LEAST: usize = 12;
+/// The day's median is worked out again after so many slots, a part of the symbols at a time.
+const DAY_EVERY: u64 = 6;
 /// What makes a median of absolute deviations comparable to a standard deviation.
 const DEVIATION: f32 = 1.4826;
+/// The same for the 95th of a hundred.
+const TAIL: f32 = 1.645;
 /// Fewer symbols than this have no common movement.
 const COMMON_AT_LEAST: usize = 20;
 
@@ -131,6 +138,8 @@ struct Series {
     sampled: usize,
     /// Median of [`RECENT`] slots, the common movement taken out; 0 before it is known.
     usual: f32,
+    /// The same over the day.
+    day: f32,
     /// Times the usual in the latest slots, the latest first.
     recent: [f32; HOLD_AT_MOST],
     /// The slot it was last told in, and whether it has calmed down since.
@@ -249,8 +258,11 @@ impl SpikeDetector {
         self.find_common(closing);
         let common = at(&self.common, closing);
         let apart = self.more_apart(closing);
-        for series in &mut self.series {
+        for (number, series) in self.series.iter_mut().enumerate() {
             series.compare(closing, common);
+            if series.day == 0.0 || (number as u64 + closing).is_multiple_of(DAY_EVERY) {
+                series.day = series.find_day(closing, &self.common, &mut self.scratch);
+            }
             series.usual = series.find_usual(closing, &self.common);
             let Some(ratio) = series.holds(closing, &self.rules) else { continue };
             let own = series.spread(closing, &self.common, &mut self.scratch);
@@ -315,6 +327,7 @@ impl Series {
             samples: [0.0; 3],
             sampled: 0,
             usual: 0.0,
+            day: 0.0,
             recent: [0.0; HOLD_AT_MOST],
             told: None,
             calm: true,
@@ -331,6 +344,7 @@ impl Series {
         self.closed = slot.saturating_sub(1);
         self.age = 0;
         self.usual = 0.0;
+        self.day = 0.0;
         self.recent = [0.0; HOLD_AT_MOST];
         self.samples = [sum; 3];
         self.sampled = 1;
@@ -364,7 +378,7 @@ impl Series {
         let over = self.closed + 1..=slot;
         let left: f64 = over.clone().map(|slot| f64::from(at(&self.ring, slot))).sum();
         let traded = (sum - self.sum + left) / slots.max(1) as f64;
-        let each = (traded as f32).max(self.usual * FLOOR).max(0.0);
+        let each = (traded as f32).max(self.day * FLOOR).max(0.0);
         for slot in over {
             set(&mut self.ring, slot, each);
         }
@@ -402,11 +416,18 @@ impl Series {
             let slot = last.saturating_sub(back as u64);
             *place = at(&self.ring, slot) / at(common, slot);
         }
-        median(recent)
+        median(recent).max(self.day * QUIET)
     }
 
     fn find_usual(&self, slot: u64, common: &[f32]) -> f32 {
         self.usual_at(slot, self.watched(), common, &mut [0.0; RECENT])
+    }
+
+    fn find_day(&self, slot: u64, common: &[f32], scratch: &mut Vec<f32>) -> f32 {
+        let slots = (0..self.watched() as u64).map(|back| slot.saturating_sub(back));
+        scratch.clear();
+        scratch.extend(slots.map(|slot| at(&self.ring, slot) / at(common, slot)));
+        median(scratch)
     }
 
     fn watched(&self) -> usize {
@@ -424,10 +445,14 @@ impl Series {
             let usual = self.usual_at(slot.saturating_sub(1), watched, common, &mut recent);
             if usual > 0.0 {
                 let times = at(&self.ring, slot) / (at(common, slot) * usual);
-                scratch.push(times.max(0.05).ln().abs());
+                scratch.push(times.max(0.05).ln());
             }
         }
-        f64::from(DEVIATION * median(scratch))
+        // Trades come in lumps: where the upper tail is longer than the middle says, it counts.
+        let tail = scratch.len() * 95 / 100;
+        let tail = if scratch.is_empty() { 0.0 } else { *scratch.select_nth_unstable_by(tail, f32::total_cmp).1 };
+        scratch.iter_mut().for_each(|times| *times = times.abs());
+        f64::from((DEVIATION * median(scratch)).max(tail / TAIL))
     }
 
     fn least(&self, hold: usize) -> f64 {
