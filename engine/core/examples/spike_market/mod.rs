@@ -308,8 +308,14 @@ fn inject(
         let rested = symbol.spike.is_none_or(|spike| minute > spike.end + DAY);
         if large && settled && rested {
             conclude(symbol, report);
-            let spike =
-                Injected { begin: minute, end: minute + length, times, traded: 0.0, counts: false, found: false };
+            let spike = Injected {
+                begin: minute,
+                end: minute + length,
+                times,
+                traded: 0.0,
+                counts: false,
+                found: false,
+            };
             symbol.spike = Some(spike);
             return;
         }
@@ -329,8 +335,10 @@ fn judge(symbols: &mut [Symbol], alarm: &Spike, minute: usize, measured: usize, 
         return;
     }
     let bytes = alarm.symbol.bytes().chain(minute.to_le_bytes());
-    report.digest = bytes.fold(report.digest, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    let number: usize = alarm.symbol.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(usize::MAX);
+    report.digest =
+        bytes.fold(report.digest, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let number: usize =
+        alarm.symbol.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(usize::MAX);
     let Some(symbol) = symbols.get_mut(number) else { return };
     match &mut symbol.spike {
         Some(spike) if (spike.begin..=spike.end + TAIL).contains(&minute) => {

@@ -259,8 +259,7 @@ impl Book {
         staged.sort_unstable_by(|a, b| (a.symbol(&text), a.row).cmp(&(b.symbol(&text), b.row)));
         staged.dedup_by(|later, first| later.symbol(&text) == first.symbol(&text));
         let rules = self.rules;
-        let m =
-            Moment { spec: self.spec, rules: &rules, since: self.record.last_answer, received, now };
+        let m = Moment { spec: self.spec, rules: &rules, since: self.record.last_answer, received, now };
         let complete = self.complete && whole;
         let told = findings.events.len();
         let outcome = if self.complete && staged.is_empty() {
@@ -433,8 +432,7 @@ impl Book {
     /// A new entry for a row, if there is room or one that is gone makes some.
     fn admit(&mut self, staged: &Staged, text: &str, findings: &mut Findings) -> Option<Entry> {
         if self.entries.len() >= limits::MARKET_INSTRUMENTS {
-            let gone =
-                self.entries.values().find(|entry| entry.record.standing.presence != Presence::Listed);
+            let gone = self.entries.values().find(|entry| entry.record.standing.presence != Presence::Listed);
             let Some(symbol) = gone.map(|entry| entry.record.symbol.clone()) else {
                 self.counts.beyond_limit += 1;
                 return None;

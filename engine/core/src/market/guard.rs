@@ -51,8 +51,8 @@ impl Census {
         let share = |percent: usize| self.live.saturating_mul(percent);
         let lost = self.absent.saturating_mul(100) > share(rules.shrunk_percent)
             || self.absent > rules.shrunk_at_most;
-        let ended = self.ended > rules.ended_at_most
-            && self.ended.saturating_mul(100) > share(rules.shrunk_percent);
+        let ended =
+            self.ended > rules.ended_at_most && self.ended.saturating_mul(100) > share(rules.shrunk_percent);
         let many = |count: usize| {
             count > rules.grown_at_most && count.saturating_mul(100) > share(rules.grown_percent)
         };

@@ -141,8 +141,7 @@ impl Entry {
     /// Whether a baseline holds it ahead, with a time to come.
     pub(super) fn awaits_opening(&self, received: WallUs) -> bool {
         let record = &self.record;
-        let row =
-            Row { trading: record.trading, opens_at: record.opens_at, closes_at: record.closes_at };
+        let row = Row { trading: record.trading, opens_at: record.opens_at, closes_at: record.closes_at };
         record.standing.preview == Preview::None
             && self.is_ahead(row, received)
             && record.opens_at.is_some_and(|at| at > received)
@@ -188,13 +187,7 @@ impl Entry {
         }
         if self.is_ahead(row, m.received) {
             let became = fresh || was_over || self.record.trading != Trading::Ahead;
-            self.ahead(
-                m.to_come(row.opens_at),
-                became && !self.record.standing.opened,
-                m,
-                register,
-                out,
-            );
+            self.ahead(m.to_come(row.opens_at), became && !self.record.standing.opened, m, register, out);
         } else if row.trading == Trading::Open {
             self.open(row, m, register, out);
         }
@@ -324,12 +317,8 @@ impl Entry {
         let ending = core::mem::take(&mut self.record.standing.ending);
         match ending {
             Ending::Known { at, told: true } if at.is_none_or(|at| at > m.received) => {
-                let event = self.event(
-                    MarketEventKind::DelistingWithdrawn,
-                    self.record.standing.delistings,
-                    None,
-                    m,
-                );
+                let event =
+                    self.event(MarketEventKind::DelistingWithdrawn, self.record.standing.delistings, None, m);
                 self.tell(event, m, out);
             }
             // It had ended for good: what is traded now is listed anew.
@@ -350,9 +339,9 @@ impl Entry {
         let soon = m.soon(row.closes_at);
         if self.record.kind == InstrumentKind::Dated {
             let before = self.record.closes_at.filter(|_| !fresh);
-            let early = before.zip(m.to_come(row.closes_at)).filter(|(before, at)| {
-                before.micros_since(*at) >= micros(m.rules.dated_early)
-            });
+            let early = before
+                .zip(m.to_come(row.closes_at))
+                .filter(|(before, at)| before.micros_since(*at) >= micros(m.rules.dated_early));
             if let Some((_, at)) = early {
                 self.tell_end(Some(at), m, register, out);
             }
@@ -418,12 +407,7 @@ impl Entry {
     }
 
     /// Absent from a complete answer that is believed.
-    pub(super) fn is_missing(
-        &mut self,
-        m: &Moment<'_>,
-        register: &mut Register,
-        out: &mut Vec<MarketEvent>,
-    ) {
+    pub(super) fn is_missing(&mut self, m: &Moment<'_>, register: &mut Register, out: &mut Vec<MarketEvent>) {
         let (answers, since) = again(&mut self.missing, (), m.received);
         if answers < m.rules.gone_answers || m.received.micros_since(since) < micros(m.rules.gone_after) {
             return;

@@ -109,9 +109,9 @@ impl Register {
 
     /// A preview is over: the next one of the same instrument is another.
     pub(super) fn forget_preview(&mut self, kind: InstrumentKind, symbol: &str) {
-        self.signs.retain(|(_, sign)| {
-            !matches!(sign, Sign::Preview(k, s, _) if *k == kind && s.as_ref() == symbol)
-        });
+        self.signs.retain(
+            |(_, sign)| !matches!(sign, Sign::Preview(k, s, _) if *k == kind && s.as_ref() == symbol),
+        );
     }
 
     /// An instrument opened.

@@ -125,11 +125,8 @@ mod tests {
         for exchange in Exchange::ALL {
             for hours in [None, Some(0), Some(71), Some(72), Some(2_000)] {
                 for told_before in [0, 1, 2, 3, u16::MAX] {
-                    let plain = Grounds {
-                        evidence: Evidence::Unofficial,
-                        told_before,
-                        ..grounds(exchange, hours)
-                    };
+                    let plain =
+                        Grounds { evidence: Evidence::Unofficial, told_before, ..grounds(exchange, hours) };
                     let better = [
                         Grounds { evidence: Evidence::Official, ..plain },
                         Grounds { noticed: true, ..plain },

@@ -76,8 +76,8 @@ pub const HOLD_AT_MOST: usize = 6;
 impl Default for SpikeRules {
     fn default() -> Self {
         SpikeRules {
-            ratio: 5.0,
-            deviations: 4.0,
+            ratio: 4.0,
+            deviations: 3.0,
             hold: 2,
             minimum_usd: 20_000.0,
             cooldown: Duration::from_secs(6 * 3_600),
@@ -450,7 +450,8 @@ impl Series {
         }
         // Trades come in lumps: where the upper tail is longer than the middle says, it counts.
         let tail = scratch.len() * 95 / 100;
-        let tail = if scratch.is_empty() { 0.0 } else { *scratch.select_nth_unstable_by(tail, f32::total_cmp).1 };
+        let tail =
+            if scratch.is_empty() { 0.0 } else { *scratch.select_nth_unstable_by(tail, f32::total_cmp).1 };
         scratch.iter_mut().for_each(|times| *times = times.abs());
         f64::from((DEVIATION * median(scratch)).max(tail / TAIL))
     }

@@ -48,7 +48,11 @@ fn instruments(answer: &[Shown], minute: i64) -> Vec<Instrument<'static>> {
 }
 
 /// All answers in turn, within a list large enough that nothing is held back.
-fn play(answers: &[(Vec<Shown>, usize)], world: &mut World, mut each: impl FnMut(&mut World, &[MarketEvent])) {
+fn play(
+    answers: &[(Vec<Shown>, usize)],
+    world: &mut World,
+    mut each: impl FnMut(&mut World, &[MarketEvent]),
+) {
     for (answer, times) in answers {
         for _ in 0..*times {
             let rows = instruments(answer, 0);

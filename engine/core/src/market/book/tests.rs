@@ -9,11 +9,7 @@ use crate::market::{MarketRow, Trading::*};
 use crate::model::{Exchange, ListingType, Ticker};
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
 
-fn parse(
-    _: &mut Scratch,
-    _: &mut [u8],
-    _: &mut dyn FnMut(MarketRow<'_>),
-) -> Result<Parsed, ParseError> {
+fn parse(_: &mut Scratch, _: &mut [u8], _: &mut dyn FnMut(MarketRow<'_>)) -> Result<Parsed, ParseError> {
     Err(ParseError::Empty)
 }
 
@@ -78,11 +74,7 @@ impl World {
         self.list(100, rows).1
     }
 
-    pub(super) fn list(
-        &mut self,
-        others: usize,
-        rows: &[Instrument<'_>],
-    ) -> (Outcome, Vec<MarketEvent>) {
+    pub(super) fn list(&mut self, others: usize, rows: &[Instrument<'_>]) -> (Outcome, Vec<MarketEvent>) {
         let names: Vec<String> = (0..others).map(|i| format!("X{i:04}-USDT")).collect();
         let others = names.iter().map(|name| row(name, Open));
         let all: Vec<Instrument<'_>> = rows.iter().copied().chain(others).collect();
@@ -386,8 +378,7 @@ fn many_ends_or_many_new_ones_at_once_are_held_back() {
     let names: Vec<String> = (0..50).map(|i| format!("Y{i:02}-USDT")).collect();
     let rows: Vec<_> = names.iter().map(|name| row(name, Open)).collect();
     world.list(50, &rows);
-    let ending: Vec<_> =
-        rows.iter().map(|row| Instrument { closes_at: at(2_000), ..*row }).collect();
+    let ending: Vec<_> = rows.iter().map(|row| Instrument { closes_at: at(2_000), ..*row }).collect();
     assert_eq!(world.list(50, &ending).0, Outcome::Held(ListState::Shrunk));
     let few: Vec<_> = ending.iter().take(20).chain(rows.iter().skip(20)).copied().collect();
     assert_eq!(world.list(50, &few).1.len(), 20);
