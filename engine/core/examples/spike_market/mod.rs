@@ -31,7 +31,7 @@ const TAIL: usize = 15;
 
 /// What to make.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     pub symbols: usize,
     /// Days measured; one more before them fills the window of 24 hours, and another is warm-up.
     pub days: usize,
@@ -41,7 +41,7 @@ pub struct Options {
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     pub spikes: usize,
     pub found: usize,
     /// Minutes from the beginning of each spike found to its alarm.
@@ -55,15 +55,15 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn recall(&self) -> f64 {
+    pub(crate) fn recall(&self) -> f64 {
         self.found as f64 / self.spikes.max(1) as f64
     }
 
-    pub fn false_a_day(&self) -> f64 {
+    pub(crate) fn false_a_day(&self) -> f64 {
         self.false_alarms as f64 / self.days.max(1) as f64
     }
 
-    pub fn delay(&self, part: f64) -> usize {
+    pub(crate) fn delay(&self, part: f64) -> usize {
         let mut sorted = self.delays.clone();
         sorted.sort_unstable();
         let last = sorted.len().saturating_sub(1);
@@ -232,7 +232,7 @@ impl Injected {
 }
 
 /// Runs the rule over the market.
-pub fn evaluate(options: Options, rules: SpikeRules) -> Report {
+pub(crate) fn evaluate(options: Options, rules: SpikeRules) -> Report {
     let mut dice = Dice(options.seed);
     let mut symbols: Vec<Symbol> =
         (0..options.symbols).map(|number| Symbol::new(number, 0, &mut dice)).collect();
