@@ -222,6 +222,20 @@ pub const VERSIONS_REMEMBERED: usize = 3;
 /// Items a source remembers having seen; the longest unseen is forgotten first.
 pub const SEEN_ITEMS: usize = 8_192;
 
+// ---- Markets ----------------------------------------------------------------------------------
+
+/// Instruments a request's book knows, those that are gone included: several times the longest list. At
+/// the bound one that is gone makes room; where none is, a new one is not taken and counted.
+pub const MARKET_INSTRUMENTS: usize = 8_192;
+/// Notices, previews and openings of one exchange remembered; the oldest is forgotten first.
+pub const MARKET_SIGNS: usize = 2_048;
+/// The store learns at most this late when a request was last answered.
+pub const MARKET_CHECKPOINT: Duration = Duration::from_secs(600);
+/// Instruments of one request whose volume is watched; further ones are not, and counted.
+pub const MARKET_VOLUMES: usize = 4_096;
+/// Assets of one exchange whose price in dollars is remembered; further ones are not.
+pub const MARKET_QUOTES: usize = 64;
+
 // ---- Webhooks: addresses and bodies ------------------------------------------------------------
 
 /// "at most 2048 bytes": longest address of an endpoint.

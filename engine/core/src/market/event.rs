@@ -90,13 +90,15 @@ pub struct MarketEvent {
     /// Whether the request that saw it had no pair of this base and kind of market before: false for
     /// a further quote of an asset already traded there. Of listings only.
     pub new_asset: bool,
+    /// A notice of the exchange told of it before.
+    pub noticed: bool,
     /// When trading begins or ends, where the exchange says.
     pub effective_at: Option<WallUs>,
     /// What was traded within 24 hours, in US dollars, where known.
     pub volume_24h: Option<f64>,
     /// For a spike: how many times the usual.
     pub ratio: Option<f64>,
-    /// For a preview: its score by the evidence, 0 to 100.
+    /// For a preview: the [`super::scorecard`], 0 to 100.
     pub score: Option<u8>,
     /// When the last answer before it had been read: it happened after that. `None` where nothing is known
     /// of an answer before.
@@ -154,6 +156,7 @@ mod tests {
             state: "preopen".into(),
             occurrence: 1,
             new_asset: true,
+            noticed: false,
             effective_at: Some(WallUs::from_secs(86_400 * 20_705 + 7)),
             volume_24h: None,
             ratio: None,

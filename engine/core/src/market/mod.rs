@@ -6,12 +6,23 @@
 //! allocates for each instrument it learns. Every number of an exchange is optional; a bad row is skipped
 //! and counted, an unusable answer is a [`ParseError`] that says where.
 
+pub mod book;
 mod event;
 pub mod exchange;
+mod guard;
+mod judge;
+pub mod record;
+pub mod register;
+pub mod rules;
+pub mod scorecard;
+pub mod spike;
+pub mod volume;
 
 pub use event::{MarketEvent, MarketEventKind};
 
 use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::model::Exchange;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
@@ -67,7 +78,7 @@ pub enum MarketRow<'a> {
 }
 
 /// What kind of market an instrument is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum InstrumentKind {
     /// The asset itself.
     Spot,
@@ -100,7 +111,7 @@ impl InstrumentKind {
 }
 
 /// Whether it is traded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Trading {
     /// Known, not open yet (OKX `preopen`, Binance `PENDING_TRADING`, HTX `pre-online`, Bybit `PreLaunch`).
     Ahead,
@@ -164,6 +175,6 @@ pub struct Volume<'a> {
     /// In units of the quote asset; finite and not negative.
     pub quote_24h: f64,
     /// The last price in units of the quote asset, where the same answer tells it: what turns other
-    /// quotes into dollars.
+    /// quotes into dollars (see [`volume`]).
     pub last: Option<f64>,
 }
