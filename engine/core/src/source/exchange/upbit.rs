@@ -28,6 +28,7 @@ pub static WEB: SourceSpec = SourceSpec {
         name: "all",
         target: "/api/v1/announcements?os=web&page=1&per_page=20&category=all",
         weight: 1,
+        hint: CategoryHint::None,
     }],
     conditional: true,
     // One request in two seconds stayed clean from one address; one a second did not.
