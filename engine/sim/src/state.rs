@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustls::ServerConfig;
-use serde_json::json;
 
 use crate::catalogue::{Catalogue, Change};
 use crate::clock;
@@ -20,7 +19,7 @@ use crate::fault::Fault;
 use crate::http::{Framing, RecordedRequest, Request, Response, gzip_stored};
 use crate::invent::Inventor;
 use crate::options::{Kind, Options, RateAnswer};
-use crate::shape::{self, View};
+use crate::shape::{self, View, refusal};
 use crate::site::{Answer, Delivery, Site};
 
 const MAX_LOG: usize = 4_096;
@@ -120,7 +119,7 @@ impl State {
         {
             return match limit.answer {
                 RateAnswer::RedirectLoop => redirect_to_itself(request),
-                RateAnswer::TooMany(retry_after) => status(429, retry_after),
+                RateAnswer::TooMany(retry_after) => refusal::status(429, retry_after),
             };
         }
         let served = self.served.iter().rev().find(|(prefix, _)| request.target.starts_with(prefix.as_str()));
@@ -129,9 +128,11 @@ impl State {
         }
         let view = View { catalogue: &self.catalogue, options: &self.options, now: clock::wall_now() };
         let shape::Page { mut response, cache_key } = shape::answer(kind, &view, request);
-        if kind == Kind::Binance && response.status == 200 {
+        if let Some(key) = cache_key
+            && response.status == 200
+        {
             let (mut how, mut age) = (Cached::Miss, Duration::ZERO);
-            if let (Some(policy), Some(key)) = (self.options.cache, cache_key) {
+            if let Some(policy) = self.options.cache {
                 let fresh = Arc::clone(&response.body);
                 (response.body, how, age) = self.cache.get(&key, policy, now, || fresh);
             }
@@ -232,8 +233,14 @@ fn misbehave(answer: &mut Answer, fault: &Fault, kind: Kind, request: &Request) 
     match fault {
         // Struck before the request was read.
         Fault::ResetOnAccept => {}
-        Fault::Status { code, retry_after_secs } => answer.response = status(*code, *retry_after_secs),
-        Fault::RegionBlock => answer.response = region_block(kind),
+        Fault::Status { code, retry_after_secs } => {
+            answer.response = refusal::status(*code, *retry_after_secs)
+        }
+        Fault::RegionBlock => answer.response = refusal::region_block(kind),
+        Fault::TooFrequent => answer.response = refusal::too_frequent(kind),
+        Fault::Refused => answer.response = refusal::refused(kind),
+        Fault::SchemaDrift => answer.response.body = refusal::drifted(&answer.response.body),
+        Fault::RowDrift => answer.response.body = refusal::without_titles(&answer.response.body),
         Fault::HtmlChallenge => answer.response = challenge(),
         Fault::RedirectLoop => answer.response = redirect_to_itself(request),
         Fault::ResetInHead => answer.delivery = Delivery::ResetInHead,
@@ -257,24 +264,6 @@ fn misbehave(answer: &mut Answer, fault: &Fault, kind: Kind, request: &Request) 
         }
         Fault::HttpOneZero => answer.framing = Framing::CloseDelimited,
         Fault::NeverAnswer => answer.delivery = Delivery::Never,
-    }
-}
-
-fn status(code: u16, retry_after: Option<u32>) -> Response {
-    let body = json!({ "code": code, "success": false, "message": "simulated refusal" }).to_string();
-    let response = Response::json(code, body.into_bytes());
-    match retry_after {
-        Some(secs) => response.with("Retry-After", secs.to_string()),
-        None => response,
-    }
-}
-
-fn region_block(kind: Kind) -> Response {
-    match kind {
-        Kind::Binance => {
-            Response::json(451, *b"{\"code\":0,\"msg\":\"not served in this region (simulated)\"}")
-        }
-        Kind::Upbit | Kind::Bithumb => status(403, None),
     }
 }
 

@@ -358,6 +358,9 @@ impl Detector {
             begun,
         };
         let parsed = (self.spec.parse)(&mut self.scratch, body, &mut |item| diff.on_item(item))?;
+        if parsed.rows == 0 && parsed.skipped > 0 {
+            return Err(ParseError::NoRow { skipped: parsed.skipped });
+        }
         let found = findings.detected.get_mut(first..).unwrap_or_default();
         // Pages run from the newest to the oldest; equal times keep the reverse of that order.
         found.reverse();

@@ -15,6 +15,7 @@ mod when;
 pub use json::Scratch;
 
 use core::fmt;
+use core::time::Duration;
 
 use crate::limits;
 use crate::model::{CategoryHint, Exchange};
@@ -90,6 +91,8 @@ pub struct SourceSpec {
     pub lists: &'static [ListSpec],
     /// Whether `If-None-Match` with the last `ETag` of the list is answered 304.
     pub conditional: bool,
+    /// Least rest of a connection that was answered 403 or 451, where the exchange documents one.
+    pub forbidden_rest: Option<Duration>,
     /// Default budget and hard limit of requests for one local address.
     pub pacing: pacing::Budget,
     /// Reads one answer of any of the lists.
@@ -184,6 +187,11 @@ pub enum ParseError {
     Refused(ShortText),
     /// Something that every answer holds is absent or of another type.
     Missing(&'static str),
+    /// There are rows, and none of them has a usable identifier and title: the schema has drifted.
+    NoRow {
+        /// How many there are.
+        skipped: usize,
+    },
 }
 
 impl fmt::Display for ParseError {
@@ -197,6 +205,9 @@ impl fmt::Display for ParseError {
             }
             ParseError::Refused(why) => write!(f, "the exchange refused: {why}"),
             ParseError::Missing(path) => write!(f, "`{path}` is absent or of another type"),
+            ParseError::NoRow { skipped } => {
+                write!(f, "none of the {skipped} rows has an identifier and a title")
+            }
         }
     }
 }

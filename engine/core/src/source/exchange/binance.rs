@@ -43,6 +43,7 @@ pub static CMS: SourceSpec = SourceSpec {
         ListSpec { name: "49", target: catalog!("49"), weight: 1, hint: CategoryHint::None },
     ],
     conditional: false,
+    forbidden_rest: None,
     // Two a second from one address have been seen to stay clean, and all delistings of 2026 came
     // within 30 s after a five-minute mark: there the full two, elsewhere what is left of the mean.
     pacing: Budget {

@@ -37,6 +37,7 @@ pub static API: SourceSpec = SourceSpec {
         ListSpec { name: "delistings", target: list!("Delisting"), weight: 1, hint: CategoryHint::Delisting },
     ],
     conditional: false,
+    forbidden_rest: None,
     // The public endpoints bear 500 in 10 s together; none is documented for this one.
     pacing: Budget { requests_per_second: 1.0, peak_per_second: 2.0, marks: None },
     parse,

@@ -34,6 +34,7 @@ pub static API: SourceSpec = SourceSpec {
         ListSpec { name: "news", target: list!("latest_news"), weight: 1, hint: CategoryHint::None },
     ],
     conditional: false,
+    forbidden_rest: None,
     // "20 requests per second per IP".
     pacing: Budget { requests_per_second: 2.0, peak_per_second: 5.0, marks: None },
     parse,

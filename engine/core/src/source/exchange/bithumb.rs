@@ -19,6 +19,7 @@ pub static API: SourceSpec = SourceSpec {
     headers: &[("user-agent", exchange::PROGRAM), ("accept", "application/json")],
     lists: &[ListSpec { name: "all", target: "/v1/notices?count=20", weight: 1, hint: CategoryHint::None }],
     conditional: false,
+    forbidden_rest: None,
     // "1 request per second per IP": a tenth less leaves room for what the network bunches up.
     pacing: Budget {
         requests_per_second: 0.9,

@@ -7,6 +7,8 @@
 //! are filed under new listings. Who asks too often is answered 403 and has to rest ten minutes; some
 //! regions are answered 403 with a page of the edge.
 
+use core::time::Duration;
+
 use crate::model::{CategoryHint, Exchange};
 use crate::source::json::{Json, Scratch};
 use crate::source::pacing::Budget;
@@ -44,6 +46,7 @@ pub static API: SourceSpec = SourceSpec {
         ListSpec { name: "all", target: list!(""), weight: 1, hint: CategoryHint::None },
     ],
     conditional: false,
+    forbidden_rest: Some(Duration::from_secs(600)),
     // 600 requests in 5 s are documented, for everything that asks from one address; this is a fraction.
     pacing: Budget { requests_per_second: 2.0, peak_per_second: 5.0, marks: None },
     parse,

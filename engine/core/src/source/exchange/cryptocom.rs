@@ -32,6 +32,7 @@ pub static API: SourceSpec = SourceSpec {
         },
     ],
     conditional: false,
+    forbidden_rest: None,
     // No limit is documented: as often as the slowest of the others documents.
     pacing: Budget { requests_per_second: 1.0, peak_per_second: 1.0, marks: None },
     parse,

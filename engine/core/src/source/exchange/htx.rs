@@ -52,6 +52,7 @@ pub static WEB: SourceSpec = SourceSpec {
         },
     ],
     conditional: false,
+    forbidden_rest: None,
     // Nothing is known of what it bears: as often as an attentive reader, no oftener.
     pacing: Budget { requests_per_second: 0.25, peak_per_second: 0.5, marks: None },
     parse,

@@ -38,6 +38,7 @@ pub static API: SourceSpec = SourceSpec {
         ListSpec { name: "all", target: list!("latest-announcements"), weight: 1, hint: CategoryHint::None },
     ],
     conditional: false,
+    forbidden_rest: None,
     // The whole pool would bear 3.3 a second; most of it is left to whatever else asks KuCoin.
     pacing: Budget { requests_per_second: 1.0, peak_per_second: 2.0, marks: None },
     parse,

@@ -37,6 +37,7 @@ pub static WEB: SourceSpec = SourceSpec {
         ListSpec { name: "all", target: section!("360000254192"), weight: 1, hint: CategoryHint::None },
     ],
     conditional: false,
+    forbidden_rest: None,
     // Nothing is known of what it bears: as often as an attentive reader, no oftener.
     pacing: Budget { requests_per_second: 0.25, peak_per_second: 0.5, marks: None },
     parse,

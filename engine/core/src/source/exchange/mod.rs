@@ -78,10 +78,9 @@ fn path(url: &str) -> &str {
 
 /// The last part of an address's path: what stays when only host, language or query change.
 fn slug(url: &str) -> Option<&str> {
-    path(url)
-        .rsplit('/')
-        .next()
-        .filter(|slug| !slug.is_empty() && slug.bytes().all(|b| b > b' ' && b != 0x7F))
+    let path = path(url);
+    let path = path.split_once("://").map_or(Some(path), |(_, rest)| Some(rest.split_once('/')?.1))?;
+    path.rsplit('/').next().filter(|slug| !slug.is_empty() && slug.bytes().all(|b| b > b' ' && b != 0x7F))
 }
 
 /// The number at the end of the path, whatever query, fragment or slash follows.
@@ -148,6 +147,8 @@ mod tests {
             ("https://x.com/en-us/help/a-b?lang=en#top", Some("a-b")),
             ("https://x.com/help/a-b/", Some("a-b")),
             ("a-b", Some("a-b")),
+            ("https://x.com/?a=b", None),
+            ("https://x.com", None),
             ("https://x.com/help/a b", None),
             ("/?a", None),
             ("", None),

@@ -47,6 +47,7 @@ pub static API: SourceSpec = SourceSpec {
         },
     ],
     conditional: false,
+    forbidden_rest: None,
     // "5 requests per 2 seconds per IP"; nine of ten notices come within 30 s after :00 and :30.
     pacing: Budget {
         requests_per_second: 1.0,
@@ -63,9 +64,12 @@ fn parse(
     found: &mut dyn FnMut(&Item<'_>),
 ) -> Result<Parsed, ParseError> {
     scratch.envelope(body, "data", check, |data| {
-        let details = data.elements().find_map(|page| page.get("details")).filter(|d| d.is_list());
-        let details = details.ok_or(ParseError::Missing("data[0].details"))?;
         let mut parsed = Parsed::default();
+        let Some(page) = data.elements().next() else {
+            return if data.is_list() { Ok(parsed) } else { Err(ParseError::Missing("data[0]")) };
+        };
+        let details = page.get("details").filter(|d| d.is_list());
+        let details = details.ok_or(ParseError::Missing("data[0].details"))?;
         exchange::read_rows(details, &mut parsed, read_article, found);
         Ok(parsed)
     })

@@ -31,6 +31,7 @@ pub static WEB: SourceSpec = SourceSpec {
         hint: CategoryHint::None,
     }],
     conditional: true,
+    forbidden_rest: None,
     // One request in two seconds stayed clean from one address; one a second did not.
     pacing: Budget {
         requests_per_second: 0.5,
