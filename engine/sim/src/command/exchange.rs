@@ -28,18 +28,22 @@ enum KindArg {
 
 impl ValueEnum for KindArg {
     fn value_variants<'a>() -> &'a [KindArg] {
-        const COUNT: usize = Kind::ALL.len() + 2;
-        const VARIANTS: [KindArg; COUNT] = {
-            let mut variants = [KindArg::All; COUNT];
-            let mut at = 0;
-            while at < Kind::ALL.len() {
-                variants[at] = KindArg::One(Kind::ALL[at]);
-                at += 1;
-            }
-            variants[at] = KindArg::Default;
-            variants
-        };
-        &VARIANTS
+        &[
+            KindArg::One(Kind::Binance),
+            KindArg::One(Kind::Upbit),
+            KindArg::One(Kind::Bithumb),
+            KindArg::One(Kind::Okx),
+            KindArg::One(Kind::Bybit),
+            KindArg::One(Kind::Bitget),
+            KindArg::One(Kind::Kucoin),
+            KindArg::One(Kind::Cryptocom),
+            KindArg::One(Kind::Htx),
+            KindArg::One(Kind::Bingx),
+            KindArg::One(Kind::Mexc),
+            KindArg::One(Kind::Coinone),
+            KindArg::Default,
+            KindArg::All,
+        ]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
