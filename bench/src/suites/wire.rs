@@ -161,7 +161,7 @@ fn measure_here(sizes: &Sizes, seed: u64) -> Outcome<SuiteResult> {
 fn cells(layouts: &[Layout], subscribers: &[usize]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for &layout in layouts {
-        for kind in Kind::ALL {
+        for kind in Kind::DEFAULT {
             // What rehearsals bring, once an exchange.
             cells.extend(subscribers.first().map(|&count| Cell::new(kind, layout, false, count, false)));
             for tls in [false, true] {

@@ -318,6 +318,7 @@ impl Action {
 
 /// The language a title is written in, as far as rules tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Lang {
     /// English.
     En,
@@ -328,6 +329,15 @@ pub enum Lang {
 }
 
 impl Lang {
+    /// Every language, in the order of its discriminant.
+    pub const ALL: [Lang; 3] = [Lang::En, Lang::Ko, Lang::Zh];
+
+    /// The inverse of [`Lang::name`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Lang> {
+        Lang::ALL.into_iter().find(|lang| lang.name() == name)
+    }
+
     /// ISO 639-1 code.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -451,6 +461,9 @@ mod tests {
         }
         for t in ListingType::ALL {
             assert_eq!(ListingType::parse(t.name()), Some(t));
+        }
+        for (index, lang) in Lang::ALL.into_iter().enumerate() {
+            assert_eq!((Lang::parse(lang.name()), lang as usize), (Some(lang), index));
         }
         assert_eq!(Exchange::parse("binanc"), None);
     }

@@ -109,11 +109,21 @@ fn every_fixture_reads_as_expected() {
 
 /// Captures that answer the requests of these sources, with the source each belongs to.
 fn captures(folder: &Path) -> Vec<(&'static SourceSpec, PathBuf)> {
-    const LISTS: [(&str, &str); 4] = [
+    const LISTS: [(&str, &str); 14] = [
         ("binance_cms_list_", "binance"),
         ("binance_cms_flat_list_", "binance"),
         ("upbit_announcements_", "upbit"),
         ("bithumb_notices_", "bithumb"),
+        ("okx_announcements_", "okx"),
+        ("bybit_announcements_", "bybit"),
+        ("bitget_announcements_", "bitget"),
+        ("kucoin_announcements_", "kucoin"),
+        ("kucoin_web_cms_", "kucoin"),
+        ("cryptocom_announcements_", "cryptocom"),
+        ("htx_support_list_", "htx"),
+        ("bingx_announcement_", "bingx"),
+        ("mexc_help_articles_", "mexc"),
+        ("coinone_notice_", "coinone"),
     ];
     let belongs = |path: PathBuf| {
         let name = path.file_name()?.to_str()?.to_owned();
@@ -141,13 +151,15 @@ fn real_captures_read_as_expected() {
         return println!("TOCSIN_SAMPLES is not set: no captures to read");
     };
     let captures = captures(Path::new(&folder));
-    assert!(captures.len() >= 9, "{folder} lacks captures: {captures:?}");
+    assert!(captures.len() >= 22, "{folder} lacks captures: {captures:?}");
     let mut scratch = Scratch::default();
     for (spec, path) in captures {
         let describe = |item: &Item<'_>| without_text(spec.exchange, item);
         let (parsed, items) = read(spec, &mut scratch, fs::read(&path).unwrap(), describe)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!((parsed.skipped, parsed.beyond_limit), (0, 0), "{}", path.display());
+        // Coinone's second row was cut by whoever kept it.
+        let cut = usize::from(spec.config_name == "coinone");
+        assert_eq!((parsed.skipped, parsed.beyond_limit), (cut, 0), "{}", path.display());
         let name = path.file_name().unwrap();
         check(&fixtures().join("samples-expected").join(name), &Value::Array(items));
     }
@@ -221,8 +233,10 @@ proptest! {
             let read = read(spec, &mut scratch, damaged.clone(), in_full);
             let now = Now { mono: Mono(round as u64), wall: WallUs::from_secs(1_795_000_000) };
             let outcome = detector.on_body(round % spec.lists.len(), &mut damaged, now, &mut findings);
+            // Rows of which none can be read are no answer.
+            let usable = read.is_ok_and(|(parsed, _)| parsed.rows > 0 || parsed.skipped == 0);
             // Damage within a counter's value is passed over unread.
-            prop_assert!(read.is_ok() == outcome.is_ok() || outcome == Ok(Outcome::OnlyNoise));
+            prop_assert!(usable == outcome.is_ok() || outcome == Ok(Outcome::OnlyNoise));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use tocsin_core::detect::{Detector, Findings, Outcome};
-use tocsin_core::source::Scratch;
+use tocsin_core::source::{ParseError, Scratch};
 use tocsin_core::source::exchange::bithumb::API;
 use tocsin_core::time::{Mono, Now, WallUs};
 
@@ -29,6 +29,10 @@ fuzz_target!(|input: &[u8]| {
             Ok(Outcome::Parsed(seen)) => assert_eq!(parsed, Ok(seen)),
             Ok(Outcome::Identical) => assert!(parsed.is_ok()),
             Ok(Outcome::OnlyNoise) => {}
+            // Rows of which none can be read are no answer.
+            Err(ParseError::NoRow { skipped }) => {
+                assert!(parsed.is_ok_and(|p| p.rows == 0 && p.skipped == skipped));
+            }
             Err(error) => assert_eq!(parsed, Err(error)),
         }
     }

@@ -72,7 +72,7 @@ impl Draft {
 /// A notice as it was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The exchange's own identifier: Binance `code`, Upbit `id`, Bithumb number of `pc_url`.
+    /// The identifier the engine knows it by: Binance `code`, Upbit `id`, Bithumb number of `pc_url` …
     pub notice_id: String,
     /// Its title.
     pub title: String,
@@ -86,7 +86,7 @@ pub struct Published {
 #[derive(Clone, Debug)]
 pub(crate) struct Notice {
     pub(crate) id: u64,
-    /// Binance's 32 hex digits; Upbit's `uuid`; unused at Bithumb.
+    /// Binance's 32 hex digits, Upbit's `uuid`, OKX's slug, Bybit's `blt…`, Crypto.com's id; empty elsewhere.
     pub(crate) code: String,
     pub(crate) title: String,
     pub(crate) title_en: Option<String>,
@@ -101,8 +101,8 @@ impl Notice {
     /// The identifier the engine knows it by.
     pub(crate) fn notice_id(&self, kind: Kind) -> String {
         match kind {
-            Kind::Binance => self.code.clone(),
-            Kind::Upbit | Kind::Bithumb => self.id.to_string(),
+            Kind::Binance | Kind::Okx | Kind::Bybit | Kind::Cryptocom => self.code.clone(),
+            _ => self.id.to_string(),
         }
     }
 }
@@ -144,6 +144,14 @@ impl Catalogue {
             Kind::Binance => 310_000,
             Kind::Upbit => 7_000,
             Kind::Bithumb => 1_660_000,
+            Kind::Okx | Kind::Bybit | Kind::Cryptocom => 1,
+            Kind::Bitget => 12_560_609_000_000,
+            Kind::Kucoin => 229_000,
+            // Fifteen digits.
+            Kind::Htx => 104_896_879_400_000,
+            Kind::Bingx => 23_619_018_787_000,
+            Kind::Mexc => 27_827_791_529_000,
+            Kind::Coinone => 4_900,
         };
         let mut catalogue =
             Catalogue { kind, notices: VecDeque::new(), next_id, spare_ids: Vec::new(), rng: Rng::new(seed) };
@@ -197,7 +205,10 @@ impl Catalogue {
         let code = match self.kind {
             Kind::Binance => format!("{:016x}{:016x}", self.rng.next(), self.rng.next()),
             Kind::Upbit => (self.rng.next() >> 33).to_string(),
-            Kind::Bithumb => String::new(),
+            Kind::Okx => format!("{}-{id}", slug(&draft.title)),
+            Kind::Bybit => format!("blt{:016x}", self.rng.next()),
+            Kind::Cryptocom => format!("{:024x}", u128::from(self.rng.next()) << 32 | u128::from(id)),
+            _ => String::new(),
         };
         let published = self.resolution(draft.published.unwrap_or(now));
         let modified = draft.modified.map_or(published, |at| self.resolution(at));
@@ -217,8 +228,8 @@ impl Catalogue {
     fn take_id(&mut self) -> u64 {
         let stride = match self.kind {
             // Article numbers are shared with pages nobody lists.
-            Kind::Binance => 1 + self.rng.below(40),
-            Kind::Upbit => 1,
+            Kind::Binance | Kind::Htx | Kind::Bingx | Kind::Mexc | Kind::Bitget => 1 + self.rng.below(40),
+            Kind::Upbit | Kind::Okx | Kind::Bybit | Kind::Kucoin | Kind::Cryptocom | Kind::Coinone => 1,
             Kind::Bithumb => {
                 if self.spare_ids.is_empty() {
                     self.spare_ids = (self.next_id..self.next_id + 4).collect();
@@ -232,11 +243,12 @@ impl Catalogue {
         self.next_id
     }
 
-    /// Binance shows milliseconds, the others seconds.
+    /// Most show milliseconds, some seconds, Coinone microseconds.
     fn resolution(&self, at: WallUs) -> WallUs {
         let unit = match self.kind {
-            Kind::Binance => 1_000,
-            Kind::Upbit | Kind::Bithumb => 1_000_000,
+            Kind::Upbit | Kind::Bithumb | Kind::Bingx => 1_000_000,
+            Kind::Coinone => 1,
+            _ => 1_000,
         };
         WallUs(at.0.div_euclid(unit).saturating_mul(unit))
     }
@@ -245,7 +257,7 @@ impl Catalogue {
     fn sort_key(&self, notice: &Notice) -> WallUs {
         match self.kind {
             Kind::Upbit => notice.modified,
-            Kind::Binance | Kind::Bithumb => notice.published,
+            _ => notice.published,
         }
     }
 
@@ -314,6 +326,13 @@ impl Catalogue {
     pub(crate) fn by_notice_id(&self, notice_id: &str) -> Option<&Notice> {
         self.position(notice_id).and_then(|at| self.notices.get(at))
     }
+}
+
+/// Words of a title as an address has them.
+fn slug(title: &str) -> String {
+    let lower = title.to_ascii_lowercase();
+    let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.take(8).collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]

@@ -14,8 +14,16 @@ pub enum Fault {
         #[serde(default)]
         retry_after_secs: Option<u32>,
     },
-    /// The refusal an exchange gives to a country it does not serve: 451 at Binance, 403 elsewhere.
+    /// The refusal an exchange gives to a country it does not serve: 451, or 403 with a page or without.
     RegionBlock,
+    /// What an exchange answers to whoever asks too often, in its own words: 429, at Bybit 403.
+    TooFrequent,
+    /// A refusal by the exchange's own code in a well-formed 200.
+    Refused,
+    /// The right answer with what it holds under another key.
+    SchemaDrift,
+    /// The right answer with the titles of its rows under another key.
+    RowDrift,
     /// A browser check: 202 with an HTML page and an empty JSON promise.
     HtmlChallenge,
     /// 302 to the same address.

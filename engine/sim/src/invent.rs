@@ -3,6 +3,8 @@
 //! Contract: deterministic from the seed; the first 4,096 symbols of an inventor are all
 //! different. Never fails.
 
+mod phrases;
+
 use std::collections::BTreeSet;
 
 use tocsin_core::model::ListingType;
@@ -11,6 +13,7 @@ use tocsin_core::time::WallUs;
 use crate::catalogue::{Category, Draft};
 use crate::clock;
 use crate::options::Kind;
+use phrases::Phrases;
 
 /// SplitMix64: small, seedable, good enough to shuffle titles.
 #[derive(Clone, Debug)]
@@ -112,17 +115,40 @@ impl Inventor {
         self.of_type(listing_type, at)
     }
 
-    /// An announcement of one type. Upbit and Bithumb have no futures: asked for those, they
+    /// An announcement of one type. The Korean ones have no futures: asked for those, they
     /// announce on the spot market.
     pub fn of_type(&mut self, listing_type: ListingType, at: WallUs) -> Invented {
         match self.kind {
             Kind::Binance => self.binance(listing_type, at),
-            Kind::Upbit | Kind::Bithumb => match listing_type {
+            Kind::Upbit | Kind::Bithumb | Kind::Coinone => match listing_type {
                 ListingType::SpotListing | ListingType::FuturesListing => self.korean_listing(),
                 ListingType::SpotDelisting | ListingType::FuturesDelisting => self.korean_delisting(at),
                 ListingType::NotListing => self.korean_other(at),
             },
+            kind => self.phrased(&phrases::of(kind), listing_type, at),
         }
+    }
+
+    fn phrased(&mut self, phrases: &Phrases, listing_type: ListingType, at: WallUs) -> Invented {
+        let asset = self.asset();
+        let (category, phrase) = match listing_type {
+            ListingType::SpotListing => (Category::Listing, phrases.listing),
+            ListingType::FuturesListing => (Category::Listing, phrases.contract),
+            ListingType::SpotDelisting => (Category::Delisting, phrases.delisting),
+            ListingType::FuturesDelisting => (Category::Delisting, phrases.contract_delisting),
+            ListingType::NotListing => {
+                // On the shelves of listings, which every reader sees.
+                let at = self.rng.below(phrases.others.len() as u64) as usize;
+                (Category::Listing, phrases.others.get(at).copied().unwrap_or_default())
+            }
+        };
+        let title = phrase
+            .replace("{asset}", &asset.english())
+            .replace("{name}", &asset.name)
+            .replace("{ticker}", &asset.ticker)
+            .replace("{date}", &clock::utc_date(at));
+        let assets: &[Asset] = if listing_type == ListingType::NotListing { &[] } else { &[asset] };
+        invented(category, title, listing_type, assets)
     }
 
     fn asset(&mut self) -> Asset {
@@ -211,6 +237,7 @@ impl Inventor {
         let english = join(assets.iter().map(|a| format!("{}({})", a.name, a.ticker)), ", ");
         let (title, title_en) = match self.kind {
             Kind::Bithumb => (format!("{names} 원화 마켓 추가"), None),
+            Kind::Coinone => (format!("{names} 신규 거래지원 안내"), None),
             _ => (
                 format!("{names} 신규 거래지원 안내 (KRW, BTC, USDT 마켓)"),
                 Some(format!("Market Support for {english} (KRW, BTC, USDT Market)")),
@@ -294,7 +321,7 @@ mod tests {
                     let made = inventor.of_type(wanted, at);
                     assert!(made.tickers.iter().all(|t| made.draft.title.contains(t.as_str())));
                     assert_eq!(made.tickers.is_empty(), made.listing_type == ListingType::NotListing);
-                    if kind == Kind::Binance {
+                    if !kind.is_korean() {
                         assert_eq!(made.listing_type, wanted);
                     }
                 }

@@ -20,16 +20,52 @@ pub enum Kind {
     Upbit,
     /// The official notice list: `/v1/notices`.
     Bithumb,
+    /// The public API: `/api/v5/support/announcements`.
+    Okx,
+    /// The public API: `/v5/announcements/index`.
+    Bybit,
+    /// The public API: `/api/v2/public/annoucements`.
+    Bitget,
+    /// The public API: `/api/v3/announcements`.
+    Kucoin,
+    /// The public API: `/v1/public/get-announcements`.
+    Cryptocom,
+    /// The lists of the website: `/-/x/support/public/getList/v2`.
+    Htx,
+    /// The content endpoint: `/openApi/content/v1/announcement`.
+    Bingx,
+    /// The sections of the website: `/help/announce/api/…/articles`.
+    Mexc,
+    /// The notice list of the website: `/api/talk/notice/`.
+    Coinone,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 3] = [Kind::Binance, Kind::Upbit, Kind::Bithumb];
+    pub const ALL: [Kind; 12] = [
+        Kind::Binance,
+        Kind::Upbit,
+        Kind::Bithumb,
+        Kind::Okx,
+        Kind::Bybit,
+        Kind::Bitget,
+        Kind::Kucoin,
+        Kind::Cryptocom,
+        Kind::Htx,
+        Kind::Bingx,
+        Kind::Mexc,
+        Kind::Coinone,
+    ];
+    /// Those whose sources are enabled by default.
+    pub const DEFAULT: [Kind; 3] = [Kind::Binance, Kind::Upbit, Kind::Bithumb];
 
-    /// The name used in configuration (`sources.NAME`), the same as the feed's `publisher`.
+    /// The name used in configuration (`sources.NAME`): the feed's `publisher` without its dot.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        self.exchange().name()
+        match self {
+            Kind::Cryptocom => "cryptocom",
+            _ => self.exchange().name(),
+        }
     }
 
     /// The exchange meant.
@@ -39,11 +75,26 @@ impl Kind {
             Kind::Binance => Exchange::Binance,
             Kind::Upbit => Exchange::Upbit,
             Kind::Bithumb => Exchange::Bithumb,
+            Kind::Okx => Exchange::Okx,
+            Kind::Bybit => Exchange::Bybit,
+            Kind::Bitget => Exchange::Bitget,
+            Kind::Kucoin => Exchange::Kucoin,
+            Kind::Cryptocom => Exchange::CryptoCom,
+            Kind::Htx => Exchange::Htx,
+            Kind::Bingx => Exchange::Bingx,
+            Kind::Mexc => Exchange::Mexc,
+            Kind::Coinone => Exchange::Coinone,
         }
+    }
+
+    /// Whether it announces in Korean.
+    #[must_use]
+    pub const fn is_korean(self) -> bool {
+        matches!(self, Kind::Upbit | Kind::Bithumb | Kind::Coinone)
     }
 }
 
-/// What Binance's edge does with entries it has cached.
+/// What an edge (of Binance, OKX, Bybit) does with entries it has cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachePolicy {
     /// How long an entry of one (path, catalogue, page, size) is served as it is.
@@ -101,7 +152,7 @@ pub struct Options {
     pub framing: Vec<Framing>,
     /// Send weak `ETag`s and answer `If-None-Match` with 304. Upbit does.
     pub etag: bool,
-    /// Cache of the edge before the exchange (Binance only).
+    /// Cache of the edge before the exchange (Binance, OKX, Bybit).
     pub cache: Option<CachePolicy>,
     /// What an unaccepted page size gets (Binance only).
     pub odd_page_size: OddPageSize,
@@ -109,6 +160,10 @@ pub struct Options {
     pub max_per_page: usize,
     /// Give at most five notices whatever `count` says, as several users saw (Bithumb only).
     pub latest_five_only: bool,
+    /// Begin addresses with this region, as OKX does for some readers (`en-us`).
+    pub region: Option<&'static str>,
+    /// Answer in the other of the two forms that have been seen (BingX, MEXC, Coinone, KuCoin).
+    pub other_form: bool,
     /// Enforced request rate; `None` enforces nothing.
     pub rate_limit: Option<RateLimit>,
     /// Close each connection after this many answers.
@@ -141,6 +196,8 @@ impl Default for Options {
             odd_page_size: OddPageSize::Reject,
             max_per_page: 30,
             latest_five_only: false,
+            region: None,
+            other_form: false,
             rate_limit: None,
             close_after: None,
         }

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustls::ServerConfig;
-use serde_json::json;
 
 use crate::catalogue::{Catalogue, Change};
 use crate::clock;
@@ -20,6 +19,7 @@ use crate::fault::{Fault, Faults};
 use crate::http::{Framing, RecordedRequest, Request, Response, gzip_stored};
 use crate::invent::Inventor;
 use crate::options::{Kind, Options, RateAnswer};
+use crate::shape::refusal::{self, Refusal};
 use crate::shape::{self, View};
 use crate::site::{Answer, Delivery, Site};
 
@@ -98,7 +98,7 @@ impl State {
         {
             return match limit.answer {
                 RateAnswer::RedirectLoop => redirect_to_itself(request),
-                RateAnswer::TooMany(retry_after) => status(429, retry_after),
+                RateAnswer::TooMany(retry_after) => refusal::status(429, retry_after),
             };
         }
         let served = self.served.iter().rev().find(|(prefix, _)| request.target.starts_with(prefix.as_str()));
@@ -107,9 +107,11 @@ impl State {
         }
         let view = View { catalogue: &self.catalogue, options: &self.options, now: clock::wall_now() };
         let shape::Page { mut response, cache_key } = shape::answer(kind, &view, request);
-        if kind == Kind::Binance && response.status == 200 {
+        if let Some(key) = cache_key
+            && response.status == 200
+        {
             let (mut how, mut age) = (Cached::Miss, Duration::ZERO);
-            if let (Some(policy), Some(key)) = (self.options.cache, cache_key) {
+            if let Some(policy) = self.options.cache {
                 let fresh = Arc::clone(&response.body);
                 (response.body, how, age) = self.cache.get(&key, policy, now, || fresh);
             }
@@ -195,7 +197,7 @@ impl Site for Shared {
         answer.framing = state.framing();
         answer.close = state.options.close_after.is_some_and(|most| nth >= most);
         if let Some(fault) = state.faults.strike(false) {
-            misbehave(&mut answer, &fault, || region_block(self.kind), request);
+            misbehave(&mut answer, &fault, |why| refusal::of(self.kind, why), request);
         }
         let said_status = !matches!(answer.delivery, Delivery::Garbage | Delivery::Never);
         let status = if said_status { answer.response.status } else { 0 };
@@ -204,19 +206,25 @@ impl Site for Shared {
     }
 }
 
-/// Turns a good answer into the bad one `fault` asks for; `blocked` is a region's refusal.
+/// Turns a good answer into the bad one `fault` asks for; `refuse` says no as the exchange does.
 pub(crate) fn misbehave(
     answer: &mut Answer,
     fault: &Fault,
-    blocked: impl FnOnce() -> Response,
+    refuse: impl FnOnce(Refusal) -> Response,
     request: &Request,
 ) {
     let length = Framing::ContentLength;
     match fault {
         // Struck before the request was read.
         Fault::ResetOnAccept => {}
-        Fault::Status { code, retry_after_secs } => answer.response = status(*code, *retry_after_secs),
-        Fault::RegionBlock => answer.response = blocked(),
+        Fault::Status { code, retry_after_secs } => {
+            answer.response = refusal::status(*code, *retry_after_secs);
+        }
+        Fault::RegionBlock => answer.response = refuse(Refusal::Region),
+        Fault::TooFrequent => answer.response = refuse(Refusal::TooFrequent),
+        Fault::Refused => answer.response = refuse(Refusal::Refused),
+        Fault::SchemaDrift => answer.response.body = refusal::drifted(&answer.response.body),
+        Fault::RowDrift => answer.response.body = refusal::without_titles(&answer.response.body),
         Fault::HtmlChallenge => answer.response = challenge(),
         Fault::RedirectLoop => answer.response = redirect_to_itself(request),
         Fault::ResetInHead => answer.delivery = Delivery::ResetInHead,
@@ -240,24 +248,6 @@ pub(crate) fn misbehave(
         }
         Fault::HttpOneZero => answer.framing = Framing::CloseDelimited,
         Fault::NeverAnswer => answer.delivery = Delivery::Never,
-    }
-}
-
-pub(crate) fn status(code: u16, retry_after: Option<u32>) -> Response {
-    let body = json!({ "code": code, "success": false, "message": "simulated refusal" }).to_string();
-    let response = Response::json(code, body.into_bytes());
-    match retry_after {
-        Some(secs) => response.with("Retry-After", secs.to_string()),
-        None => response,
-    }
-}
-
-fn region_block(kind: Kind) -> Response {
-    match kind {
-        Kind::Binance => {
-            Response::json(451, *b"{\"code\":0,\"msg\":\"not served in this region (simulated)\"}")
-        }
-        Kind::Upbit | Kind::Bithumb => status(403, None),
     }
 }
 

@@ -74,7 +74,7 @@ fn titles(kind: Kind) -> [&'static str; 3] {
             "토신(TOCX) 신규 거래지원 안내 (KRW, BTC, USDT 마켓) (거래지원 개시 시점 변경 안내)",
             "토신(TOCX), 종탑(BELX) 신규 거래지원 안내 (KRW, BTC, USDT 마켓)",
         ],
-        Kind::Bithumb => [
+        _ => [
             "토신(TOCX) 원화 마켓 추가",
             "토신(TOCX) 원화 마켓 추가 (거래 오픈 오후 6시 30분)",
             "토신(TOCX), 종탑(BELX) 원화 마켓 추가",
@@ -87,7 +87,7 @@ fn another(kind: Kind) -> &'static str {
     match kind {
         Kind::Binance => "Binance Will List Carillon (CARX)",
         Kind::Upbit => "카리용(CARX) 신규 거래지원 안내 (KRW 마켓)",
-        Kind::Bithumb => "카리용(CARX) 원화 마켓 추가",
+        _ => "카리용(CARX) 원화 마켓 추가",
     }
 }
 
@@ -461,7 +461,7 @@ fn one_refused_connection_leaves_the_source_live() {
 /// States that only time brings: what worked fails for good on all three exchanges.
 #[test]
 fn a_source_without_answers_is_said_to_be_stale_or_down() {
-    let exchanges = Kind::ALL.map(|kind| Exchange::start(kind, Options::default()));
+    let exchanges = Kind::DEFAULT.map(|kind| Exchange::start(kind, Options::default()));
     let [binance, upbit, bithumb] = &exchanges;
     let engine = with_sources(&[binance, upbit, bithumb], "");
     let mut client = engine.connect(&engine.key(), "sources=1");
@@ -556,7 +556,7 @@ fn an_article_in_two_catalogs_is_announced_once() {
 /// The three at once on one engine, to subscribers with filters of their own.
 #[test]
 fn three_exchanges_share_one_sequence_and_filters_part_them() {
-    let exchanges = Kind::ALL.map(|kind| Exchange::start(kind, Options::default()));
+    let exchanges = Kind::DEFAULT.map(|kind| Exchange::start(kind, Options::default()));
     let engine = with_sources(&exchanges.each_ref(), "");
     let key = engine.key();
     let mut all = engine.connect(&key, "fields=full");

@@ -347,6 +347,7 @@ impl Detector {
         let mut diff = Diff {
             source: self.spec.name,
             list,
+            filed: self.spec.lists.get(list).map_or(CategoryHint::None, |list| list.hint),
             history: state.history,
             gap,
             fresh_for: self.fresh_for,
@@ -357,6 +358,9 @@ impl Detector {
             begun,
         };
         let parsed = (self.spec.parse)(&mut self.scratch, body, &mut |item| diff.on_item(item))?;
+        if parsed.rows == 0 && parsed.skipped > 0 {
+            return Err(ParseError::NoRow { skipped: parsed.skipped });
+        }
         let found = findings.detected.get_mut(first..).unwrap_or_default();
         // Pages run from the newest to the oldest; equal times keep the reverse of that order.
         found.reverse();
@@ -378,6 +382,8 @@ impl Detected {
 struct Diff<'d> {
     source: &'static str,
     list: usize,
+    /// Where the list files what it holds.
+    filed: CategoryHint,
     history: ListHistory,
     /// No usable answer of this list for longer than `fresh_for`: changes may be old.
     gap: bool,
@@ -434,7 +440,7 @@ impl Diff<'_> {
                 record,
                 modified: item.modified,
                 url: item.link.to_url(),
-                hint: item.hint,
+                hint: if item.hint == CategoryHint::None { self.filed } else { item.hint },
                 action,
                 late,
             }),

@@ -15,18 +15,27 @@ pub(crate) mod when;
 pub use json::Scratch;
 
 use core::fmt;
+use core::time::Duration;
 
 use crate::limits;
 use crate::model::{CategoryHint, Exchange};
 use crate::time::WallUs;
 
-/// How far an exchange stands behind an endpoint.
+/// How far an exchange stands behind an endpoint, and how well its answers are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Evidence {
     /// Documented by the exchange for use by programs.
     Official,
-    /// The exchange's own web pages use it; nothing is promised, and it may be forbidden.
+    /// Meant for programs, but the form of its answers is known from other programs' code alone.
+    OfficialFromCode,
+    /// The exchange's own web pages use it; nothing is promised, and it may be forbidden. Its answers
+    /// have been captured.
     Unofficial,
+    /// As [`Evidence::Unofficial`], and its answers are known from other programs' code alone.
+    UnofficialFromCode,
+    /// Unofficial, and what is known of it is old, thin or contradicts itself: it may need mending
+    /// before it works.
+    Beta,
 }
 
 impl Evidence {
@@ -35,8 +44,17 @@ impl Evidence {
     pub const fn name(self) -> &'static str {
         match self {
             Evidence::Official => "official",
+            Evidence::OfficialFromCode => "official_from_code",
             Evidence::Unofficial => "unofficial",
+            Evidence::UnofficialFromCode => "unofficial_from_code",
+            Evidence::Beta => "beta",
         }
+    }
+
+    /// Whether the exchange means it for programs.
+    #[must_use]
+    pub const fn is_official(self) -> bool {
+        matches!(self, Evidence::Official | Evidence::OfficialFromCode)
     }
 }
 
@@ -49,6 +67,8 @@ pub struct ListSpec {
     pub target: &'static str,
     /// Share of the source's requests, relative to the other lists' weights; at least 1.
     pub weight: u16,
+    /// Where the exchange filed what this list holds, for rows that do not say themselves.
+    pub hint: CategoryHint,
 }
 
 /// A source of announcements: everything about it that is not a decision of the operator.
@@ -71,6 +91,8 @@ pub struct SourceSpec {
     pub lists: &'static [ListSpec],
     /// Whether `If-None-Match` with the last `ETag` of the list is answered 304.
     pub conditional: bool,
+    /// Least rest of a connection that was answered 403 or 451, where the exchange documents one.
+    pub forbidden_rest: Option<Duration>,
     /// Default budget and hard limit of requests for one local address.
     pub pacing: pacing::Budget,
     /// Reads one answer of any of the lists.
@@ -165,6 +187,11 @@ pub enum ParseError {
     Refused(ShortText),
     /// Something that every answer holds is absent or of another type.
     Missing(&'static str),
+    /// There are rows, and none of them has a usable identifier and title: the schema has drifted.
+    NoRow {
+        /// How many there are.
+        skipped: usize,
+    },
 }
 
 impl fmt::Display for ParseError {
@@ -178,6 +205,9 @@ impl fmt::Display for ParseError {
             }
             ParseError::Refused(why) => write!(f, "the exchange refused: {why}"),
             ParseError::Missing(path) => write!(f, "`{path}` is absent or of another type"),
+            ParseError::NoRow { skipped } => {
+                write!(f, "none of the {skipped} rows has an identifier and a title")
+            }
         }
     }
 }
@@ -200,6 +230,27 @@ impl ShortText {
         let mut bytes = [0; limits::NOTICE_ID_BYTES];
         bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
         Some(ShortText { len: u8::try_from(text.len()).ok()?, bytes })
+    }
+
+    /// An identifier made of `text`: whole where it fits, else its beginning and a fingerprint of the
+    /// whole, so that two long texts with one beginning stay two. It is kept on disk: it never changes.
+    #[must_use]
+    pub fn identifier(text: &str) -> ShortText {
+        const PRINT_BYTES: usize = 17;
+        if let Some(whole) = ShortText::new(text) {
+            return whole;
+        }
+        // FNV-1a, as for the fingerprints of the store.
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let head = text.floor_char_boundary(limits::NOTICE_ID_BYTES - PRINT_BYTES);
+        let mut bytes = [0; limits::NOTICE_ID_BYTES];
+        let digit = |at: u32| char::from_digit((hash >> (4 * at)) as u32 & 0xF, 16).map_or(b'0', |d| d as u8);
+        let digits = (0..16).rev().map(digit);
+        let all = text.as_bytes().iter().take(head).copied().chain([b'~']).chain(digits);
+        bytes.iter_mut().zip(all).for_each(|(place, byte)| *place = byte);
+        ShortText { len: (head + PRINT_BYTES) as u8, bytes }
     }
 
     /// The beginning of `text`, cut at a character.
@@ -316,6 +367,12 @@ mod tests {
         assert_eq!(ShortText::new(&longest).map(|t| t.to_string()), Some(longest.clone()));
         assert_eq!(ShortText::new(&format!("{longest}x")), None);
         assert_eq!(ShortText::cut(&"한".repeat(40)).as_str(), "한".repeat(32));
+        assert_eq!(ShortText::identifier(&longest).as_str(), longest);
+        let [one, other] = ["a", "b"].map(|end| ShortText::identifier(&(longest.clone() + end)));
+        assert_eq!(one.as_str().len(), limits::NOTICE_ID_BYTES);
+        assert!(one != other && one.as_str().starts_with(&longest[..79]), "{one} {other}");
+        let hangul = ShortText::identifier(&"한".repeat(40));
+        assert!(hangul.as_str().starts_with(&"한".repeat(26)) && hangul.as_str().contains('~'), "{hangul}");
     }
 
     #[test]

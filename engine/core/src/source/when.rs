@@ -8,6 +8,8 @@ use crate::time::WallUs;
 
 /// Offset of Korea Standard Time, which has no summer time.
 pub(crate) const KST_SECS: i64 = 9 * 3_600;
+/// Offset of China and Singapore, which have no summer time either.
+pub(super) const UTC8_SECS: i64 = 8 * 3_600;
 /// No offset.
 pub(crate) const UTC_SECS: i64 = 0;
 

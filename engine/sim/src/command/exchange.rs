@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tocsin_sim::{
@@ -17,19 +18,48 @@ use tocsin_sim::{
 
 use super::{duration, end_with_stdin, say};
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// One exchange by its name in configuration, those enabled by default, or all.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum KindArg {
-    Binance,
-    Upbit,
-    Bithumb,
+    One(Kind),
+    Default,
     All,
+}
+
+impl ValueEnum for KindArg {
+    fn value_variants<'a>() -> &'a [KindArg] {
+        &[
+            KindArg::One(Kind::Binance),
+            KindArg::One(Kind::Upbit),
+            KindArg::One(Kind::Bithumb),
+            KindArg::One(Kind::Okx),
+            KindArg::One(Kind::Bybit),
+            KindArg::One(Kind::Bitget),
+            KindArg::One(Kind::Kucoin),
+            KindArg::One(Kind::Cryptocom),
+            KindArg::One(Kind::Htx),
+            KindArg::One(Kind::Bingx),
+            KindArg::One(Kind::Mexc),
+            KindArg::One(Kind::Coinone),
+            KindArg::Default,
+            KindArg::All,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            KindArg::One(kind) => kind.name(),
+            KindArg::Default => "default",
+            KindArg::All => "all",
+        }))
+    }
 }
 
 /// Arguments of `tocsin-sim exchange`.
 #[derive(Args)]
 pub(crate) struct ExchangeArgs {
     /// Which exchange; may be given more than once.
-    #[arg(long, value_enum, default_value = "all")]
+    #[arg(long, value_enum, default_value = "default")]
     kind: Vec<KindArg>,
     /// Address of the first exchange; the next take the following ports. Port 0 takes free ones.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -114,9 +144,8 @@ fn kinds(asked: &[KindArg]) -> Vec<Kind> {
     let wanted = |kind: Kind| {
         asked.iter().any(|arg| match arg {
             KindArg::All => true,
-            KindArg::Binance => kind == Kind::Binance,
-            KindArg::Upbit => kind == Kind::Upbit,
-            KindArg::Bithumb => kind == Kind::Bithumb,
+            KindArg::Default => Kind::DEFAULT.contains(&kind),
+            KindArg::One(one) => kind == *one,
         })
     };
     Kind::ALL.into_iter().filter(|kind| wanted(*kind)).collect()
@@ -193,9 +222,10 @@ fn periodic_event(exchanges: &[Arc<SimExchange>], count: usize) -> Option<Event>
     let action = match listed.first() {
         Some(newest) if count % 7 == 6 => Action::Edit {
             notice: newest.clone(),
-            title: match sim.kind() {
-                Kind::Binance => format!("Updated Notice No. {count} of the Simulated Exchange"),
-                Kind::Upbit | Kind::Bithumb => format!("모의 거래소 공지 {count} (내용 수정)"),
+            title: if sim.kind().is_korean() {
+                format!("모의 거래소 공지 {count} (내용 수정)")
+            } else {
+                format!("Updated Notice No. {count} of the Simulated Exchange")
             },
         },
         _ => Action::Invent { listing_type: None },

@@ -24,8 +24,9 @@ use crate::fault::Faults;
 use crate::http::{RecordedRequest, Request, Response};
 use crate::invent::Rng;
 use crate::options::RateAnswer;
+use crate::shape::refusal::status;
 use crate::site::{Answer, Delivery, Site};
-use crate::state::{misbehave, status};
+use crate::state::misbehave;
 
 const MAX_LOG: usize = 4_096;
 
@@ -161,8 +162,8 @@ impl Site for Shared {
         let mut answer = Answer::whole(self.respond(&mut state, peer, request));
         answer.framing = state.options.framing;
         if let Some(fault) = state.faults.strike(false) {
-            let blocked = || status(if self.exchange == Exchange::Binance { 451 } else { 403 }, None);
-            misbehave(&mut answer, &fault, blocked, request);
+            let refuse = |_| status(if self.exchange == Exchange::Binance { 451 } else { 403 }, None);
+            misbehave(&mut answer, &fault, refuse, request);
         }
         let said_status = !matches!(answer.delivery, Delivery::Garbage | Delivery::Never);
         let code = if said_status { answer.response.status } else { 0 };

@@ -9,3 +9,4 @@ mod engine;
 mod faults;
 mod program;
 mod shapes;
+mod shapes_polled;

@@ -148,7 +148,7 @@ fn events_parse_strictly() {
     for bad in [
         "",
         "[]",
-        r#"{"exchange":"okx","action":"clear_fault"}"#,
+        r#"{"exchange":"gate","action":"clear_fault"}"#,
         r#"{"exchange":"upbit","action":"explode"}"#,
         r#"{"exchange":"upbit","action":"publish"}"#,
         r#"{"exchange":"upbit","action":"publish","title":"t","titel_en":"t"}"#,

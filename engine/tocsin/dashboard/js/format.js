@@ -93,7 +93,8 @@ export function exact(ms, fractionUs = null) {
 /** `spot_listing` as people say it. */
 export const words = (name) => (name ? String(name).replace(/_/g, ' ') : '–');
 
-const DISPLAY = new Map(EXCHANGES);
+// In a source's name Crypto.com has no dot.
+const DISPLAY = new Map([...EXCHANGES, ['cryptocom', 'Crypto.com']]);
 export const exchange = (name) => DISPLAY.get(name) || (name ? name[0].toUpperCase() + name.slice(1) : '–');
 
 /** The p-th of a hundred of numbers, by nearest rank; null of none. */

@@ -155,7 +155,7 @@ impl Sim {
     fn start(dir: &Path, every: &str) -> Result<Sim, CliError> {
         Sim::spawn(|command| {
             command
-                .args(["exchange", "--kind", "all", "--until-stdin-ends", "--every", every, "--ca-out"])
+                .args(["exchange", "--kind", "default", "--until-stdin-ends", "--every", every, "--ca-out"])
                 .arg(dir.join("exchanges-ca.pem"))
                 .arg("--announce-to")
                 .arg(dir.join("exchanges.json"));

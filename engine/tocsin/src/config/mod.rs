@@ -30,7 +30,7 @@ pub struct Config {
     pub admin: Admin,
     pub topology: Topology,
     pub detect: Detect,
-    /// Keyed by source name: `binance`, `upbit`, `bithumb`.
+    /// Keyed by source name: `binance`, `upbit`, `okx`, `cryptocom` and so on.
     pub sources: BTreeMap<String, Source>,
     pub webhooks: Webhooks,
     pub egress: Egress,

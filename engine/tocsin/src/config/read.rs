@@ -316,7 +316,9 @@ mod tests {
         assert_eq!(config.admin.socket, PathBuf::from("/var/lib/tocsin/admin.sock"));
         assert_eq!(config.admin.listen.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:9202"));
         assert_eq!(config.topology.mode, TopologyMode::Compact);
-        assert_eq!(config.sources.keys().collect::<Vec<_>>(), ["binance", "bithumb", "upbit"]);
+        let enabled = config.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name);
+        assert_eq!(enabled.collect::<Vec<_>>(), ["binance", "bithumb", "upbit"]);
+        assert_eq!(config.sources.len(), tocsin_core::source::exchange::ALL.len());
         for spec in tocsin_core::source::exchange::ALL {
             let mean = config.sources[spec.config_name].requests_per_second;
             assert!((mean - spec.pacing.requests_per_second).abs() < f64::EPSILON, "{}", spec.name);

@@ -9,6 +9,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use tocsin_core::feed::counters::Distribution;
 use tocsin_core::source::SourceState;
+use tocsin_core::source::exchange;
 use tocsin_core::time::WallUs;
 use utoipa::ToSchema;
 
@@ -126,6 +127,9 @@ impl Serialize for SourceSnapshot {
             map.serialize_entry(name, count)?;
         }
         map.serialize_entry("name", self.name)?;
+        if let Some(spec) = exchange::by_name(self.name) {
+            map.serialize_entry("evidence", spec.evidence.name())?;
+        }
         map.serialize_entry("state", self.state.name())?;
         map.serialize_entry("last_poll_us", &self.last_poll)?;
         map.serialize_entry("last_item_us", &self.last_item)?;

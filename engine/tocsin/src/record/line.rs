@@ -247,7 +247,7 @@ impl AnnouncementLine {
         let market = |(base, quote): &(String, String)| {
             Ok(Market { base: ticker("markets", base)?, quote: ticker("markets", quote)? })
         };
-        let lang = [Lang::En, Lang::Ko].into_iter().find(|lang| lang.name() == self.lang);
+        let lang = Lang::parse(&self.lang);
         let action = ACTIONS.iter().find(|(_, name)| *name == self.action).map(|(action, _)| *action);
         Ok(Announcement {
             id: self.id.clone(),

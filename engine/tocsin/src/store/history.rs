@@ -271,7 +271,7 @@ fn read_classification(row: &Row<'_>) -> rusqlite::Result<Classification> {
         markets,
         rule: intern(&row.get::<_, String>(8)?),
         confidence: row.get(9)?,
-        lang: named(row, 10, "language", |name| [Lang::En, Lang::Ko].into_iter().find(|l| l.name() == name))?,
+        lang: named(row, 10, "language", Lang::parse)?,
     })
 }
 

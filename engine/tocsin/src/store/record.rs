@@ -38,7 +38,7 @@ pub fn encode(announcement: &Announcement, out: &mut Vec<u8>) -> Result<(), TooL
             Action::UpdatedWithNews => 2,
         },
         u8::from(a.late),
-        u8::from(c.lang == Lang::Ko),
+        c.lang as u8,
         c.confidence,
         u8::from(a.effective_at.is_some()),
         count(c.tickers.len())?,
@@ -72,7 +72,7 @@ fn put_text(text: &str, out: &mut Vec<u8>) -> Result<(), TooLong> {
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<Announcement> {
     let mut r = Reader(bytes);
-    let [version, exchange, listing_type, action, late, korean, confidence, effective, tickers, markets] =
+    let [version, exchange, listing_type, action, late, lang, confidence, effective, tickers, markets] =
         r.array()?;
     if version != VERSION {
         return None;
@@ -98,7 +98,7 @@ pub fn decode(bytes: &[u8]) -> Option<Announcement> {
             markets,
             rule,
             confidence,
-            lang: if flag(korean)? { Lang::Ko } else { Lang::En },
+            lang: *Lang::ALL.get(usize::from(lang))?,
         },
         action: match action {
             0 => Action::Created,

@@ -82,7 +82,7 @@ prop_compose! {
     pub(crate) fn any_announcement()(
         position in any::<(u64, u64)>(),
         texts in ("[a-z:0-9]{1,40}", "\\PC{0,200}", "[a-z:/.]{0,80}", "[0-9a-f]{1,40}", "[a-z.]{1,20}"),
-        picks in (0..16_usize, 0..5_usize, 0..3_usize, any::<bool>(), any::<bool>(), 0..=100_u8),
+        picks in (0..16_usize, 0..5_usize, 0..3_usize, any::<bool>(), 0..3_usize, 0..=100_u8),
         times in any::<[i64; 4]>(),
         effective in any::<Option<i64>>(),
         tickers in proptest::collection::vec(any_ticker(), 0..6),
@@ -90,7 +90,7 @@ prop_compose! {
         rule in "[a-c]{1,2}",
     ) -> Announcement {
         let (id, title, url, notice_id, source) = texts;
-        let (exchange, listing_type, action, late, korean, confidence) = picks;
+        let (exchange, listing_type, action, late, lang, confidence) = picks;
         let [published, received, detected, classified] = times.map(WallUs);
         Announcement {
             id,
@@ -103,7 +103,7 @@ prop_compose! {
                 markets: markets.into_iter().map(|(base, quote)| Market { base, quote }).collect(),
                 rule: intern(&rule),
                 confidence,
-                lang: if korean { Lang::Ko } else { Lang::En },
+                lang: Lang::ALL[lang],
             },
             action: [Action::Created, Action::Updated, Action::UpdatedWithNews][action],
             late,

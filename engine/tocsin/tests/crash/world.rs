@@ -133,7 +133,7 @@ impl Ledger {
 }
 
 pub(crate) fn kind_of(id: &str) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| id.split(':').next() == Some(kind.name()))
+    Kind::DEFAULT.into_iter().find(|kind| id.split(':').next() == Some(kind.name()))
 }
 
 /// The exchanges and the thread that publishes.
@@ -150,7 +150,7 @@ impl World {
     pub(crate) fn start(mode: Mode) -> World {
         let options =
             |kind: Kind| Options { plain: mode == Mode::Plain, seed: kind as u64 + 1, ..Options::default() };
-        let sims = Kind::ALL.map(|kind| Arc::new(SimExchange::start(kind, options(kind)).unwrap()));
+        let sims = Kind::DEFAULT.map(|kind| Arc::new(SimExchange::start(kind, options(kind)).unwrap()));
         World {
             sims: sims.to_vec(),
             ledger: Arc::default(),
@@ -244,6 +244,6 @@ fn title(kind: Kind, number: u64) -> String {
     match kind {
         Kind::Binance => format!("Binance Will List Sample {number} (SMP{number})"),
         Kind::Upbit => format!("샘플{number}(SMP{number}) KRW 마켓 디지털 자산 추가"),
-        Kind::Bithumb => format!("샘플{number}(SMP{number}) 원화 마켓 추가"),
+        _ => format!("샘플{number}(SMP{number}) 원화 마켓 추가"),
     }
 }

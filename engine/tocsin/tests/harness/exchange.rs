@@ -33,11 +33,16 @@ impl Exchange {
 
     /// The section of an engine that polls it: often and evenly.
     pub fn section(&self) -> String {
+        self.section_at(40)
+    }
+
+    /// As [`Exchange::section`], at `rate` requests a second.
+    pub fn section_at(&self, rate: u32) -> String {
         let ca_file = self.folder.path().join("ca.pem");
         let ca_file = if self.sim.base_url().starts_with("https:") { ca_file } else { Default::default() };
         format!(
             "[sources.{}]\nenabled = true\nbase_url = {:?}\nca_file = {ca_file:?}\n\
-             requests_per_second = 40\nflat = true\n",
+             requests_per_second = {rate}\nflat = true\n",
             self.spec.config_name,
             self.sim.base_url(),
         )
@@ -70,7 +75,7 @@ impl Exchange {
     /// everything published by now was asked for.
     pub fn nothing_more(&self, engine: &Engine, client: &mut Client) {
         self.polled();
-        let marker = engine.inject(self.spec.config_name, "Nothing before this");
+        let marker = engine.inject(self.spec.exchange.name(), "Nothing before this");
         let next = client.json_of("announcement");
         assert_eq!(next["title"], marker["title"], "announced without cause: {next}");
     }

@@ -38,11 +38,12 @@ pub static CMS: SourceSpec = SourceSpec {
         ("referer", "https://www.binance.com/en/support/announcement"),
     ],
     lists: &[
-        ListSpec { name: "48", target: catalog!("48"), weight: 2 },
-        ListSpec { name: "161", target: catalog!("161"), weight: 2 },
-        ListSpec { name: "49", target: catalog!("49"), weight: 1 },
+        ListSpec { name: "48", target: catalog!("48"), weight: 2, hint: CategoryHint::None },
+        ListSpec { name: "161", target: catalog!("161"), weight: 2, hint: CategoryHint::None },
+        ListSpec { name: "49", target: catalog!("49"), weight: 1, hint: CategoryHint::None },
     ],
     conditional: false,
+    forbidden_rest: None,
     // Two a second from one address have been seen to stay clean, and all delistings of 2026 came
     // within 30 s after a five-minute mark: there the full two, elsewhere what is left of the mean.
     pacing: Budget {

@@ -7,9 +7,7 @@
 use crate::model::{CategoryHint, Exchange};
 use crate::source::json::{Json, Scratch};
 use crate::source::pacing::{Budget, Marks};
-use crate::source::{
-    Evidence, Item, Link, ListSpec, ParseError, Parsed, ShortText, SourceSpec, exchange, when,
-};
+use crate::source::{Evidence, Item, Link, ListSpec, ParseError, Parsed, SourceSpec, exchange, when};
 
 /// `bithumb.api`: the 20 latest notices, the most there are.
 pub static API: SourceSpec = SourceSpec {
@@ -18,9 +16,10 @@ pub static API: SourceSpec = SourceSpec {
     exchange: Exchange::Bithumb,
     evidence: Evidence::Official,
     base_url: "https://api.bithumb.com",
-    headers: &[("user-agent", concat!("tocsin/", env!("CARGO_PKG_VERSION"))), ("accept", "application/json")],
-    lists: &[ListSpec { name: "all", target: "/v1/notices?count=20", weight: 1 }],
+    headers: &[("user-agent", exchange::PROGRAM), ("accept", "application/json")],
+    lists: &[ListSpec { name: "all", target: "/v1/notices?count=20", weight: 1, hint: CategoryHint::None }],
     conditional: false,
+    forbidden_rest: None,
     // "1 request per second per IP": a tenth less leaves room for what the network bunches up.
     pacing: Budget {
         requests_per_second: 0.9,
@@ -51,7 +50,7 @@ fn parse(
 
 fn read_notice<'a>(row: Json<'_, 'a>) -> Option<Item<'a>> {
     let url = row.get("pc_url")?.str()?.trim();
-    let notice_id = trailing_number(url)?;
+    let notice_id = exchange::trailing_number(url)?;
     let time = |key| row.get(key).and_then(|v| when::instant(v, when::KST_SECS));
     let modified = time("modified_at");
     let categories = row.get("categories");
@@ -79,13 +78,4 @@ fn hint(category: Option<&str>) -> CategoryHint {
         Some("거래지원종료" | "거래지원 종료") => CategoryHint::Delisting,
         Some(_) => CategoryHint::Other,
     }
-}
-
-/// The number at the end of the path, whatever query, fragment or slash follows.
-fn trailing_number(url: &str) -> Option<ShortText> {
-    let path = url.split(['?', '#']).next()?.trim_end_matches('/');
-    let head = path.trim_end_matches(|c: char| c.is_ascii_digit());
-    let digits = path.strip_prefix(head)?;
-    let number = digits.trim_start_matches('0');
-    if number.is_empty() { None } else { ShortText::new(number) }
 }

@@ -28,8 +28,10 @@ pub static WEB: SourceSpec = SourceSpec {
         name: "all",
         target: "/api/v1/announcements?os=web&page=1&per_page=20&category=all",
         weight: 1,
+        hint: CategoryHint::None,
     }],
     conditional: true,
+    forbidden_rest: None,
     // One request in two seconds stayed clean from one address; one a second did not.
     pacing: Budget {
         requests_per_second: 0.5,

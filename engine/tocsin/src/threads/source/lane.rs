@@ -386,7 +386,8 @@ impl Lane {
         if let (Failure::Tls, Some(Cause::Tls(cause))) = (failure, slot.http.cause()) {
             self.local.fail_tls(cause);
         }
-        let until = slot.backoff.fail(now, failure, retry_after, cx.random.next());
+        let rest = self.spec.forbidden_rest.filter(|_| failure == Failure::Forbidden);
+        let until = slot.backoff.fail(now, failure, retry_after.max(rest), cx.random.next());
         if let Some(group) = self.groups.get_mut(slot.group) {
             group.guard.refused(index, failure, now, until);
         }
