@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Registry, Token};
+use tocsin_core::detect::race::Race;
 use tocsin_core::detect::told::Told;
 use tocsin_core::detect::{Detector, Findings, Outcome};
 use tocsin_core::http1::writer::{RequestError, RequestTemplate};
@@ -50,7 +51,7 @@ pub struct LaneParts {
     pub mode: Mode,
     /// With what the store remembers loaded.
     pub detector: Detector,
-    /// With what the store remembers loaded, under the exchange's own identifiers.
+    /// With what the store remembers loaded, under the exchange's own identifiers; for a source alone.
     pub told: Told,
     /// Where to publish counts.
     pub stats: Arc<SourceStats>,
@@ -63,6 +64,8 @@ pub(super) struct Context<'a> {
     pub(super) registry: &'a Registry,
     pub(super) scratch: &'a mut [u8],
     pub(super) publisher: &'a mut Publisher,
+    /// Of the exchanges that have several sources.
+    pub(super) races: &'a mut [Race],
     /// Where there is a recorder.
     pub(super) tap: Option<&'a mut Tap>,
     pub(super) random: &'a mut Random,
@@ -179,6 +182,11 @@ impl Lane {
             report_at: Mono(0),
             due: Mono(0),
         })
+    }
+
+    /// What tells its news.
+    pub(super) fn teller(&mut self) -> &mut Teller {
+        &mut self.teller
     }
 
     /// See [`super::rehearsal`].
