@@ -326,6 +326,21 @@ pub const INTERNED_NAME_BYTES: usize = 64;
 pub const TOLD_ITEMS: usize = 8_192;
 /// Pairs of listing type and ticker remembered of one item; further ones are not news.
 pub const TOLD_PAIRS_PER_ITEM: usize = 2 * TICKERS_PER_ANNOUNCEMENT;
+/// Sources and streams of one exchange that race; further ones are not started.
+pub const RACE_PATHS: usize = 8;
+/// Notices of one exchange that a race remembers. The one that came first is forgotten first:
+/// a path that shows or edits it afterwards counts as the only one that has it.
+pub const RACE_NOTICES: usize = 4_096;
+/// Of these, at most so many from baselines when a race is loaded: announced ones go first.
+pub const RACE_NOTICES_UNANNOUNCED: usize = RACE_NOTICES / 2;
+/// Versions of one notice it remembers; an edit back to an older one is news again.
+pub const RACE_VERSIONS: usize = 8;
+/// Two paths that tell the same within so long mean the same notice.
+pub const RACE_WINDOW: Duration = Duration::from_secs(600);
+/// Two publish times so close are one: some paths cut them to seconds.
+pub const RACE_SAME_MOMENT: Duration = Duration::from_secs(2);
+/// Confirmations on weak evidence that one arrival may upset, one after another.
+pub const RACE_UPSETS: usize = 4;
 
 // ---- Webhooks: "Retry Policy", "Rate Limits", and the bounds of the dispatcher ------------------
 

@@ -64,6 +64,13 @@ pub enum SourceToJournal {
     },
     /// An item became known without being announced (baseline, or an edit that changes nothing).
     Seen(SeenRecord),
+    /// An item became known that another source of the exchange had announced.
+    Confirmed {
+        /// The item.
+        record: SeenRecord,
+        /// Under which identifier it was announced.
+        notice: Box<str>,
+    },
     /// The first complete answer of one list was taken as known.
     Baselined {
         /// Name of the source.

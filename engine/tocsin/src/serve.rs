@@ -6,6 +6,7 @@
 //! plane, and the journal last, so that everything announced and answered is on disk.
 
 mod build;
+mod races;
 mod recorder;
 mod reload;
 pub mod replay;

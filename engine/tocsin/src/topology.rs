@@ -5,6 +5,9 @@
 
 use std::fmt;
 
+use tocsin_core::model::Exchange;
+use tocsin_core::source::exchange;
+
 use crate::config::{Config, Idle, TopologyMode};
 
 /// Deep enough for the longest burst a source may yield in one turn (one response's items), twice.
@@ -74,17 +77,18 @@ impl Plan {
         let topology = &config.topology;
         let pinned = topology.mode == TopologyMode::Pinned;
         let core = |cores: &[usize], i: usize| if pinned { cores.get(i).copied() } else { None };
-        let enabled: Vec<&String> =
-            config.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name).collect();
-        let source_threads =
-            if pinned { topology.source_cores.len() } else { 1 }.clamp(1, enabled.len().max(1));
-        let sources = (0..source_threads).map(|i| SourceThreadPlan {
+        let enabled = config.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name);
+        let exchange_of = |name: &String| exchange::by_config_name(name).map(|spec| spec.exchange);
+        let enabled = enabled.map(|name| (exchange_of(name), name.clone()));
+        let threads = if pinned { topology.source_cores.len() } else { 1 };
+        let shares = share_out(enabled, threads);
+        let sources = shares.into_iter().enumerate().map(|(i, sources)| SourceThreadPlan {
             thread: ThreadPlan {
                 name: format!("source-{i}"),
                 core: core(&topology.source_cores, i),
                 idle: Some(topology.idle),
             },
-            sources: enabled.iter().skip(i).step_by(source_threads).map(|name| (*name).clone()).collect(),
+            sources,
         });
         let feeds = (0..usize::from(config.feed.writers)).map(|i| ThreadPlan {
             name: format!("feed-{i}"),
@@ -112,6 +116,30 @@ impl Plan {
         // Any writer may end up with all of them.
         usize::try_from(config.feed.max_connections).unwrap_or(usize::MAX)
     }
+}
+
+/// Which sources each thread polls, on at most `threads` of them but at least one. All sources of one
+/// exchange are on one thread: they race there, without a message between threads.
+fn share_out(
+    sources: impl IntoIterator<Item = (Option<Exchange>, String)>,
+    threads: usize,
+) -> Vec<Vec<String>> {
+    // One that no exchange knows stays alone; the start says that there is no such source.
+    let mut groups: Vec<(Option<Exchange>, Vec<String>)> = Vec::new();
+    for (exchange, name) in sources {
+        match groups.iter_mut().find(|(of, _)| exchange.is_some() && *of == exchange) {
+            Some((_, group)) => group.push(name),
+            None => groups.push((exchange, vec![name])),
+        }
+    }
+    let threads = threads.clamp(1, groups.len().max(1));
+    let mut shares = vec![Vec::new(); threads];
+    for (i, (_, group)) in groups.into_iter().enumerate() {
+        if let Some(share) = shares.get_mut(i % threads) {
+            share.extend(group);
+        }
+    }
+    shares
 }
 
 impl fmt::Display for Plan {
@@ -173,6 +201,27 @@ mod tests {
             plan.sources.iter().map(|s| &s.thread).chain(&plan.feeds).map(|t| t.core).collect();
         assert_eq!(cores, [Some(2), Some(3), Some(4), Some(5)]);
         assert!(plan.to_string().contains("feed-1     core 5    spins"), "{plan}");
+    }
+
+    #[test]
+    fn all_sources_of_one_exchange_are_on_one_thread() {
+        let sources = [
+            (Some(Exchange::Binance), "binance"),
+            (Some(Exchange::Gate), "gate"),
+            (Some(Exchange::Upbit), "upbit"),
+            (None, "nobody's"),
+            (Some(Exchange::Upbit), "upbit.stream"),
+            (Some(Exchange::Binance), "binance.stream"),
+            (None, "nobody's either"),
+        ];
+        let shares = |threads| {
+            let sources = sources.iter().map(|(exchange, name)| (*exchange, (*name).to_owned()));
+            share_out(sources, threads).iter().map(|share| share.join("+")).collect::<Vec<_>>()
+        };
+        assert_eq!(shares(2), ["binance+binance.stream+upbit+upbit.stream+nobody's either", "gate+nobody's"]);
+        let alone = ["binance+binance.stream", "gate", "upbit+upbit.stream", "nobody's", "nobody's either"];
+        assert_eq!(shares(9), alone, "never more threads than exchanges");
+        assert_eq!(share_out(Vec::new(), 4), [Vec::<String>::new()]);
     }
 
     #[test]

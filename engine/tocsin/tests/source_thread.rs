@@ -13,9 +13,9 @@ use support::{Reply, Server, ok, with_headers};
 use tocsin::rings::{Inject, ToSource};
 use tocsin::threads::source::stats::Count;
 use tocsin_core::model::{Action, Exchange, ListingType, Ticker};
-use tocsin_core::source::SourceState;
 use tocsin_core::source::backoff::Failure;
 use tocsin_core::source::exchange::{binance, bithumb, upbit};
+use tocsin_core::source::{SourceSpec, SourceState};
 use tocsin_sim::{Category, Draft, Fault, Framing, Kind, SimExchange};
 
 const NOTHING_NEW: &str =
@@ -276,4 +276,63 @@ fn a_manual_alert_takes_the_same_path() {
     assert_eq!(a.announcement.classification.listing_type, ListingType::SpotListing);
     assert_eq!(a.announcement.classification.tickers, [Ticker::new("SMTH").unwrap()]);
     assert_eq!(rig.journalled(), (1, 0, 0));
+}
+
+/// A second source of Upbit.
+static MIRROR: SourceSpec = SourceSpec { name: "upbit.mirror", ..upbit::WEB };
+
+#[test]
+fn two_sources_of_one_exchange_announce_each_notice_and_each_edit_once() {
+    let sims = [
+        sim(Kind::Upbit),
+        SimExchange::start(Kind::Upbit, tocsin_sim::Options { seed: 77, ..tocsin_sim::Options::plain() })
+            .unwrap(),
+    ];
+    let mut rig = Rig::new(vec![
+        Options::new(&upbit::WEB, &sims[0].base_url()),
+        Options::new(&MIRROR, &sims[1].base_url()),
+    ]);
+    rig.answers(0, 2);
+    rig.answers(1, 2);
+    assert!(rig.announced.is_empty());
+    let mut expected = Vec::new();
+    for (n, first) in [0, 1, 1, 0].into_iter().enumerate() {
+        let second = 1 - first;
+        let title = format!("가나다(GN{n}) 신규 거래지원 안내 (KRW 마켓)");
+        let ids = [first, second].map(|path| {
+            let published = sims[path].publish(draft(&title));
+            let confirmed = rig.stats[path].count(Count::Confirmed);
+            let announced = rig.announced.len();
+            rig.until("arrival", |rig| {
+                rig.announced.len() > announced || rig.stats[path].count(Count::Confirmed) > confirmed
+            });
+            published.notice_id
+        });
+        expected.push(title.clone());
+        let edited = format!("{title} (변경)");
+        // The edit comes through the slower one first.
+        for (path, id) in [(second, &ids[1]), (first, &ids[0])] {
+            sims[path].edit(id, &edited).unwrap();
+            let confirmed = rig.stats[path].count(Count::Confirmed);
+            let announced = rig.announced.len();
+            rig.until("edit", |rig| {
+                rig.announced.len() > announced || rig.stats[path].count(Count::Confirmed) > confirmed
+            });
+        }
+        expected.push(edited);
+        let [.., a, edit] = rig.announced.as_slice() else { panic!("{:?}", rig.titles()) };
+        let sources = ["upbit.web", "upbit.mirror"];
+        assert_eq!((a.source.as_str(), a.action), (sources[first], Action::Created));
+        assert_eq!((edit.source.as_str(), edit.action), (sources[second], Action::Updated));
+        assert_eq!((&a.id, &a.id), (&edit.id, &format!("upbit:{}", ids[0])));
+        assert_eq!(edit.notice_id, ids[1], "the source's own identifier");
+    }
+    rig.answers(0, 5);
+    rig.answers(1, 5);
+    assert_eq!(rig.titles(), expected);
+    for stats in &rig.stats {
+        assert_eq!((stats.count(Count::Won), stats.count(Count::Confirmed)), (2, 4), "{}", stats.source);
+        assert_eq!(stats.behind_us.read().count(), 4);
+        assert!(stats.last_won().is_some());
+    }
 }

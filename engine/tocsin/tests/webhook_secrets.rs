@@ -111,6 +111,7 @@ fn accounts_and_keys(shop: &Shop, shown: &mut Shown) -> Account {
         &["status"],
         &["subscribers"],
         &["sources"],
+        &["race"],
         &["reload"],
         &["history"],
         &["config", "show"],

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tocsin_core::classify::classify;
-use tocsin_core::detect::{Detector, Findings, ListHistory, Outcome, SeenRecord, fingerprint};
+use tocsin_core::detect::race::{Candidate, Race, Verdict};
+use tocsin_core::detect::{Detected, Detector, Findings, ListHistory, Outcome, SeenRecord, fingerprint};
 use tocsin_core::feed::history::History;
 use tocsin_core::feed::key::{KeyId, KeyShared};
 use tocsin_core::feed::socket::{Broken, Offer, Socket};
@@ -194,6 +195,64 @@ impl Poll {
         let known = self.detector.recognise(0, &self.body, NOW);
         known.is_none() && self.detector.look_ahead(0, &self.body, NOW, &mut self.findings)
     }
+}
+
+/// A race that knows as many notices as a detector, and what one of its two paths has just found.
+pub(crate) struct Heat {
+    race: Race,
+    path: u8,
+    candidate: Option<Candidate>,
+    verdicts: Vec<Verdict>,
+}
+
+impl Heat {
+    /// `second`: the other path has shown it already.
+    pub(crate) fn ready(second: bool) -> Heat {
+        let mut race = Race::new(Exchange::Binance, ["binance.cms", "binance.stream"]);
+        let mut verdicts = Vec::with_capacity(1);
+        for number in 0..KNOWN {
+            let title = format!("{} {number}", ENGLISH[number % ENGLISH.len()]);
+            race.enter(0, candidate(&code(number), &title, published(number)), &mut verdicts);
+            verdicts.clear();
+        }
+        if second {
+            race.enter(0, candidate(&code(KNOWN), ENGLISH_LISTING, NOW.wall), &mut verdicts);
+            verdicts.clear();
+        }
+        let stream = candidate("1795000000123-a1b2c3", ENGLISH_LISTING, NOW.wall);
+        Heat { race, path: 1, candidate: Some(stream), verdicts }
+    }
+
+    pub(crate) fn run(&mut self) {
+        if let Some(candidate) = self.candidate.take() {
+            self.race.enter(self.path, candidate, &mut self.verdicts);
+        }
+    }
+
+    pub(crate) fn announced(&self) -> usize {
+        assert_eq!(self.verdicts.len(), 1);
+        self.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Announce { .. })).count()
+    }
+}
+
+fn candidate(id: &str, title: &str, published: WallUs) -> Candidate {
+    let record = SeenRecord {
+        source: "",
+        notice_id: id.into(),
+        title: title.into(),
+        fingerprint: fingerprint(title, published),
+        published,
+    };
+    let classification = classify(Exchange::Binance, title, CategoryHint::None);
+    let found = Detected {
+        record,
+        modified: None,
+        url: format!("https://www.binance.com/en/support/announcement/{id}"),
+        hint: CategoryHint::None,
+        action: Action::Created,
+        late: false,
+    };
+    Candidate { found, classification, received: NOW.wall, detected: NOW.wall }
 }
 
 /// An announcement of a listing, classified.

@@ -31,8 +31,8 @@ use tocsin_core::wire::{EncodedAnnouncement, encode};
 use tocsin_core::ws::{Event, Opcode, Role, Session, SessionLimits};
 
 use inputs::{
-    Answer, CHINESE_LISTING, Crowd, ENGLISH_LISTING, KOREAN_LISTING, NO_LISTING, NOW, Poll, ROWS, SUBSCRIBE,
-    Signing, Site, announcement,
+    Answer, CHINESE_LISTING, Crowd, ENGLISH_LISTING, Heat, KOREAN_LISTING, NO_LISTING, NOW, Poll, ROWS,
+    SUBSCRIBE, Signing, Site, announcement,
 };
 
 /// The harness embeds the absolute path of this package. Filled up to a fixed length, it moves no constant
@@ -86,6 +86,24 @@ fn one_is_found_ahead(poll: (Poll, bool)) {
 fn detect_ahead(mut poll: Poll) -> (Poll, bool) {
     let found = poll.look_ahead();
     (poll, found)
+}
+
+fn is_announced(heat: Heat) {
+    assert_eq!(heat.announced(), 1);
+}
+
+fn is_confirmed(heat: Heat) {
+    assert_eq!(heat.announced(), 0);
+}
+
+// What several sources of one exchange add to an announcement, and what a confirmation costs: with as many
+// notices known as some months of an exchange leave.
+#[library_benchmark]
+#[bench::first(args = (false), setup = Heat::ready, teardown = is_announced)]
+#[bench::confirms(args = (true), setup = Heat::ready, teardown = is_confirmed)]
+fn race(mut heat: Heat) -> Heat {
+    heat.run();
+    heat
 }
 
 // ---- Classification and serialization ------------------------------------------------------------
@@ -231,6 +249,7 @@ library_benchmark_group!(
         detect_unchanged,
         detect_new,
         detect_ahead,
+        race,
         classify_title,
         serialize,
         frame_patch,

@@ -10,6 +10,7 @@
 //! [`Detector::read`], which makes sure that nothing was missed, and [`Detector::prepare`].
 
 mod ahead;
+pub mod race;
 mod seen;
 pub mod told;
 mod unchanged;

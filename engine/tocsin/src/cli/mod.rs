@@ -23,6 +23,7 @@ pub mod doctor;
 pub mod history;
 pub mod inject;
 pub mod keys;
+pub mod race;
 pub mod record;
 pub mod replay;
 pub mod serve;
@@ -66,6 +67,8 @@ enum Verb {
     Subscribers(service::SubscribersArgs),
     /// Show the sources: state, polls, budget, failures.
     Sources(service::Plain),
+    /// Show which source of an exchange was first, and how late the others were.
+    Race(service::Plain),
     /// Print a link that signs in to the dashboard once.
     SignIn(service::SignInArgs),
     /// Have the service read its configuration again, and say what changed.
@@ -176,6 +179,7 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Verb::Status(args) => status::run(args, &cli.read_config()?),
         Verb::Subscribers(args) => service::subscribers(args, &cli.read_config()?),
         Verb::Sources(args) => service::sources(args, &cli.read_config()?),
+        Verb::Race(args) => race::run(args, &cli.read_config()?),
         Verb::SignIn(args) => service::sign_in(args, &cli.read_config()?),
         Verb::Reload(args) => service::reload(args, &cli.read_config()?),
         Verb::Drain(args) => service::drain(args, &cli.read_config()?),

@@ -13,12 +13,12 @@ use super::table::{cell, row};
 use super::{CliError, print};
 use crate::config::Config;
 
-/// Arguments of `tocsin sources` and `tocsin reload`.
+/// Arguments of `tocsin sources`, `tocsin race` and `tocsin reload`.
 #[derive(Args, Debug)]
 pub struct Plain {
     /// As one JSON object.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Arguments of `tocsin subscribers`.
@@ -57,7 +57,12 @@ pub struct SignInArgs {
     json: bool,
 }
 
-fn ask(config: &Config, method: &str, target: &str, body: Option<&Value>) -> Result<Value, CliError> {
+pub(super) fn ask(
+    config: &Config,
+    method: &str,
+    target: &str,
+    body: Option<&Value>,
+) -> Result<Value, CliError> {
     let Some(client) = AdminClient::connect(&config.admin.socket)? else {
         let socket = config.admin.socket.display();
         return Err(CliError::failed(format!("no service is running: nobody listens on {socket}")));
@@ -65,11 +70,15 @@ fn ask(config: &Config, method: &str, target: &str, body: Option<&Value>) -> Res
     client.request(method, target, body)
 }
 
-fn show(answer: &Value, json: bool, people: impl FnOnce(&Value) -> String) -> Result<ExitCode, CliError> {
+pub(super) fn show(
+    answer: &Value,
+    json: bool,
+    people: impl FnOnce(&Value) -> String,
+) -> Result<ExitCode, CliError> {
     print(&if json { format!("{answer}\n") } else { people(answer) })
 }
 
-fn rows<'a>(answer: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn rows<'a>(answer: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     answer.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 

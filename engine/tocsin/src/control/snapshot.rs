@@ -101,6 +101,10 @@ pub struct SourceSnapshot {
     pub delay_us: Distribution,
     /// Microseconds from reading such an item's bytes to its classification.
     pub processing_us: Distribution,
+    /// Microseconds from the first source's arrival to this one's, of what this one confirmed.
+    pub behind_us: Distribution,
+    /// When it was last the first source of its exchange with an announcement.
+    pub last_won: Option<WallUs>,
 }
 
 impl SourceSnapshot {
@@ -137,6 +141,16 @@ impl Serialize for SourceSnapshot {
         let rates = serde_json::json!({"between_windows": cold, "within": hot});
         map.serialize_entry("requests_per_second", &rates)?;
         map.serialize_entry("failures", &self.failures_that_happened())?;
+        let behind = &self.behind_us;
+        let behind = serde_json::json!({
+            "count": behind.count(),
+            "p50": behind.quantile(500),
+            "p90": behind.quantile(900),
+            "p99": behind.quantile(990),
+            "max": behind.quantile(1_000),
+        });
+        map.serialize_entry("behind_us", &behind)?;
+        map.serialize_entry("last_won_us", &self.last_won)?;
         map.end()
     }
 }

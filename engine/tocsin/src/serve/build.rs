@@ -19,7 +19,7 @@ use tocsin_core::wire::{self, EncodedAnnouncement};
 
 use super::reload::{MailLink, Reachable};
 use super::view::{Machine, View, ViewParts};
-use super::{Addresses, Engine, StartError, doing, recorder, webhooks};
+use super::{Addresses, Engine, StartError, doing, races, recorder, webhooks};
 use crate::config::{Config, Idle, Smtp, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::metrics::MetricsAccess;
@@ -504,7 +504,10 @@ fn build_sources(
             losses,
         };
         let parts = SourceParts { lanes, publisher, commands, resolver, clock: clock::now, seed: seed() };
-        built.threads.push(SourceThread::new(parts).map_err(StartError::Source)?.with_tap(tap));
+        let paths: Vec<_> = parts.lanes.iter().map(|lane| (lane.spec.exchange, lane.spec.name)).collect();
+        let races = races::load(&paths, store)?;
+        let thread = SourceThread::new(parts).map_err(StartError::Source)?;
+        built.threads.push(thread.with_races(races).with_tap(tap));
     }
     Ok(built)
 }

@@ -71,6 +71,13 @@ pub enum Row<'a> {
     },
     /// An item became known without being announced.
     Seen(&'a SeenRecord),
+    /// An item became known that another source of the exchange had announced.
+    Confirmed {
+        /// The item.
+        record: &'a SeenRecord,
+        /// Under which identifier it was announced.
+        notice: &'a str,
+    },
     /// The first complete answer of one list was taken as known.
     Baselined {
         /// Name of the source.
@@ -235,15 +242,13 @@ fn apply_row(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
         Row::Announcement { announcement: a, dispatched } => {
             // A version found late, in shared memory only, does not undo a newer one of the same item.
             if history::insert(connection, a, dispatched)? && !history::has_later(connection, a)? {
-                let fingerprint = tocsin_core::detect::fingerprint(&a.title, a.published);
-                seen::upsert(connection, &a.source, &a.notice_id, &a.title, fingerprint, a.published)?;
+                seen::upsert(connection, &seen::Item::announced(a))?;
             }
             Ok(())
         }
         Row::Dispatched { position, at } => history::set_dispatched(connection, position, at),
-        Row::Seen(s) => {
-            seen::upsert(connection, s.source, &s.notice_id, &s.title, s.fingerprint, s.published)
-        }
+        Row::Seen(record) => seen::upsert(connection, &seen::Item::of(record, None)),
+        Row::Confirmed { record, notice } => seen::upsert(connection, &seen::Item::of(record, Some(notice))),
         Row::Baselined { source, list, at } => seen::set_baselined(connection, source, list, at),
         // A batch applies these.
         Row::Webhook(_) | Row::Health(_) => Ok(()),

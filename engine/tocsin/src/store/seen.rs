@@ -3,9 +3,12 @@
 //! Every announcement committed is also a seen item, in the same transaction, so that a restart can
 //! neither forget nor repeat one.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tocsin_core::detect::SeenRecord;
 use tocsin_core::limits;
+use tocsin_core::model::Announcement;
 use tocsin_core::time::WallUs;
 
 use super::Store;
@@ -34,6 +37,23 @@ impl Store {
             let mut seen = rows.collect::<rusqlite::Result<Vec<_>>>()?;
             seen.reverse();
             Ok(seen)
+        })
+    }
+
+    /// Which items of `source` belong to announcements made under the identifier of another source's item:
+    /// item and identifier, of the items that [`Store::load_seen`] gives.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn load_confirmed(&self, source: &str) -> Result<BTreeMap<String, String>, StoreError> {
+        self.ask(|c| {
+            let sql = "SELECT notice_id, notice FROM
+                       (SELECT notice_id, notice FROM seen WHERE source = ?1 ORDER BY rowid DESC LIMIT ?2)
+                       WHERE notice IS NOT NULL";
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement
+                .query_map(params![source, limits::SEEN_ITEMS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
         })
     }
 
@@ -75,18 +95,42 @@ impl Store {
     }
 }
 
+/// An item on its way to the table.
+pub(super) struct Item<'a> {
+    pub(super) source: &'a str,
+    pub(super) notice_id: &'a str,
+    pub(super) title: &'a str,
+    pub(super) fingerprint: u64,
+    pub(super) published: WallUs,
+    /// Under which identifier it was announced, if not its own.
+    pub(super) notice: Option<&'a str>,
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn of(record: &'a SeenRecord, notice: Option<&'a str>) -> Item<'a> {
+        let SeenRecord { source, notice_id, title, fingerprint, published } = record;
+        Item { source, notice_id, title, fingerprint: *fingerprint, published: *published, notice }
+    }
+
+    pub(super) fn announced(a: &'a Announcement) -> Item<'a> {
+        let id = a.id.split_once(':').map(|(_, id)| id);
+        Item {
+            source: &a.source,
+            notice_id: &a.notice_id,
+            title: &a.title,
+            fingerprint: tocsin_core::detect::fingerprint(&a.title, a.published),
+            published: a.published,
+            notice: id.filter(|id| *id != a.notice_id),
+        }
+    }
+}
+
 /// Remembers an item, or its new title and fingerprint. It becomes the newest arrival.
-pub(super) fn upsert(
-    connection: &Connection,
-    source: &str,
-    notice_id: &str,
-    title: &str,
-    fingerprint: u64,
-    published: WallUs,
-) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO seen (source, notice_id, title, fingerprint, published_us)
-               VALUES (?1, ?2, ?3, ?4, ?5)";
-    let values = params![source, notice_id, title, fingerprint.cast_signed(), published.0];
+pub(super) fn upsert(connection: &Connection, item: &Item<'_>) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO seen (source, notice_id, title, fingerprint, published_us, notice)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let Item { source, notice_id, title, fingerprint, published, notice } = item;
+    let values = params![source, notice_id, title, fingerprint.cast_signed(), published.0, notice];
     connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 
@@ -147,6 +191,25 @@ mod tests {
             published: a.published,
         };
         assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn a_confirmation_keeps_under_which_identifier_the_notice_was_announced() {
+        let (_dir, mut store) = store();
+        let (a, b) = (seen("b.x", 1, 1), seen("b.x", 2, 2));
+        store.commit(&[Row::Confirmed { record: &a, notice: "77" }, Row::Seen(&b)]).unwrap();
+        assert_eq!(store.load_seen("b.x").unwrap(), [a.clone(), b]);
+        let links = store.load_confirmed("b.x").unwrap();
+        assert_eq!(links.into_iter().collect::<Vec<_>>(), [("1".to_owned(), "77".to_owned())]);
+        // An edit that the further source brought first.
+        let mut edit = announcement(1, 5);
+        edit.id = "binance:77".into();
+        store.commit(&[Row::Announcement { announcement: &edit, dispatched: None }]).unwrap();
+        let links = store.load_confirmed("binance.cms").unwrap();
+        assert_eq!(links.into_iter().collect::<Vec<_>>(), [("5".to_owned(), "77".to_owned())]);
+        // Announced under its own identifier after all.
+        store.commit(&[Row::Seen(&a)]).unwrap();
+        assert!(store.load_confirmed("b.x").unwrap().is_empty());
     }
 
     #[test]

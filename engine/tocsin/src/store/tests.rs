@@ -109,6 +109,28 @@ fn a_store_of_the_version_before_keys_had_owners_is_taken_over() {
 }
 
 #[test]
+fn a_store_of_the_version_before_confirmations_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    for sql in [
+        include_str!("schema/001_initial.sql"),
+        include_str!("schema/002_webhooks.sql"),
+        include_str!("schema/003_key_owners.sql"),
+        "INSERT INTO seen VALUES ('a.x', '5', 'Title', 7, 1); PRAGMA user_version = 3",
+    ] {
+        before.execute_batch(sql).unwrap();
+    }
+    before.pragma_update(None, "application_id", 0x544F_4353).unwrap();
+    drop(before);
+    let mut store = Store::open_on(dir.path(), dir.path()).unwrap();
+    let record = store.load_seen("a.x").unwrap().remove(0);
+    assert_eq!((&*record.notice_id, record.fingerprint), ("5", 7));
+    assert!(store.load_confirmed("a.x").unwrap().is_empty());
+    store.commit(&[Row::Confirmed { record: &record, notice: "9" }]).unwrap();
+    assert_eq!(store.load_confirmed("a.x").unwrap().get("5").map(String::as_str), Some("9"));
+}
+
+#[test]
 fn a_newer_schema_is_refused() {
     let (dir, store) = store();
     let version = schema::SCHEMA_VERSION + 1;

@@ -313,7 +313,7 @@ impl Journal {
                     }
                     self.awaited.push_back(Awaited { announcement, until: now.mono + DISPATCH_PATIENCE });
                 }
-                Pending::Seen(_) => self.seen_since_prune += 1,
+                Pending::Seen(_) | Pending::Confirmed { .. } => self.seen_since_prune += 1,
                 Pending::Attempt(line) => {
                     if let Some(live) = &mut self.live {
                         live.show(|| JournalToLive::Attempt(line));

@@ -67,6 +67,8 @@ pub struct Rig {
     pub states: Vec<(&'static str, &'static str)>,
     /// What the feed got.
     pub announced: Vec<Announcement>,
+    /// When the turn ended that brought it.
+    pub announced_at: Vec<Mono>,
     _resolver: Resolver,
 }
 
@@ -113,6 +115,7 @@ impl Rig {
             losses,
             states: Vec::new(),
             announced: Vec::new(),
+            announced_at: Vec::new(),
             _resolver: resolver,
         }
     }
@@ -122,7 +125,10 @@ impl Rig {
         let turn = self.thread.step(clock::now());
         while let Ok(message) = self.feed.pop() {
             match message {
-                SourceToFeed::Announcement(a) => self.announced.push(a.announcement.clone()),
+                SourceToFeed::Announcement(a) => {
+                    self.announced.push(a.announcement.clone());
+                    self.announced_at.push(clock::mono());
+                }
                 SourceToFeed::Status(s) => {
                     let last = self.states.iter().rev().find(|(source, _)| *source == s.source);
                     if last != Some(&(s.source, s.state.name())) {
@@ -171,7 +177,7 @@ impl Rig {
                     assert!(shm_position.is_some());
                     counts.0 += 1;
                 }
-                SourceToJournal::Seen(_) => counts.1 += 1,
+                SourceToJournal::Seen(_) | SourceToJournal::Confirmed { .. } => counts.1 += 1,
                 SourceToJournal::Baselined { .. } => counts.2 += 1,
             }
         }

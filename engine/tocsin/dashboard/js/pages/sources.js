@@ -21,7 +21,7 @@ function Row({ source }) {
       <td><${Light} kind=${sourceLight(source.state)}>${words(source.state)}<//></td>
       <td class="num"><${Time} at=${at(source.last_poll_us)} relative=${true} us=${source.last_poll_us} /></td>
       <td class="num"><${Time} at=${at(source.last_item_us)} relative=${true} us=${source.last_item_us} /></td>
-      <td class="num">${count(source.announced - source.late)}</td>
+      <td class="num">${count(source.won)}</td>
       <td class=${`num${errors ? ' attention' : ''}`}>${short(errors)}</td>
       <td class="num">${count(source.connections)}</td>
       <td class="budget"><span class="num">${perSecond(now)} of ${perSecond(budget)} /s</span>

@@ -23,6 +23,8 @@ fn readings() -> Readings {
         failures: ByName(vec![("timeout", 2)]),
         tls_failures: ByName(vec![("certificate", 1)]),
         processing_us: delay_us.clone(),
+        behind_us: delay_us.clone(),
+        last_won: Some(WallUs(1_700_000_000_500_000)),
         delay_us,
     };
     let mut engine = Snapshot {

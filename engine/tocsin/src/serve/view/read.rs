@@ -52,6 +52,8 @@ pub(super) fn source(stats: &SourceStats) -> SourceSnapshot {
         tls_failures: TlsFailure::ALL.iter().map(|why| (why.name(), stats.tls_failures(*why))).collect(),
         delay_us: stats.delay_us.read(),
         processing_us: stats.processing_us.read(),
+        behind_us: stats.behind_us.read(),
+        last_won: stats.last_won(),
     }
 }
 

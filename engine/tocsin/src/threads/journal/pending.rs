@@ -40,6 +40,10 @@ pub(super) enum Pending {
         release: Release,
     },
     Seen(tocsin_core::detect::SeenRecord),
+    Confirmed {
+        record: tocsin_core::detect::SeenRecord,
+        notice: Box<str>,
+    },
     Baselined {
         source: &'static str,
         list: &'static str,
@@ -86,6 +90,7 @@ impl Pending {
                 release: shm_position.map(|position| Release::Source(inlet, position)),
             },
             SourceToJournal::Seen(record) => Pending::Seen(record),
+            SourceToJournal::Confirmed { record, notice } => Pending::Confirmed { record, notice },
             SourceToJournal::Baselined { source, list } => Pending::Baselined { source, list, at: now },
         }
     }
@@ -114,6 +119,7 @@ impl Pending {
             },
             Pending::Swept { announcement, .. } => Row::Announcement { announcement, dispatched: None },
             Pending::Seen(record) => Row::Seen(record),
+            Pending::Confirmed { record, notice } => Row::Confirmed { record, notice },
             Pending::Baselined { source, list, at } => Row::Baselined { source, list, at: *at },
             Pending::Dispatched { position, at } => Row::Dispatched { position: *position, at: *at },
             Pending::Event { event, recipients } => Row::Webhook(WebhookRow::Event { event, recipients }),

@@ -8,6 +8,7 @@
 //! everything else. Owner: its thread, pinned. Failures of exchanges rest the connection or address they
 //! concern and show in [`stats::SourceStats`]; the thread itself does not fail once it is built.
 
+mod announce;
 mod lane;
 pub mod publish;
 mod rehearsal;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 use tocsin_core::classify::classify;
+use tocsin_core::detect::race::Race;
 use tocsin_core::http1::writer::RequestError;
 use tocsin_core::limits;
 use tocsin_core::model::{Action, Announcement, CategoryHint, FeedPosition, ListingType};
@@ -30,6 +32,9 @@ use self::publish::{Publisher, PublisherParts};
 use super::{Step, Turn};
 use crate::net::dns::ResolverClient;
 use crate::rings::{Inject, ToSource};
+
+/// Name of the source of alerts given by hand.
+pub const MANUAL: &str = "manual";
 
 /// Low bits of a token: the connection within its lane; above them, the lane.
 const SLOT_BITS: u32 = 16;
@@ -83,6 +88,8 @@ pub struct SourceThread {
     poll: Poll,
     events: Events,
     lanes: Vec<Lane>,
+    /// Of the exchanges that have several of its sources.
+    races: Vec<Race>,
     publisher: Publisher,
     tap: Option<tap::Tap>,
     commands: rtrb::Consumer<ToSource>,
@@ -107,10 +114,11 @@ impl SourceThread {
             Lane::new(index, lane, &mut random).map_err(|e| SourceError::Request(name, e))
         });
         let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
-        Ok(SourceThread {
+        let thread = SourceThread {
             poll: Poll::new().map_err(SourceError::Poll)?,
             events: Events::with_capacity(256),
             lanes,
+            races: Vec::new(),
             publisher: Publisher::new(parts.publisher),
             tap: None,
             commands: parts.commands,
@@ -120,7 +128,18 @@ impl SourceThread {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             housekeeping_at: Mono(0),
             rehearsed: 0,
-        })
+        };
+        Ok(thread.with_races(Vec::new()))
+    }
+
+    /// With what the store remembers of races. Sources of one exchange race in any case: a race that is not
+    /// given begins without memory.
+    #[must_use]
+    pub fn with_races(mut self, loaded: Vec<Race>) -> SourceThread {
+        let paths: Vec<_> = self.lanes.iter_mut().map(|lane| lane.teller().path()).collect();
+        self.races = announce::races(&paths, loaded);
+        self.lanes.iter_mut().for_each(|lane| lane.teller().enter(&self.races));
+        self
     }
 
     /// Leaves copies of answers and announcements for a recorder.
@@ -168,7 +187,7 @@ impl SourceThread {
             late: false,
             url: String::new(),
             notice_id,
-            source: "manual".to_owned(),
+            source: MANUAL.to_owned(),
             published: published.unwrap_or(now.wall),
             received: now.wall,
             detected: now.wall,
@@ -181,9 +200,9 @@ impl SourceThread {
     }
 
     fn housekeep(&mut self, now: Now) {
-        let SourceThread { poll, lanes, publisher, tap, resolver, clock, random, scratch, .. } = self;
+        let SourceThread { poll, lanes, races, publisher, tap, resolver, clock, random, scratch, .. } = self;
         let (registry, tap) = (poll.registry(), tap.as_mut());
-        let mut cx = Context { now, clock: *clock, registry, scratch, publisher, tap, random };
+        let mut cx = Context { now, clock: *clock, registry, scratch, publisher, races, tap, random };
         while let Some(answer) = resolver.poll() {
             if let Some(lane) = usize::try_from(answer.id).ok().and_then(|i| lanes.get_mut(i)) {
                 lane.resolved(answer.addresses, now.mono);
@@ -201,9 +220,9 @@ impl Step for SourceThread {
         let mut work = 0;
         // A failed poll (a signal) is a poll that found nothing.
         let polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
-        let SourceThread { poll, events, lanes, publisher, tap, clock, random, scratch, .. } = self;
+        let SourceThread { poll, events, lanes, races, publisher, tap, clock, random, scratch, .. } = self;
         let (registry, tap) = (poll.registry(), tap.as_mut());
-        let mut cx = Context { now, clock: *clock, registry, scratch, publisher, tap, random };
+        let mut cx = Context { now, clock: *clock, registry, scratch, publisher, races, tap, random };
         if polled.is_ok() {
             for event in &*events {
                 let token = event.token().0;

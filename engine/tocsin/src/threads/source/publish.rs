@@ -238,6 +238,12 @@ impl Publisher {
         self.journal.push(message, &self.losses.journal_waited, &self.losses.journal_dropped);
     }
 
+    /// Has the store remember an item that another source of the exchange had announced as `notice`.
+    pub fn confirmed(&mut self, record: SeenRecord, notice: Box<str>) {
+        let message = SourceToJournal::Confirmed { record, notice };
+        self.journal.push(message, &self.losses.journal_waited, &self.losses.journal_dropped);
+    }
+
     /// Has the store remember that a list's first answer was taken. Call it after the items.
     pub fn baselined(&mut self, source: &'static str, list: &'static str) {
         let message = SourceToJournal::Baselined { source, list };

@@ -38,6 +38,10 @@ pub enum Count {
     Announced,
     /// Of these, found too late to be broadcast.
     Late,
+    /// Announcements of which this was the first source of its exchange, or the only one: new and in time.
+    Won,
+    /// Items that another source of the exchange had announced.
+    Confirmed,
     /// Connections opened.
     Opened,
     /// Of these, with a resumed TLS session.
@@ -50,7 +54,7 @@ pub enum Count {
 
 impl Count {
     /// Every count, in the order of its discriminant.
-    pub const ALL: [Count; 14] = [
+    pub const ALL: [Count; 16] = [
         Count::Polls,
         Count::Bytes,
         Count::NotModified,
@@ -61,6 +65,8 @@ impl Count {
         Count::RowsSkipped,
         Count::Announced,
         Count::Late,
+        Count::Won,
+        Count::Confirmed,
         Count::Opened,
         Count::Resumed,
         Count::Rotated,
@@ -81,6 +87,8 @@ impl Count {
             Count::RowsSkipped => "rows_skipped",
             Count::Announced => "announced",
             Count::Late => "late",
+            Count::Won => "won",
+            Count::Confirmed => "confirmed",
             Count::Opened => "connections_opened",
             Count::Resumed => "tls_resumed",
             Count::Rotated => "connections_rotated",
@@ -102,6 +110,8 @@ pub(super) struct Local {
     pub(super) rates: (f64, f64),
     delay_us: Distribution,
     processing_us: Distribution,
+    behind_us: Distribution,
+    last_won: Option<WallUs>,
 }
 
 impl Local {
@@ -131,6 +141,18 @@ impl Local {
         self.processing_us.record(micros(received, classified));
     }
 
+    /// It was the first source of its exchange with an announcement, at `received`.
+    pub(super) fn won(&mut self, received: WallUs) {
+        self.add(Count::Won, 1);
+        self.last_won = Some(received);
+    }
+
+    /// Another source was first, by so much where that is known.
+    pub(super) fn confirmed(&mut self, behind_us: Option<u64>) {
+        self.add(Count::Confirmed, 1);
+        behind_us.into_iter().for_each(|us| self.behind_us.record(us));
+    }
+
     /// Why TLS failed, beside the failure itself.
     pub(super) fn fail_tls(&mut self, failure: TlsFailure) {
         if let Some(slot) = self.tls_failures.get_mut(failure as usize) {
@@ -150,6 +172,7 @@ pub struct SourceStats {
     state: AtomicU8,
     last_poll_us: AtomicI64,
     last_item_us: AtomicI64,
+    last_won_us: AtomicI64,
     connections: AtomicU64,
     cold_micro_rps: AtomicU64,
     hot_micro_rps: AtomicU64,
@@ -158,6 +181,9 @@ pub struct SourceStats {
     pub delay_us: SharedDistribution,
     /// Microseconds from reading the bytes that held such an item to its classification.
     pub processing_us: SharedDistribution,
+    /// Microseconds from the first source's reading of an announcement to this one's, where this one
+    /// confirmed it.
+    pub behind_us: SharedDistribution,
 }
 
 const NEVER: i64 = i64::MIN;
@@ -174,11 +200,13 @@ impl SourceStats {
             state: AtomicU8::new(SourceState::Down as u8),
             last_poll_us: AtomicI64::new(NEVER),
             last_item_us: AtomicI64::new(NEVER),
+            last_won_us: AtomicI64::new(NEVER),
             connections: AtomicU64::new(0),
             cold_micro_rps: AtomicU64::new(0),
             hot_micro_rps: AtomicU64::new(0),
             delay_us: SharedDistribution::default(),
             processing_us: SharedDistribution::default(),
+            behind_us: SharedDistribution::default(),
         }
     }
 
@@ -220,6 +248,12 @@ impl SourceStats {
         instant(&self.last_item_us)
     }
 
+    /// When it was last the first source of its exchange with an announcement.
+    #[must_use]
+    pub fn last_won(&self) -> Option<WallUs> {
+        instant(&self.last_won_us)
+    }
+
     /// Connections open now.
     #[must_use]
     pub fn connections(&self) -> u64 {
@@ -234,10 +268,15 @@ impl SourceStats {
     }
 
     pub(super) fn publish(&self, local: &Local, state: SourceState) {
-        // Hundreds of buckets, which change with an announcement alone.
-        if self.count(Count::Announced) != local.counts.get(Count::Announced as usize).copied().unwrap_or(0) {
+        // Hundreds of buckets, which change with an announcement or a confirmation alone.
+        let moved =
+            |count: Count| self.count(count) != local.counts.get(count as usize).copied().unwrap_or(0);
+        if moved(Count::Announced) {
             self.delay_us.publish(&local.delay_us);
             self.processing_us.publish(&local.processing_us);
+        }
+        if moved(Count::Confirmed) {
+            self.behind_us.publish(&local.behind_us);
         }
         let pairs = self.counts.iter().zip(local.counts).chain(self.failures.iter().zip(local.failures));
         for (shared, own) in pairs.chain(self.tls_failures.iter().zip(local.tls_failures)) {
@@ -246,6 +285,7 @@ impl SourceStats {
         self.state.store(state as u8, Ordering::Relaxed);
         self.last_poll_us.store(local.last_poll.map_or(NEVER, |at| at.0), Ordering::Relaxed);
         self.last_item_us.store(local.last_item.map_or(NEVER, |at| at.0), Ordering::Relaxed);
+        self.last_won_us.store(local.last_won.map_or(NEVER, |at| at.0), Ordering::Relaxed);
         self.connections.store(local.connections, Ordering::Relaxed);
         // A float casts to an integer by saturating, so no rate can do harm here.
         self.cold_micro_rps.store((local.rates.0 * 1e6) as u64, Ordering::Relaxed);
@@ -281,15 +321,21 @@ mod tests {
         local.last_poll = Some(WallUs(5));
         local.found(WallUs(1_000), WallUs(4_000), WallUs(4_100), WallUs(4_150));
         local.found(WallUs(9_000), WallUs(8_000), WallUs(8_010), WallUs(8_020));
+        local.won(WallUs(6));
+        local.confirmed(Some(1_500));
+        local.confirmed(None);
         stats.publish(&local, SourceState::Blocked);
         assert_eq!(TlsFailure::ALL.map(|f| stats.tls_failures(f)), [0, 0, 1, 0, 0, 0]);
         for (index, count) in Count::ALL.into_iter().enumerate() {
-            assert_eq!(stats.count(count), index as u64 + 1);
+            let more = [(Count::Won, 1), (Count::Confirmed, 2)].into_iter().find(|(c, _)| *c == count);
+            assert_eq!(stats.count(count), index as u64 + 1 + more.map_or(0, |(_, more)| more));
         }
         assert_eq!((stats.failures(Failure::Timeout), stats.failures(Failure::Tls)), (1, 0));
         assert_eq!((stats.state(), stats.last_poll()), (SourceState::Blocked, Some(WallUs(5))));
         let (delay, processing) = (stats.delay_us.read(), stats.processing_us.read());
         assert_eq!((delay.count(), delay.sum, processing.count(), processing.sum), (2, 3_100, 2, 170));
+        let behind = stats.behind_us.read();
+        assert_eq!((behind.count(), behind.sum, stats.last_won()), (1, 1_500, Some(WallUs(6))));
         assert_eq!((stats.rates(), stats.connections(), stats.last_item()), ((0.25, 2.0), 3, None));
     }
 }

@@ -110,6 +110,31 @@ const FAMILIES: &[Family] = &[
         |r, out| count(r, out, Count::Late),
     ),
     counter(
+        "tocsin_source_race_wins_total",
+        &[SOURCE],
+        "New notices found in time that this source of its exchange brought first, or alone.",
+        |r, out| count(r, out, Count::Won),
+    ),
+    counter(
+        "tocsin_source_race_confirmations_total",
+        &[SOURCE],
+        "Items that another source of the exchange had brought before.",
+        |r, out| count(r, out, Count::Confirmed),
+    ),
+    histogram(
+        "tocsin_source_race_behind_seconds",
+        Scale::MICROS_LONG,
+        &[SOURCE],
+        "From the first source's reading of an announcement to this one's: of the confirmations of what came first in this run.",
+        |r, out| each(r, |s| out.distribution(&[s.name], &s.behind_us)),
+    ),
+    gauge(
+        "tocsin_source_race_last_win_timestamp_seconds",
+        &[SOURCE],
+        "When this source last read a notice that it brought first, or alone; none before the first time.",
+        |r, out| each(r, |s| s.last_won.iter().for_each(|at| out.with(&[s.name], *at))),
+    ),
+    counter(
         "tocsin_source_rows_skipped_total",
         &[SOURCE],
         "Rows without an identifier or title: the exchange may have changed its format.",
