@@ -11,17 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Registry, Token};
-use tocsin_core::classify::classify;
 use tocsin_core::detect::told::Told;
-use tocsin_core::detect::{Detected, Detector, Findings, Outcome};
+use tocsin_core::detect::{Detector, Findings, Outcome};
 use tocsin_core::http1::writer::{RequestError, RequestTemplate};
 use tocsin_core::limits;
-use tocsin_core::model::{Action, Announcement, CategoryHint, FeedPosition};
 use tocsin_core::source::backoff::{AddressGuard, Backoff, Failure, Health, jittered, retry_delay};
 use tocsin_core::source::pacing::{Mode, Pace, Pacer};
 use tocsin_core::source::{SourceSpec, SourceState, SourceStatus};
-use tocsin_core::time::{Mono, Now, WallUs};
+use tocsin_core::time::{Mono, Now};
 
+use super::announce::Teller;
 use super::publish::Publisher;
 use super::rehearsal::Rehearsal;
 use super::stats::{Count, Local, SourceStats};
@@ -104,7 +103,7 @@ pub(super) struct Lane {
     groups: Vec<Group>,
     lists: Vec<List>,
     detector: Detector,
-    told: Told,
+    teller: Teller,
     findings: Findings,
     rehearsal: Rehearsal,
     health: Health,
@@ -167,7 +166,7 @@ impl Lane {
             local,
             groups,
             detector: parts.detector,
-            told: parts.told,
+            teller: Teller::new(spec.name, spec.exchange, parts.told),
             findings: Findings::default(),
             rehearsal: Rehearsal::new(),
             health: Health::new(patience.clamp(limits::STALE_AFTER, limits::STALE_AT_MOST)),
@@ -396,71 +395,11 @@ impl Lane {
         }
     }
 
-    /// What an answer brought goes out: announcements first.
+    /// What an answer brought goes out.
     fn publish_findings(&mut self, list: usize, received: Now, cx: &mut Context<'_>) {
-        if self.findings.is_empty() {
-            return;
-        }
-        let detected = (cx.clock)().wall;
-        let spec = self.spec;
-        let list_name = spec.lists.get(list).map_or("", |l| l.name);
-        let mut findings = std::mem::take(&mut self.findings);
-        for found in findings.detected.drain(..) {
-            let late = found.late;
-            let announcement = self.build_announcement(found, received.wall, detected, cx.clock);
-            let news = announcement.action == Action::Created && !late;
-            let (published, classified) = (announcement.published, announcement.classified);
-            cx.publisher.announce(announcement);
-            if news {
-                self.local.found(published, received.wall, detected, classified);
-            }
-            self.local.add(Count::Announced, 1);
-            self.local.add(Count::Late, u64::from(late));
-        }
-        cx.publisher.settle();
-        for record in findings.seen.drain(..) {
-            let known = classify(spec.exchange, &record.title, CategoryHint::None);
-            self.told.note(&record.notice_id, false, known.listing_type, &known.tickers);
-            cx.publisher.seen(record);
-        }
-        if findings.baselined {
-            cx.publisher.baselined(spec.name, list_name);
-        }
-        findings.clear();
-        self.findings = findings;
+        let list = self.spec.lists.get(list).map_or("", |l| l.name);
+        self.teller.tell(list, received.wall, &mut self.findings, &mut self.local, cx);
         self.local.last_item = self.detector.newest();
-    }
-
-    fn build_announcement(
-        &mut self,
-        found: Detected,
-        received: WallUs,
-        detected: WallUs,
-        clock: fn() -> Now,
-    ) -> Announcement {
-        let spec = self.spec;
-        let record = found.record;
-        let classification = classify(spec.exchange, &record.title, found.hint);
-        let edited = found.action != Action::Created;
-        let action =
-            self.told.note(&record.notice_id, edited, classification.listing_type, &classification.tickers);
-        Announcement {
-            id: [spec.exchange.name(), ":", &record.notice_id].concat(),
-            position: FeedPosition::default(),
-            exchange: spec.exchange,
-            title: record.title.into(),
-            classification,
-            action,
-            late: found.late,
-            url: found.url,
-            notice_id: record.notice_id.into(),
-            source: spec.name.to_owned(),
-            published: record.published,
-            received,
-            detected,
-            classified: clock().wall,
-            effective_at: None,
-        }
     }
 
     /// Asks for the host's addresses when that is due.

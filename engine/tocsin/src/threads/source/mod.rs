@@ -8,6 +8,7 @@
 //! everything else. Owner: its thread, pinned. Failures of exchanges rest the connection or address they
 //! concern and show in [`stats::SourceStats`]; the thread itself does not fail once it is built.
 
+mod announce;
 mod lane;
 pub mod publish;
 mod rehearsal;
