@@ -11,6 +11,7 @@
 
 mod ahead;
 mod seen;
+pub mod stream;
 pub mod told;
 mod unchanged;
 
@@ -346,7 +347,7 @@ impl Detector {
         let first = findings.detected.len();
         let mut diff = Diff {
             source: self.spec.name,
-            list,
+            list: Some(list),
             history: state.history,
             gap,
             fresh_for: self.fresh_for,
@@ -377,7 +378,8 @@ impl Detected {
 /// One answer on its way through the seen set.
 struct Diff<'d> {
     source: &'static str,
-    list: usize,
+    /// The list whose page it is; `None` where there are no pages.
+    list: Option<usize>,
     history: ListHistory,
     /// No usable answer of this list for longer than `fresh_for`: changes may be old.
     gap: bool,
@@ -402,15 +404,21 @@ impl Diff<'_> {
     fn on_item(&mut self, item: &Item<'_>) {
         if !core::mem::replace(&mut self.begun, true) {
             self.seen.tick();
-            self.seen.leave_page(self.list);
+            if let Some(list) = self.list {
+                self.seen.leave_page(list);
+            }
         }
         let version = Version::new(item.title, item.published);
         let late_edit = self.gap && self.is_old(item.published.max(item.modified));
-        let verdict = match self.seen.present(item.notice_id.as_str(), self.list) {
+        let id = item.notice_id.as_str();
+        let entry = match self.list {
+            Some(list) => self.seen.present(id, list),
+            None => self.seen.entry(id),
+        };
+        let verdict = match entry {
             Some(entry) => known(entry, item, version, late_edit),
             None => {
-                let entry = Entry::new(item.notice_id.as_str(), version, item.modified);
-                self.seen.insert(entry, Some(self.list));
+                self.seen.insert(Entry::new(id, version, item.modified), self.list);
                 self.unknown(item)
             }
         };
@@ -422,7 +430,7 @@ impl Diff<'_> {
         let published = item.published.unwrap_or(self.wall);
         let record = SeenRecord {
             source: self.source,
-            notice_id: item.notice_id.as_str().into(),
+            notice_id: id.into(),
             title: item.title.into(),
             fingerprint: fingerprint(item.title, published),
             published,

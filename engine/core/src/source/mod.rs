@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod exchange;
 mod json;
 pub mod pacing;
+pub mod stream;
 mod when;
 
 pub use json::Scratch;
@@ -269,7 +270,7 @@ pub enum SourceState {
     Live,
     /// Answers arrive but nothing usable in them for too long.
     Stale,
-    /// The exchange refuses us (403, 418, 429).
+    /// The exchange refuses us (401, 403, 418, 429).
     Blocked,
     /// No connection works.
     Down,
