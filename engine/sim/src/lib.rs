@@ -5,7 +5,7 @@
 //! named exchange does, in its real response shapes, with its real quirks, and with whatever
 //! [`Fault`] it is told to show. Everything a script can do is a method of the handle, an
 //! [`Action`] of a script file and a request to the admin listener of `tocsin-sim exchange`. What is
-//! true of [`SimReceiver`] is said in [`receiver`].
+//! true of [`SimReceiver`] is said in [`receiver`], of [`SimStream`] in [`stream`].
 //!
 //! Threads: one per listener and one per connection, at most [`MAX_CONNECTIONS`]; all of them end
 //! when the handle is dropped. This is a test peer: it allocates, locks and blocks as it likes, and
@@ -34,6 +34,7 @@ mod server;
 mod shape;
 mod site;
 mod state;
+pub mod stream;
 
 pub use admin::AdminServer;
 pub use announce::{Announced, AnnouncedReceiver, Location};
@@ -49,3 +50,4 @@ pub use options::{CachePolicy, Kind, OddPageSize, Options, RateAnswer, RateLimit
 pub use receiver::{Behaviour, Greeting, Received, ReceiverOptions, Reply, SignatureVerdict, SimReceiver};
 pub use script::{Action, Event, Script};
 pub use server::{Counters, MAX_CONNECTIONS};
+pub use stream::{SimStream, StreamFault, StreamKind, StreamOptions};

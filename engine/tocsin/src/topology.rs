@@ -3,6 +3,7 @@
 //! [`Plan::new`] decides, [`crate::serve`] builds exactly what it says; `tocsin check` prints it.
 //! Runs at start only.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::config::{Config, Idle, TopologyMode};
@@ -54,6 +55,8 @@ pub struct SourceThreadPlan {
     pub thread: ThreadPlan,
     /// Names of its sources, as in the configuration.
     pub sources: Vec<String>,
+    /// Names of its push sources, as in the configuration: every path of an exchange is on one thread.
+    pub streams: Vec<String>,
 }
 
 /// Every thread with a loop of its own.
@@ -74,17 +77,24 @@ impl Plan {
         let topology = &config.topology;
         let pinned = topology.mode == TopologyMode::Pinned;
         let core = |cores: &[usize], i: usize| if pinned { cores.get(i).copied() } else { None };
-        let enabled: Vec<&String> =
-            config.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name).collect();
+        let polled = config.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name);
+        let pushed = config.streams.iter().filter(|(_, stream)| stream.enabled).map(|(name, _)| name);
+        let (polled, pushed): (BTreeSet<&String>, BTreeSet<&String>) = (polled.collect(), pushed.collect());
+        let exchanges: Vec<&String> = polled.union(&pushed).copied().collect();
         let source_threads =
-            if pinned { topology.source_cores.len() } else { 1 }.clamp(1, enabled.len().max(1));
+            if pinned { topology.source_cores.len() } else { 1 }.clamp(1, exchanges.len().max(1));
+        let of_thread = |i: usize, among: &BTreeSet<&String>| -> Vec<String> {
+            let names = exchanges.iter().skip(i).step_by(source_threads);
+            names.filter(|name| among.contains(*name)).map(|name| (*name).clone()).collect()
+        };
         let sources = (0..source_threads).map(|i| SourceThreadPlan {
             thread: ThreadPlan {
                 name: format!("source-{i}"),
                 core: core(&topology.source_cores, i),
                 idle: Some(topology.idle),
             },
-            sources: enabled.iter().skip(i).step_by(source_threads).map(|name| (*name).clone()).collect(),
+            sources: of_thread(i, &polled),
+            streams: of_thread(i, &pushed),
         });
         let feeds = (0..usize::from(config.feed.writers)).map(|i| ThreadPlan {
             name: format!("feed-{i}"),
@@ -127,7 +137,9 @@ impl fmt::Display for Plan {
             writeln!(f, "{:<10} {core:<9} {idle:<19} {what}", thread.name)
         };
         for source in &self.sources {
-            line(f, &source.thread, &source.sources.join(", "))?;
+            let streams = source.streams.iter().map(|name| format!("{name} (push)"));
+            let names: Vec<String> = source.sources.iter().cloned().chain(streams).collect();
+            line(f, &source.thread, &names.join(", "))?;
         }
         for feed in &self.feeds {
             line(f, feed, "")?;
@@ -173,6 +185,24 @@ mod tests {
             plan.sources.iter().map(|s| &s.thread).chain(&plan.feeds).map(|t| t.core).collect();
         assert_eq!(cores, [Some(2), Some(3), Some(4), Some(5)]);
         assert!(plan.to_string().contains("feed-1     core 5    spins"), "{plan}");
+    }
+
+    #[test]
+    fn every_path_of_an_exchange_is_on_one_thread() {
+        let plan = plan(&[
+            ("topology.source_cores", "[2, 3]"),
+            ("topology.feed_cores", "[4]"),
+            ("sources.upbit.enabled", "false"),
+            ("streams.binance.enabled", "true"),
+            ("streams.binance.credentials_file", "/x"),
+            ("streams.upbit.enabled", "true"),
+            ("streams.upbit.credentials_file", "/x"),
+        ]);
+        let names: Vec<_> =
+            plan.sources.iter().map(|s| (s.sources.join("+"), s.streams.join("+"))).collect();
+        let expected = [("binance", "binance+upbit"), ("bithumb", "")];
+        assert_eq!(names, expected.map(|(polled, pushed)| (polled.to_owned(), pushed.to_owned())));
+        assert!(plan.to_string().contains("binance, binance (push), upbit (push)"), "{plan}");
     }
 
     #[test]

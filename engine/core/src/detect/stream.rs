@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    fn detector(baselined: bool) -> StreamDetector {
+    fn knowing(baselined: bool) -> StreamDetector {
         let mut detector = StreamDetector::new(&gate::STREAM, Duration::from_secs(300));
         for channel in 0..gate::STREAM.channels.len() {
             detector.load_channel(channel, ListHistory { first_start: START, baselined });
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_first_replay_is_known_and_what_follows_is_news() {
-        let mut detector = detector(false);
+        let mut detector = knowing(false);
         assert_eq!(take(&mut detector, 0, &item(1, "old", after(-30)), after(2)), (vec![], 1));
         assert_eq!(take(&mut detector, 1, &item(1, "old", after(-30)), after(2)), (vec![], 0), "on two channels");
         let news = take(&mut detector, 0, &item(2, "new", after(1)), after(3));
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_replay_after_a_reconnect_tells_what_was_missed_once() {
-        let mut detector = detector(true);
+        let mut detector = knowing(true);
         let known = item(1, "known", after(10));
         assert_eq!(take(&mut detector, 0, &known, after(11)).0.len(), 1);
         for _ in 0..2 {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_restart_remembers_and_the_set_is_bounded() {
-        let mut detector = detector(true);
+        let mut detector = knowing(true);
         for id in 1_000..1_010 + limits::SEEN_ITEMS as u64 {
             assert_eq!(take(&mut detector, 0, &item(id, "x", after(1)), after(2)).0.len(), 1);
         }
@@ -198,7 +198,7 @@ mod tests {
             fingerprint: 0,
             published: after(5),
         };
-        let mut again = super::tests::detector(true);
+        let mut again = knowing(true);
         again.load_seen(&record("second"));
         again.load_announced("7", "first", after(5));
         for title in ["second", "first"] {

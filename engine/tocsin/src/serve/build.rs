@@ -493,6 +493,14 @@ fn build_sources(
                 });
             }
         }
+        let mut streams = Vec::new();
+        for name in &source_plan.streams {
+            if let Some(section) = config.streams.get(name) {
+                let (parts, stats) = super::streams::build(config, name, section, store)?;
+                built.stats.push(stats);
+                streams.push(parts);
+            }
+        }
         let publisher = PublisherParts {
             epoch,
             next_seq: Arc::clone(&next_seq),
@@ -503,7 +511,8 @@ fn build_sources(
             webhook: Some(webhook),
             losses,
         };
-        let parts = SourceParts { lanes, publisher, commands, resolver, clock: clock::now, seed: seed() };
+        let (clock, seed) = (clock::now, seed());
+        let parts = SourceParts { lanes, streams, publisher, commands, resolver, clock, seed };
         built.threads.push(SourceThread::new(parts).map_err(StartError::Source)?.with_tap(tap));
     }
     Ok(built)

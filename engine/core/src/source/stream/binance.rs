@@ -11,7 +11,7 @@ use ring::hmac;
 use zeroize::Zeroizing;
 
 use super::allowance::Allowance;
-use super::{Ask, Confirmation, Fresh, Incoming, Keepalive, ParameterOrder, StreamSpec, Upgrade};
+use super::{Ask, Confirmation, Incoming, Keepalive, ParameterOrder, StreamSpec, Upgrade};
 use crate::model::Exchange;
 use crate::source::backoff::Failure;
 use crate::source::exchange::binance::hint;
@@ -155,10 +155,4 @@ fn refused(status: u16, body: &[u8]) -> Failure {
         return Failure::Unauthorized;
     }
     if says("-1003") { Failure::TooManyRequests } else { super::refused_by_status(status) }
-}
-
-/// Kept for the tests of what is sent.
-#[cfg(test)]
-pub(super) fn fresh(random: [u8; 16], millis: i64) -> Fresh {
-    Fresh { wall: crate::time::WallUs::from_millis(millis), random }
 }

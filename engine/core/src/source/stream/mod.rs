@@ -181,7 +181,7 @@ pub struct Keepalive {
 
 /// 64-bit FNV-1a: for identifiers that are kept on disk, so it never changes.
 fn fnv1a(text: &str) -> u64 {
-    let mix = |hash, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 

@@ -11,7 +11,7 @@ use crate::time::Mono;
 const RANDOM: [u8; 16] = [0x0f; 16];
 
 fn fresh() -> Fresh {
-    binance::fresh(RANDOM, 1_795_000_000_123)
+    Fresh { wall: WallUs::from_millis(1_795_000_000_123), random: RANDOM }
 }
 
 fn ask(credentials: &Credentials, order: ParameterOrder) -> Ask<'_> {
