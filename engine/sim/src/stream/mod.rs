@@ -109,8 +109,10 @@ impl Default for StreamOptions {
 /// How it misbehaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamFault {
-    /// Every upgrade is answered with this status.
+    /// Upgrades are answered with this status.
     Refuse {
+        /// So many; `None`: all.
+        times: Option<u32>,
         /// The status.
         status: u16,
         /// `Retry-After`, in seconds.

@@ -49,7 +49,12 @@ impl Shared {
                 link.send(out, &garbage())?;
                 return Ok(false);
             }
-            Some(StreamFault::Refuse { status, .. }) => Err((status, String::new())),
+            Some(StreamFault::Refuse { status, times, retry_after_secs }) => {
+                let left = times.map(|times| times.saturating_sub(1));
+                let again = StreamFault::Refuse { status, times: left, retry_after_secs };
+                state.fault = Some(again).filter(|_| left != Some(0));
+                Err((status, String::new()))
+            }
             _ => check::check(self.kind, &mut state, &request),
         };
         let head = RequestHead::parse(&request.head).ok();

@@ -229,6 +229,16 @@ impl WsConnection {
         self.client.write_ping(b"", mask, &mut self.out);
     }
 
+    /// Sends a close frame as far as the socket takes it now: for a connection that is about to be closed.
+    pub fn part(&mut self) {
+        if self.link.is_open() && matches!(self.stage, Stage::Open | Stage::Over) {
+            self.leave();
+            self.write_owed();
+            // It is closed next, whatever comes of this.
+            let _ = self.flush();
+        }
+    }
+
     /// Owes the server a close frame.
     pub fn leave(&mut self) {
         self.client.close(CloseCode::NORMAL, "");

@@ -114,24 +114,26 @@ struct Ears<'a> {
     local: &'a mut Local,
     now: Mono,
     clock: fn() -> Now,
-    received: WallUs,
+    /// When what came last came.
+    received: Option<WallUs>,
     failure: Option<Failure>,
 }
 
 impl Ears<'_> {
     fn hear(&mut self, heard: Heard<'_>) {
         self.conversation.on_bytes(self.now);
+        let wall = (self.clock)().wall;
+        self.received = Some(wall);
         let text = match heard {
             Heard::Pong(_) => return self.conversation.on_pong(self.now),
             Heard::Ping => return,
             Heard::Text(text) => text.as_bytes(),
             Heard::Binary(bytes) => bytes,
         };
-        self.received = (self.clock)().wall;
         self.local.add(Count::Messages, 1);
         self.message.clear();
         self.message.extend_from_slice(text);
-        let (detector, findings, wall) = (&mut *self.detector, &mut *self.findings, self.received);
+        let (detector, findings) = (&mut *self.detector, &mut *self.findings);
         let gap = self.gap && self.conversation.may_be_replay(self.now);
         let read = (self.spec.read)(self.parser, self.message, &mut |channel, item| {
             detector.on_item(channel, item, gap, wall, findings);
@@ -242,8 +244,11 @@ impl StreamLane {
     fn converse(&mut self, place: usize, cx: &mut Context<'_>) -> Mono {
         let now = cx.now.mono;
         let mut wrote = false;
+        let fresh = match self.seats.get(place).map(|seat| seat.conversation.is_some()) {
+            Some(true) => self.fresh(cx.now.wall),
+            _ => return Mono::NEVER,
+        };
         let next = loop {
-            let fresh = self.fresh(cx.now.wall);
             let Some(seat) = self.seats.get_mut(place) else { return Mono::NEVER };
             let Some(conversation) = &mut seat.conversation else { return Mono::NEVER };
             match conversation.poll(now, fresh, seat.socket.owes(), &mut self.text) {
@@ -330,7 +335,7 @@ impl StreamLane {
     fn drive(&mut self, place: usize, cx: &mut Context<'_>) -> usize {
         let now = cx.now.mono;
         let Some(seat) = self.seats.get_mut(place) else { return 0 };
-        let (mut received, mut failure) = (cx.now.wall, None);
+        let (mut received, mut failure) = (None, None);
         let event = match &mut seat.conversation {
             None => seat.socket.drive(&self.peer, cx.registry, now, cx.scratch, &mut |_| {}),
             Some(conversation) => {
@@ -350,18 +355,18 @@ impl StreamLane {
                 };
                 let hear = &mut |heard: Heard<'_>| ears.hear(heard);
                 let event = seat.socket.drive(&self.peer, cx.registry, now, cx.scratch, hear);
-                self.local.last_poll = Some(received);
                 (received, failure) = (ears.received, ears.failure);
                 event
             }
         };
+        self.local.last_poll = received.or(self.local.last_poll);
         if !self.findings.is_empty() {
+            let received = received.unwrap_or(cx.now.wall);
             let channel = self.spec.channels.first().copied().unwrap_or_default();
             self.teller.tell(channel, received, &mut self.findings, &mut self.local, cx);
             self.local.last_item = self.detector.newest();
         }
         match event {
-            Event::Quiet => {}
             Event::Upgraded => {
                 let Some(seat) = self.seats.get_mut(place) else { return 1 };
                 seat.conversation = Some(Conversation::new(self.spec, now));
@@ -374,24 +379,19 @@ impl StreamLane {
                 let failure = (self.spec.refused)(status, body);
                 self.fail(place, failure, retry_after, cx);
             }
-            // The close frame is owed first; then `after_talk` finds it over.
-            Event::Ended(End::Closed(_)) => {}
-            Event::Ended(End::Violated(_)) => self.violated(place, cx),
-            Event::Failed(failure) => self.fail(place, failure, None, cx),
-        }
-        if let Some(failure) = failure {
-            self.fail(place, failure, None, cx);
+            // What was said before the end says more than the end. A server that has closed is owed a close
+            // frame first; then `after_talk` finds it over.
+            Event::Quiet | Event::Ended(End::Closed(_)) => {
+                if let Some(failure) = failure {
+                    self.fail(place, failure, None, cx);
+                }
+            }
+            Event::Ended(End::Violated(_)) => {
+                self.fail(place, failure.unwrap_or(Failure::Protocol), None, cx);
+            }
+            Event::Failed(end) => self.fail(place, failure.unwrap_or(end), None, cx),
         }
         usize::from(event != Event::Quiet)
-    }
-
-    /// The server broke the protocol: it is told how, as far as its socket takes that, and given up.
-    fn violated(&mut self, place: usize, cx: &mut Context<'_>) {
-        if let Some(seat) = self.seats.get_mut(place) {
-            seat.socket.write_owed();
-            let _ = seat.socket.drive(&self.peer, cx.registry, cx.now.mono, cx.scratch, &mut |_| {});
-        }
-        self.fail(place, Failure::Protocol, None, cx);
     }
 
     fn fail(&mut self, place: usize, failure: Failure, retry_after: Option<Duration>, cx: &mut Context<'_>) {
@@ -415,6 +415,7 @@ impl StreamLane {
 
     fn empty(&mut self, place: usize, cx: &mut Context<'_>) {
         if let Some(seat) = self.seats.get_mut(place) {
+            seat.socket.part();
             seat.socket.close(cx.registry);
             seat.conversation = None;
         }
