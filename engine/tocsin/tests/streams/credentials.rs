@@ -1,6 +1,6 @@
 //! Keys: from files of one's own alone, never shown; refused ones are said to be refused and not tried in a storm.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use tocsin_core::source::stream::ParameterOrder;

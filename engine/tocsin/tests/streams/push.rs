@@ -1,6 +1,6 @@
 //! A simulated push source as an engine under test is told of it.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -12,14 +12,14 @@ use crate::harness::{Client, Engine, Mode, wait_for};
 use crate::listing;
 
 /// A running push source, its authority and its credentials in files.
-pub struct Push {
-    pub sim: SimStream,
+pub(crate) struct Push {
+    pub(crate) sim: SimStream,
     folder: TempDir,
     markers: std::cell::Cell<u32>,
 }
 
 impl Push {
-    pub fn start(kind: StreamKind, options: StreamOptions) -> Push {
+    pub(crate) fn start(kind: StreamKind, options: StreamOptions) -> Push {
         let sim = SimStream::start(kind, options).unwrap();
         let folder = tempfile::tempdir().unwrap();
         sim.ca().write_to(&folder.path().join("ca.pem")).unwrap();
@@ -29,21 +29,21 @@ impl Push {
     }
 
     /// Name in messages.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{}.stream", self.sim.kind().name())
     }
 
-    pub fn credentials_file(&self) -> PathBuf {
+    pub(crate) fn credentials_file(&self) -> PathBuf {
         self.folder.path().join("credentials")
     }
 
-    pub fn write_credentials(&self, text: &str) {
+    pub(crate) fn write_credentials(&self, text: &str) {
         std::fs::write(self.credentials_file(), text).unwrap();
         std::fs::set_permissions(self.credentials_file(), PermissionsExt::from_mode(0o600)).unwrap();
     }
 
     /// The section of an engine that listens to it.
-    pub fn section(&self, more: &str) -> String {
+    pub(crate) fn section(&self, more: &str) -> String {
         format!(
             "[feed.limits]\nexempt = [\"127.0.0.0/8\"]\n[streams.{}]\nenabled = true\nbase_url = {:?}\n\
              ca_file = {:?}\ncredentials_file = {:?}\n{more}",
@@ -55,34 +55,34 @@ impl Push {
     }
 
     /// An engine that listens to it, with a live session.
-    pub fn engine(&self, more: &str) -> Engine {
+    pub(crate) fn engine(&self, more: &str) -> Engine {
         let engine = Engine::start(Mode::Plain, &self.section(more));
         self.live(&engine);
         engine
     }
 
     /// Waits until a session is live, and the engine says so.
-    pub fn live(&self, engine: &Engine) {
+    pub(crate) fn live(&self, engine: &Engine) {
         wait_for("a session", || self.sim.sessions() > 0 && self.status(engine)["state"] == "live");
     }
 
     /// What `tocsin status` says of it.
-    pub fn status(&self, engine: &Engine) -> Value {
+    pub(crate) fn status(&self, engine: &Engine) -> Value {
         let status = engine.cli_json(&["status"]);
         let sources = status["sources"].as_array().unwrap();
         sources.iter().find(|s| s["name"] == self.name()).unwrap_or_else(|| panic!("{status}")).clone()
     }
 
-    pub fn failures(&self, engine: &Engine, class: &str) -> u64 {
+    pub(crate) fn failures(&self, engine: &Engine, class: &str) -> u64 {
         self.status(engine)["failures"][class].as_u64().unwrap_or(0)
     }
 
-    pub fn publish(&self, ticker: &str) -> Pushed {
+    pub(crate) fn publish(&self, ticker: &str) -> Pushed {
         self.sim.publish(Category::Listing, &listing(self.sim.kind(), ticker))
     }
 
     /// Publishes and expects it once, next.
-    pub fn told(&self, client: &mut Client, ticker: &str) -> Value {
+    pub(crate) fn told(&self, client: &mut Client, ticker: &str) -> Value {
         let pushed = self.publish(ticker);
         let got = client.json_of("announcement");
         assert_eq!(got["title"], pushed.title, "{got}");
@@ -90,14 +90,14 @@ impl Push {
     }
 
     /// Asserts that nothing more is on its way: what comes next is a marker published now.
-    pub fn nothing_more(&self, client: &mut Client) {
+    pub(crate) fn nothing_more(&self, client: &mut Client) {
         let number = self.markers.get();
         self.markers.set(number + 1);
         self.told(client, &format!("MRK{number}"));
     }
 
     /// Asserts that the engine kept to the exchange's rules.
-    pub fn kept_the_rules(&self) {
+    pub(crate) fn kept_the_rules(&self) {
         assert_eq!(self.sim.violations(), Vec::<String>::new());
     }
 }
