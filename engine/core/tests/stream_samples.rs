@@ -2,12 +2,14 @@
 //! nothing of their text is kept here.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "a test reads its captures")]
 
 use std::path::Path;
 
 use serde_json::Value;
 use tocsin_core::source::Scratch;
 use tocsin_core::source::stream::{Incoming, StreamSpec, binance, gate, upbit};
+use tocsin_core::time::WallUs;
 
 fn sample(folder: &Path, name: &str) -> Value {
     let text = std::fs::read_to_string(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -19,7 +21,7 @@ fn read(spec: &StreamSpec, message: &Value) -> (Incoming, Vec<(String, String, i
     let mut rows = Vec::new();
     let mut bytes = message.to_string().into_bytes();
     let incoming = (spec.read)(&mut Scratch::default(), &mut bytes, &mut |_, item| {
-        let published = item.published.map_or(0, |at| at.secs());
+        let published = item.published.map_or(0, WallUs::secs);
         rows.push((item.notice_id.to_string(), item.title.to_owned(), published));
     });
     (incoming.unwrap_or_else(|e| panic!("{e}: {message}")), rows)

@@ -198,8 +198,7 @@ mod tests {
             ("streams.upbit.enabled", "true"),
             ("streams.upbit.credentials_file", "/x"),
         ]);
-        let names: Vec<_> =
-            plan.sources.iter().map(|s| (s.sources.join("+"), s.streams.join("+"))).collect();
+        let names: Vec<_> = plan.sources.iter().map(|s| (s.sources.join("+"), s.streams.join("+"))).collect();
         let expected = [("binance", "binance+upbit"), ("bithumb", "")];
         assert_eq!(names, expected.map(|(polled, pushed)| (polled.to_owned(), pushed.to_owned())));
         assert!(plan.to_string().contains("binance, binance (push), upbit (push)"), "{plan}");

@@ -78,7 +78,14 @@ impl StreamDetector {
 
     /// Takes one item of a channel and adds what it brings to `findings`. `gap`: for longer than `fresh_for`
     /// nobody had listened before this session, and it may be a replay: a change in it may be old.
-    pub fn on_item(&mut self, channel: usize, item: &Item<'_>, gap: bool, wall: WallUs, findings: &mut Findings) {
+    pub fn on_item(
+        &mut self,
+        channel: usize,
+        item: &Item<'_>,
+        gap: bool,
+        wall: WallUs,
+        findings: &mut Findings,
+    ) {
         let Some(history) = self.channels.get(channel).copied() else { return };
         let mut diff = Diff {
             source: self.spec.name,
@@ -145,7 +152,12 @@ mod tests {
     }
 
     /// Announced (action, late) and remembered ids of one item.
-    fn take(detector: &mut StreamDetector, channel: usize, item: &Item<'_>, wall: WallUs) -> (Vec<(Action, bool)>, usize) {
+    fn take(
+        detector: &mut StreamDetector,
+        channel: usize,
+        item: &Item<'_>,
+        wall: WallUs,
+    ) -> (Vec<(Action, bool)>, usize) {
         let mut findings = Findings::default();
         detector.on_item(channel, item, true, wall, &mut findings);
         (findings.detected.iter().map(|d| (d.action, d.late)).collect(), findings.seen.len())
@@ -155,7 +167,11 @@ mod tests {
     fn the_first_replay_is_known_and_what_follows_is_news() {
         let mut detector = knowing(false);
         assert_eq!(take(&mut detector, 0, &item(1, "old", after(-30)), after(2)), (vec![], 1));
-        assert_eq!(take(&mut detector, 1, &item(1, "old", after(-30)), after(2)), (vec![], 0), "on two channels");
+        assert_eq!(
+            take(&mut detector, 1, &item(1, "old", after(-30)), after(2)),
+            (vec![], 0),
+            "on two channels"
+        );
         let news = take(&mut detector, 0, &item(2, "new", after(1)), after(3));
         assert_eq!(news, (vec![(Action::Created, false)], 0), "published after the first start");
         let mut findings = Findings::default();
@@ -190,7 +206,10 @@ mod tests {
         for id in 1_000..1_010 + limits::SEEN_ITEMS as u64 {
             assert_eq!(take(&mut detector, 0, &item(id, "x", after(1)), after(2)).0.len(), 1);
         }
-        assert_eq!(take(&mut detector, 0, &item(1_000 + limits::SEEN_ITEMS as u64, "x", after(1)), after(2)).0.len(), 0);
+        assert_eq!(
+            take(&mut detector, 0, &item(1_000 + limits::SEEN_ITEMS as u64, "x", after(1)), after(2)).0.len(),
+            0
+        );
         let record = |title: &str| SeenRecord {
             source: gate::STREAM.name,
             notice_id: "7".into(),

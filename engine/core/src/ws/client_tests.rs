@@ -36,7 +36,8 @@ fn every_frame_is_masked_with_the_key_it_was_given() {
     client.close(CloseCode::NORMAL, "rotated");
     assert!(client.write_owed([7; 4], &mut out));
     let close = Event::Close { code: Some(CloseCode::NORMAL), reason: "rotated" };
-    let expected = [format!("{:?}", Event::Text("방울")), format!("{:?}", Event::Ping(b"")), format!("{close:?}")];
+    let expected =
+        [format!("{:?}", Event::Text("방울")), format!("{:?}", Event::Ping(b"")), format!("{close:?}")];
     assert_eq!(served(&out), expected);
 }
 

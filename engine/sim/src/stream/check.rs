@@ -95,9 +95,8 @@ fn upbit(state: &mut State, request: &Request) -> Result<(), Refusal> {
     let (signed, tag) = token.rsplit_once('.').ok_or_else(|| refuse("jwt_verification"))?;
     let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let tag = URL_SAFE_NO_PAD.decode(tag).unwrap_or_default();
-    let part = |text: &str| -> Option<Value> {
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
-    };
+    let part =
+        |text: &str| -> Option<Value> { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok() };
     let parts = signed.split_once('.').and_then(|(header, payload)| Some((part(header)?, part(payload)?)));
     let (header, payload) = parts.ok_or_else(|| refuse("jwt_verification"))?;
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or("").to_owned();

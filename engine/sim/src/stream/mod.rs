@@ -288,14 +288,8 @@ impl SimStream {
             StreamKind::Binance | StreamKind::Gate => state.next_id,
         };
         state.next_id += 1;
-        let article = Article {
-            id,
-            title: title.to_owned(),
-            category,
-            published,
-            listed: published,
-            edited: false,
-        };
+        let article =
+            Article { id, title: title.to_owned(), category, published, listed: published, edited: false };
         self.push_article(&mut state, article)
     }
 

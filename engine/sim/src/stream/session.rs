@@ -137,7 +137,9 @@ impl<'a> Talk<'a> {
             end: None,
         };
         if shared.kind == StreamKind::Binance {
-            talk.say(&json!({"type": "COMMAND", "subType": "SUBSCRIBE", "code": "00000000", "data": "SUCCESS"}));
+            talk.say(
+                &json!({"type": "COMMAND", "subType": "SUBSCRIBE", "code": "00000000", "data": "SUCCESS"}),
+            );
         }
         talk
     }

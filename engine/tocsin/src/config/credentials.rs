@@ -43,7 +43,10 @@ impl fmt::Display for CredentialsError {
         let file = self.file.display();
         match &self.fault {
             Fault::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-                write!(f, "{file} does not exist: write the key and the secret into it, a line each, mode 0600")
+                write!(
+                    f,
+                    "{file} does not exist: write the key and the secret into it, a line each, mode 0600"
+                )
             }
             Fault::Io(error) => write!(f, "reading {file}: {error}"),
             Fault::NotAFile => write!(f, "{file} is not a file"),
@@ -121,7 +124,10 @@ mod tests {
         ] {
             write(&file, content).unwrap();
             let told = said(&file);
-            assert!(told.contains(says) && !told.contains("the-key") && !told.contains("the secret\n"), "{told}");
+            assert!(
+                told.contains(says) && !told.contains("the-key") && !told.contains("the secret\n"),
+                "{told}"
+            );
         }
         assert!(said(dir.path()).contains("is not a file"));
     }

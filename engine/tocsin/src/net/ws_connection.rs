@@ -18,9 +18,9 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tocsin_core::limits;
 use tocsin_core::source::backoff::Failure;
 use tocsin_core::time::Mono;
+use tocsin_core::ws::CloseCode;
 use tocsin_core::ws::client::{Client, End, Heard};
 use tocsin_core::ws::handshake::{NONCE_BYTES, Reply, read_reply};
-use tocsin_core::ws::CloseCode;
 use zeroize::Zeroizing;
 
 use super::Stream;
@@ -323,7 +323,8 @@ impl WsConnection {
                 break;
             }
         }
-        let reply = read_reply(&self.reply, &self.nonce).map_err(|_| (Failure::Protocol, Cause::NoUpgrade))?;
+        let reply =
+            read_reply(&self.reply, &self.nonce).map_err(|_| (Failure::Protocol, Cause::NoUpgrade))?;
         match reply {
             Some(Reply::Open { head_bytes }) => {
                 self.reply.drain(..head_bytes.min(self.reply.len()));

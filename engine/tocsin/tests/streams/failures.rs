@@ -70,8 +70,11 @@ fn an_error_on_a_session_ends_it() {
 /// What is answered to the upgrade instead of 101.
 #[test]
 fn refused_upgrades_have_their_class_and_rest() {
-    let refuse =
-        |status, secs: Option<u32>| StreamFault::Refuse { status, times: secs.map(|_| 1), retry_after_secs: secs };
+    let refuse = |status, secs: Option<u32>| StreamFault::Refuse {
+        status,
+        times: secs.map(|_| 1),
+        retry_after_secs: secs,
+    };
     let rows = [
         (refuse(429, Some(4)), "too_many_requests", "blocked"),
         (refuse(403, Some(4)), "forbidden", "blocked"),

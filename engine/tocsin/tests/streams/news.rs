@@ -44,7 +44,10 @@ fn an_announcement_arrives_with_its_fields(kind: StreamKind) {
         }
         StreamKind::Upbit | StreamKind::Gate => {
             assert_eq!(text(&got, "noticeId"), pushed.id);
-            assert!(text(&got, "url").starts_with("https://") && text(&got, "url").contains(&pushed.id), "{got}");
+            assert!(
+                text(&got, "url").starts_with("https://") && text(&got, "url").contains(&pushed.id),
+                "{got}"
+            );
             let edited = listing(kind, "BELX") + " (2)";
             push.sim.edit(&pushed.id, &edited).unwrap();
             let edit = client.json_of("announcement");
@@ -185,6 +188,10 @@ fn an_article_from_before_the_first_start_is_never_told() {
     let push = gate(StreamOptions::default());
     let engine = push.engine("");
     let mut client = engine.connect(&engine.key(), "fields=full");
-    push.sim.publish_dated(Category::Listing, &listing(StreamKind::Gate, "AGEX"), WallUs::from_secs(1_700_000_000));
+    push.sim.publish_dated(
+        Category::Listing,
+        &listing(StreamKind::Gate, "AGEX"),
+        WallUs::from_secs(1_700_000_000),
+    );
     push.nothing_more(&mut client);
 }

@@ -80,8 +80,10 @@ fn stale_requests_used_nonces_and_storms_are_refused() {
     assert!(first.is_ok());
     let (status, body) = refused(open(&sim, &upbit::STREAM, 1, Duration::ZERO));
     assert!(status == 401 && body.contains("nonce_used"), "{body}");
-    let statuses: Vec<u16> =
-        (2..8).filter_map(|n| open(&sim, &upbit::STREAM, n, Duration::ZERO).err()).map(|e| refused(Err(e)).0).collect();
+    let statuses: Vec<u16> = (2..8)
+        .filter_map(|n| open(&sim, &upbit::STREAM, n, Duration::ZERO).err())
+        .map(|e| refused(Err(e)).0)
+        .collect();
     assert!(statuses.contains(&429), "{statuses:?}");
     assert_eq!(sim.violations().first().map(String::as_str), Some("too many connections in a second"));
 }

@@ -143,9 +143,19 @@ fn read_article<'a>(article: Json<'_, 'a>) -> Option<Item<'a>> {
     })
 }
 
-/// Publish time in milliseconds, a dash, a fingerprint of the title.
+/// Publish time in milliseconds, a dash, a fingerprint of the title. On the stack: most items are known.
 fn identity(published_ms: i64, title: &str) -> ShortText {
-    ShortText::cut(&format!("{published_ms}-{:016x}", super::fnv1a(title)))
+    let mut digits = itoa::Buffer::new();
+    let fingerprint = super::fnv1a(title).to_be_bytes();
+    let hex = fingerprint.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let hex = hex.map(|nibble| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
+    let mut text = [0; 40];
+    let mut len = 0;
+    for (to, from) in text.iter_mut().zip(digits.format(published_ms).bytes().chain([b'-']).chain(hex)) {
+        *to = from;
+        len += 1;
+    }
+    text.get(..len).and_then(|t| core::str::from_utf8(t).ok()).map_or(ShortText::EMPTY, ShortText::cut)
 }
 
 /// Binance says with 400 and a code of its own what others say with 401.

@@ -112,7 +112,8 @@ impl Conversation {
 
     fn on_channel(&mut self, channel: usize, accepted: bool, now: Mono) {
         let known = channel < self.spec.channels.len();
-        let Some(bit) = u32::try_from(channel).ok().and_then(|c| 1_u8.checked_shl(c)).filter(|_| known) else {
+        let Some(bit) = u32::try_from(channel).ok().and_then(|c| 1_u8.checked_shl(c)).filter(|_| known)
+        else {
             return;
         };
         self.answered |= bit;

@@ -133,19 +133,28 @@ fn binance_messages() {
     }
     let refused = Incoming::Refused(Failure::Status, ShortText::cut("-1130"));
     for (message, want) in [
-        (r#"{"type":"COMMAND","data":"SUCCESS","subType":"SUBSCRIBE","code":"00000000"}"#, Ok(Incoming::Accepted(0))),
+        (
+            r#"{"type":"COMMAND","data":"SUCCESS","subType":"SUBSCRIBE","code":"00000000"}"#,
+            Ok(Incoming::Accepted(0)),
+        ),
         (r#"{"type":"COMMAND"}"#, Ok(Incoming::Accepted(0))),
         (r#"{"type":"COMMAND","code":"-1130","msg":"bad"}"#, Ok(refused)),
         (r#"{"type":"DATA","topic":"another","data":"{}"}"#, Ok(Incoming::Other)),
         (r#"{"hello":1}"#, Ok(Incoming::Other)),
         (r#"{"type":"DATA","topic":"com_announcement_en"}"#, Err(ParseError::Missing("data"))),
         (r#"{"type":"DATA","data":7}"#, Err(ParseError::Missing("data"))),
-        (r#"{"type":"DATA","data":{"title":" "}}"#, Ok(Incoming::Items(Parsed { skipped: 1, ..Parsed::default() }))),
+        (
+            r#"{"type":"DATA","data":{"title":" "}}"#,
+            Ok(Incoming::Items(Parsed { skipped: 1, ..Parsed::default() })),
+        ),
         ("", Err(ParseError::Empty)),
     ] {
         assert_eq!(read(&binance::STREAM, message), (want, vec![]), "{message}");
     }
-    assert!(matches!(read(&binance::STREAM, r#"{"type":"DATA","data":"{"}"#).0, Err(ParseError::NotJson { .. })));
+    assert!(matches!(
+        read(&binance::STREAM, r#"{"type":"DATA","data":"{"}"#).0,
+        Err(ParseError::NotJson { .. })
+    ));
 }
 
 #[test]
@@ -157,7 +166,8 @@ fn upbit_messages() {
             "timestamp":1,"stream_type":"REALTIME"{more}}}"#
         )
     };
-    let (outcome, rows) = read(&upbit::STREAM, &notice("[거래] 종탑(BELX) 신규 거래지원 안내 (KRW 마켓)", ""));
+    let (outcome, rows) =
+        read(&upbit::STREAM, &notice("[거래] 종탑(BELX) 신규 거래지원 안내 (KRW 마켓)", ""));
     assert!(matches!(outcome, Ok(Incoming::Items(_))));
     let (_, id, title, url, hint, published) = rows[0].clone();
     assert_eq!((id.as_str(), title.as_str()), ("81", "종탑(BELX) 신규 거래지원 안내 (KRW 마켓)"));
@@ -198,7 +208,14 @@ fn gate_messages() {
     ] {
         let (outcome, rows) = read(&gate::STREAM, &update(url));
         assert_eq!(outcome, Ok(Incoming::Items(Parsed { rows: 1, ..Parsed::default() })));
-        let row = (1, "228103".into(), "Gate will delist BELX".into(), url.into(), CategoryHint::Delisting, Some(1_795_000_000));
+        let row = (
+            1,
+            "228103".into(),
+            "Gate will delist BELX".into(),
+            url.into(),
+            CategoryHint::Delisting,
+            Some(1_795_000_000),
+        );
         assert_eq!(rows, [row]);
     }
     let (outcome, rows) = read(&gate::STREAM, &update("https://www.gate.com/article/"));
@@ -206,12 +223,30 @@ fn gate_messages() {
     let refusal = r#"{"code":2,"message":"invalid argument"}"#;
     let why = ShortText::cut("invalid argument");
     for (message, want) in [
-        (r#"{"channel":"announcement.summary_listing","event":"subscribe","result":{"status":"success"}}"#.to_owned(), Ok(Incoming::Accepted(0))),
-        (format!(r#"{{"channel":"announcement.summary_all","event":"subscribe","error":{refusal},"result":null}}"#), Ok(Incoming::Rejected(5, why))),
-        (format!(r#"{{"channel":"announcement.summary_none","event":"","error":{refusal}}}"#), Ok(Incoming::Refused(Failure::Status, why))),
+        (
+            r#"{"channel":"announcement.summary_listing","event":"subscribe","result":{"status":"success"}}"#
+                .to_owned(),
+            Ok(Incoming::Accepted(0)),
+        ),
+        (
+            format!(
+                r#"{{"channel":"announcement.summary_all","event":"subscribe","error":{refusal},"result":null}}"#
+            ),
+            Ok(Incoming::Rejected(5, why)),
+        ),
+        (
+            format!(r#"{{"channel":"announcement.summary_none","event":"","error":{refusal}}}"#),
+            Ok(Incoming::Refused(Failure::Status, why)),
+        ),
         (r#"{"channel":"announcement.pong","event":"","result":null}"#.to_owned(), Ok(Incoming::Pong)),
-        (r#"{"channel":"announcement.summary_fee","event":"update","result":{}}"#.to_owned(), Ok(Incoming::Other)),
-        (r#"{"channel":"announcement.summary_all","event":"update","result":5}"#.to_owned(), Err(ParseError::Missing("result"))),
+        (
+            r#"{"channel":"announcement.summary_fee","event":"update","result":{}}"#.to_owned(),
+            Ok(Incoming::Other),
+        ),
+        (
+            r#"{"channel":"announcement.summary_all","event":"update","result":5}"#.to_owned(),
+            Err(ParseError::Missing("result")),
+        ),
         ("{}".to_owned(), Err(ParseError::Missing("channel"))),
     ] {
         assert_eq!(read(&gate::STREAM, &message).0, want, "{message}");
@@ -230,7 +265,12 @@ fn gate_messages() {
 #[test]
 fn refusals_of_the_upgrade_have_classes() {
     let rows: [(&StreamSpec, u16, &str, Failure); 8] = [
-        (&binance::STREAM, 400, r#"{"code":-1022,"msg":"Signature for this request is not valid."}"#, Failure::Unauthorized),
+        (
+            &binance::STREAM,
+            400,
+            r#"{"code":-1022,"msg":"Signature for this request is not valid."}"#,
+            Failure::Unauthorized,
+        ),
         (&binance::STREAM, 401, r#"{"code":-2015}"#, Failure::Unauthorized),
         (&binance::STREAM, 400, r#"{"code":-1021}"#, Failure::Status),
         (&binance::STREAM, 418, "", Failure::Banned),

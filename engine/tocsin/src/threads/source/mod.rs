@@ -192,7 +192,8 @@ impl SourceThread {
     }
 
     fn housekeep(&mut self, now: Now) {
-        let SourceThread { poll, lanes, streams, publisher, tap, resolver, clock, random, scratch, .. } = self;
+        let SourceThread { poll, lanes, streams, publisher, tap, resolver, clock, random, scratch, .. } =
+            self;
         let (registry, tap) = (poll.registry(), tap.as_mut());
         let mut cx = Context { now, clock: *clock, registry, scratch, publisher, tap, random };
         while let Some(answer) = resolver.poll() {
