@@ -1,3 +1,5 @@
+//! A client against the server's half of the same module, whole and cut at random points.
+
 use proptest::prelude::*;
 
 use super::super::frame::write_fragment;

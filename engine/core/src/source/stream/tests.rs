@@ -1,3 +1,5 @@
+//! Push sources: what is sent for a session, what their messages are read as, sessions on a clock moved by hand.
+
 use ring::hmac;
 
 use super::relay::{Order, Relay};
