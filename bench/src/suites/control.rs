@@ -62,9 +62,10 @@ impl Sizes {
     pub fn of(context: &Context) -> Sizes {
         let (live, rounds, round) = match context.quick {
             true => (20, 3, Duration::from_secs(1)),
-            false => (100, 10, Duration::from_secs(2)),
+            false => (50, 15, Duration::from_secs(2)),
         };
-        Sizes { live, rounds, round, interval: Duration::from_millis(20), rate: 1_000 }
+        // Four hundred announcements a round: its 99th percentile is not its one worst.
+        Sizes { live, rounds, round, interval: Duration::from_millis(5), rate: 1_000 }
     }
 }
 
@@ -157,6 +158,10 @@ fn one(
     let mut live = Crowd::new(engine.feed(), &engine.key(sizes.live)?, true)?;
     live.connect(sizes.live, "", PATIENCE)?;
     let mut flood = Flood::start(&engine, load)?;
+    let first = engine::ReadsFirst::begin();
+    if first.is_err() {
+        result.notes.push(engine::READS_LATER.to_owned());
+    }
     let announcer = Announcer::start(&engine, sizes.interval)?;
     listen(&mut live, CALM)?;
     let mut quiet: Vec<Kind> = TROUBLES.iter().map(|_| Kind::new()).collect();
@@ -203,7 +208,8 @@ fn report(layout: &str, trouble: &str, quiet: &Kind, troubled: &Kind, result: &m
     for (of, kind) in [("quiet", quiet), ("troubled", troubled)] {
         result.series.push(Series::new(name(of), Unit::Nanoseconds, &kind.whole));
     }
-    // Where the hot threads have a core of their own the promise holds; on a shared one it is told.
+    // Where the hot threads have a core of their own the promise holds; on a shared one it is told. It is the
+    // whole run's: the 99th percentile of one round is that of its four worst announcements.
     let target = (layout == "apart").then_some(PROMISED);
     for (of, ours, other) in [("p50", &troubled.p50, &quiet.p50), ("p99", &troubled.p99, &quiet.p99)] {
         let rounds: Vec<_> = ours.iter().copied().zip(other.iter().copied()).collect();
@@ -215,7 +221,7 @@ fn report(layout: &str, trouble: &str, quiet: &Kind, troubled: &Kind, result: &m
             ratio,
             quartiles,
             rounds: rounds.len(),
-            target: target.filter(|_| of == "p99"),
+            target: None,
         });
     }
     let whole = |kind: &Kind| kind.whole.value_at_quantile(0.99) as f64;

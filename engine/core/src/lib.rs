@@ -7,7 +7,7 @@
 //! simulator.
 //!
 //! A stage imports the data types of the stage before it and never a later stage:
-//! `limits`, `model` <- `http1`, `ws` <- `source` <- `detect` <- `classify` <- `wire` <- `feed`,
+//! `limits`, `model` <- `http1`, `ws` <- `source` <- `detect` <- `classify` <- `score`, `wire` <- `feed`,
 //! `webhook`, `access`; `source` <- `market`.
 
 pub mod access;
@@ -18,6 +18,7 @@ pub mod http1;
 pub mod limits;
 pub mod market;
 pub mod model;
+pub mod score;
 pub mod source;
 pub mod time;
 pub mod webhook;

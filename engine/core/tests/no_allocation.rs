@@ -1,12 +1,15 @@
 //! The steady state of detection allocates nothing: an unchanged answer, one that differs in badges,
-//! and one that is read in full but brings nothing new.
+//! and one that is read in full but brings nothing new. Nor does a title's score.
 
 mod armed;
 
 use std::time::Duration;
 
 use armed::allocations;
+use tocsin_core::classify::classify;
 use tocsin_core::detect::{Detector, Findings, ListHistory, Outcome};
+use tocsin_core::model::{CategoryHint, Exchange};
+use tocsin_core::score;
 use tocsin_core::source::exchange::upbit;
 use tocsin_core::time::{Mono, Now, WallUs};
 
@@ -52,5 +55,22 @@ fn the_steady_state_allocates_nothing() {
         assert!(expected, "answer {index}: {outcome:?}");
         assert_eq!(allocated, 0, "answer {index}: {outcome:?}");
         assert!(findings.detected.is_empty() && findings.seen.is_empty());
+    }
+}
+
+#[test]
+fn a_score_allocates_nothing() {
+    for (exchange, title) in [
+        (
+            Exchange::Binance,
+            "Binance Will List Quokka (QUOK) and Wombat (WOMB) with Seed Tag Applied".to_owned(),
+        ),
+        (Exchange::Upbit, "쿼카(QUOK), 웜뱃(WOMB) 신규 거래지원 안내 (KRW, BTC, USDT 마켓)".to_owned()),
+        (Exchange::Binance, format!("Binance Will Delist {}", "QUOK, WOMB, ".repeat(200))),
+    ] {
+        let said = classify(exchange, &title, CategoryHint::None);
+        let mut found = 0;
+        assert_eq!(allocations(|| found = score::of(exchange, &title, &said)), 0, "{title}");
+        assert!((score::LOWEST..=score::HIGHEST).contains(&found));
     }
 }

@@ -114,8 +114,10 @@ fn the_owner_sees_what_is_his(engine: &Engine, id: i64, desk: i64, token: &str) 
 
     // History as its keys show it; nothing without one.
     engine.inject("binance", "Binance Will List Coin One (ONE)");
-    let (_, history) = engine.admin_as("GET", "/v1/announcements", &cookie, None);
-    assert_eq!(history["announcements"].as_array().map(Vec::len), Some(1), "{history}");
+    wait_for("the announcement in history", || {
+        let (_, history) = engine.admin_as("GET", "/v1/announcements", &cookie, None);
+        history["announcements"].as_array().map(Vec::len) == Some(1)
+    });
     let (_, other) = account(engine, "basic");
     let (status, refused) = engine.admin_as("GET", "/v1/announcements", &bearer(&other), None);
     assert_eq!((status, &refused["error"]), (403, &json!("no_key")));

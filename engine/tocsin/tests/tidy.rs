@@ -13,7 +13,7 @@ const CORE_STAGES: [&[&str]; 7] = [
     &["ws"],
     &["source"],
     &["detect", "classify"],
-    &["wire"],
+    &["wire", "score"],
     &["feed", "webhook", "market", "access"],
 ];
 

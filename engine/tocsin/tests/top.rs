@@ -123,7 +123,7 @@ fn it_draws_follows_the_size_and_gives_the_terminal_back() {
     terminal.shows("1 connections");
     terminal.shows("EXMPL");
     terminal.until("the alternate screen", vt100::Screen::alternate_screen);
-    let contents = terminal.screen.screen().contents();
+    // A picture comes in pieces.
     for part in [
         "Sources",
         "Feed",
@@ -133,7 +133,7 @@ fn it_draws_follows_the_size_and_gives_the_terminal_back() {
         "q quits",
         sent["listingType"].as_str().unwrap(),
     ] {
-        assert!(contents.contains(part), "no {part:?}:\n{contents}");
+        terminal.shows(part);
     }
     // Narrow: the listing type has no room. Wide again: it has.
     let listing_type = sent["listingType"].as_str().unwrap().to_owned();

@@ -11,6 +11,8 @@
 //!   USDT.
 //! - `listing_type` is `perp` exactly where the title says perpetual (in English, Korean or Chinese),
 //!   and `futures` for every other contract: dated ones, and those the exchange only calls futures.
+//! - `ai_score` is worked out here, once an announcement: made again by the same engine it is the same.
+//!   An engine with another model may give another; whoever keeps bodies sends what it kept.
 //! - `timestamp` is the instant of detection, of which `latency_ms` tells the distance to
 //!   publication.
 
@@ -20,6 +22,7 @@ use ring::hmac;
 
 use crate::limits;
 use crate::model::{Announcement, Exchange, ListingType, Ticker};
+use crate::score;
 use crate::time::WallUs;
 use crate::wire::json;
 
@@ -236,7 +239,7 @@ pub struct Event {
     pub market: MarketKind,
     /// `volume_24h` in US dollars, where known.
     pub volume_24h_usd: Option<f64>,
-    /// `ai_score`, 0 to 100, where known.
+    /// `ai_score`, 0 to 100, where known: of every announcement's events (`docs/score.md`).
     pub ai_score: Option<u8>,
     /// `latency_ms`.
     pub latency_ms: u64,
@@ -270,6 +273,8 @@ impl Event {
             return Vec::new();
         }
         let exchange = Some(announcement.exchange);
+        // One for all its tickers, whoever gets them: the title, the classification and the model decide it.
+        let ai_score = Some(score::of(announcement.exchange, &announcement.title, classification));
         let latency_us = announcement.detected.micros_since(announcement.published).max(0);
         let event = |ticker| {
             let symbol = symbol(announcement, ticker);
@@ -283,7 +288,7 @@ impl Event {
                 symbol,
                 market,
                 volume_24h_usd: None,
-                ai_score: None,
+                ai_score,
                 latency_ms: latency_us.unsigned_abs() / 1_000,
                 late: announcement.late,
             }

@@ -14,8 +14,8 @@ const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--disable-default-apps', '--no-default-browser-check',
 ];
-/** Longest wait for anything that must come. */
-const PATIENCE_MS = 10000;
+/** Longest wait for anything that must come: several browsers start at once on two cores. */
+const PATIENCE_MS = 45000;
 
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 

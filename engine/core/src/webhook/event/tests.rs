@@ -110,6 +110,28 @@ fn fields_come_from_the_announcement() {
 }
 
 #[test]
+fn all_events_of_an_announcement_have_its_score() {
+    for title in [
+        "Binance Will List Quokka (QUOK) and Wombat (WOMB)",
+        "Binance Futures Will Launch USDⓈ-Margined QUOKUSDT and WOMBUSDC Perpetual Contracts",
+        "Binance Will Delist QUOK, WOMB on 2031-03-01",
+    ] {
+        let mut ann = announcement(Exchange::Binance, title);
+        let expected = Some(score::of(Exchange::Binance, title, &ann.classification));
+        let scores = |ann: &Announcement| -> Vec<Option<u8>> {
+            Event::of(ann, &key()).iter().map(|event| event.ai_score).collect()
+        };
+        assert_eq!(scores(&ann), [expected, expected], "{title}");
+        // Detected again after a crash: later, from another source, as late news.
+        (ann.detected, ann.late) = (WallUs(ann.detected.0 + 60_000_000), true);
+        ann.source = "binance.stream".to_owned();
+        assert_eq!(scores(&ann), [expected, expected], "{title}");
+    }
+    assert_eq!(Event::ping(&key(), 9, WallUs(0)).ai_score, None);
+    assert_eq!(Event::test(&key(), EventKind::NewListing, 9, WallUs(0)).ai_score, None);
+}
+
+#[test]
 fn an_edit_speaks_only_if_it_tells_news() {
     let mut ann = announcement(Exchange::Binance, "Binance Will List Quokka (QUOK)");
     let first = Event::of(&ann, &key());
