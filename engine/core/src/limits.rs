@@ -236,6 +236,25 @@ pub const MARKET_VOLUMES: usize = 4_096;
 /// Assets of one exchange whose price in dollars is remembered; further ones are not.
 pub const MARKET_QUOTES: usize = 64;
 
+// ---- Push sources ------------------------------------------------------------------------------
+
+/// Longest message accepted from a push source: Binance sends whole articles, of up to about 100 KB.
+pub const STREAM_MESSAGE_BYTES: usize = 1_024 * 1_024;
+/// What is read of the body of a refused upgrade.
+pub const STREAM_REFUSAL_BYTES: usize = 2 * 1_024;
+/// From an accepted upgrade to a live session.
+pub const STREAM_GREETING: Duration = Duration::from_secs(10);
+/// For so long a session and its successor are both live.
+pub const STREAM_OVERLAP: Duration = Duration::from_secs(5);
+/// After our close frame a server has this long for its own.
+pub const STREAM_LEAVE: Duration = Duration::from_secs(2);
+/// A session that was live for so long makes up for the failures before it.
+pub const STREAM_STABLE: Duration = Duration::from_secs(60);
+/// A session that the exchange ends after a given time is replaced so much before.
+pub const STREAM_MARGIN: Duration = Duration::from_secs(3_600);
+/// Longest key and longest secret of an exchange.
+pub const CREDENTIAL_BYTES: usize = 512;
+
 // ---- Webhooks: addresses and bodies ------------------------------------------------------------
 
 /// "at most 2048 bytes": longest address of an endpoint.
@@ -477,6 +496,7 @@ pub const WEBHOOK_RECIPIENTS: usize = 65_536;
 /// Requests that wait until the journal thread has committed what was under way when they came.
 pub const JOURNAL_BARRIERS: usize = 256;
 
+const _: () = assert!(STREAM_LEAVE.as_secs() < STREAM_OVERLAP.as_secs());
 const _: () = assert!(SESSION_IDLE.as_secs() < SESSION_LIFE.as_secs());
 const _: () = assert!(SESSIONS_PER_OWNER < SESSIONS && SIGN_IN_CODES_PER_OWNER < SIGN_IN_CODES);
 const _: () = assert!(WEBHOOK_ENDPOINTS <= WEBHOOK_RECIPIENTS);

@@ -5,7 +5,8 @@
 //! named exchange does, in its real response shapes, with its real quirks, and with whatever
 //! [`Fault`] it is told to show. Everything a script can do is a method of the handle, an
 //! [`Action`] of a script file and a request to the admin listener of `tocsin-sim exchange`. What is
-//! true of [`SimReceiver`] is said in [`receiver`], what is true of [`SimMarket`] in [`market`].
+//! true of [`SimReceiver`] is said in [`receiver`], of [`SimMarket`] in [`market`], of [`SimStream`] in
+//! [`stream`].
 //!
 //! Threads: one per listener and one per connection, at most [`MAX_CONNECTIONS`]; all of them end
 //! when the handle is dropped. This is a test peer: it allocates, locks and blocks as it likes, and
@@ -35,6 +36,7 @@ mod server;
 mod shape;
 mod site;
 mod state;
+pub mod stream;
 
 pub use admin::AdminServer;
 pub use announce::{Announced, AnnouncedReceiver, Location};
@@ -51,3 +53,4 @@ pub use options::{CachePolicy, Kind, OddPageSize, Options, RateAnswer, RateLimit
 pub use receiver::{Behaviour, Greeting, Received, ReceiverOptions, Reply, SignatureVerdict, SimReceiver};
 pub use script::{Action, Event, Script};
 pub use server::{Counters, MAX_CONNECTIONS};
+pub use stream::{SimStream, StreamFault, StreamKind, StreamOptions};

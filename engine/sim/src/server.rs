@@ -348,6 +348,12 @@ impl Link {
         Ok(Transport::Tls(Box::new(StreamOwned::new(tls, sock))))
     }
 
+    /// From now on a read gives up after so long.
+    pub(crate) fn set_patience(&self, time: Duration) {
+        // No time at all would be an error and mean for ever.
+        let _ = self.socket.set_read_timeout(Some(time.max(Duration::from_millis(1))));
+    }
+
     /// Changes the counters.
     pub(crate) fn count(&self, change: impl FnOnce(&mut Counters)) {
         change(&mut self.shared.live.lock().counters);

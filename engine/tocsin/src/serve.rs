@@ -10,6 +10,7 @@ mod races;
 mod recorder;
 mod reload;
 pub mod replay;
+pub mod streams;
 mod view;
 mod webhooks;
 
@@ -50,6 +51,8 @@ pub enum StartError {
     Url(String, UrlError),
     /// A section `[sources.NAME]` of a source that does not exist.
     NoSuchSource(String),
+    /// What is wrong with a section `[streams.NAME]`.
+    Stream(String),
     /// A source's requests.
     Source(SourceError),
     /// Anything of the operating system: what was done, and its answer.
@@ -63,6 +66,7 @@ impl std::fmt::Display for StartError {
             StartError::Tls(e) => e.fmt(f),
             StartError::Url(name, e) => write!(f, "sources.{name}.base_url: {e}"),
             StartError::NoSuchSource(name) => write!(f, "there is no source `{name}`"),
+            StartError::Stream(problem) => f.write_str(problem),
             StartError::Source(e) => e.fmt(f),
             StartError::Io(what, e) => write!(f, "{what}: {e}"),
         }

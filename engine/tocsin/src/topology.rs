@@ -3,10 +3,8 @@
 //! [`Plan::new`] decides, [`crate::serve`] builds exactly what it says; `tocsin check` prints it.
 //! Runs at start only.
 
+use std::collections::BTreeSet;
 use std::fmt;
-
-use tocsin_core::model::Exchange;
-use tocsin_core::source::exchange;
 
 use crate::config::{Config, Idle, TopologyMode};
 
@@ -57,6 +55,8 @@ pub struct SourceThreadPlan {
     pub thread: ThreadPlan,
     /// Names of its sources, as in the configuration.
     pub sources: Vec<String>,
+    /// Names of its push sources, as in the configuration: every path of an exchange is on one thread.
+    pub streams: Vec<String>,
 }
 
 /// Every thread with a loop of its own.
@@ -77,18 +77,24 @@ impl Plan {
         let topology = &config.topology;
         let pinned = topology.mode == TopologyMode::Pinned;
         let core = |cores: &[usize], i: usize| if pinned { cores.get(i).copied() } else { None };
-        let enabled = config.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name);
-        let exchange_of = |name: &String| exchange::by_config_name(name).map(|spec| spec.exchange);
-        let enabled = enabled.map(|name| (exchange_of(name), name.clone()));
-        let threads = if pinned { topology.source_cores.len() } else { 1 };
-        let shares = share_out(enabled, threads);
-        let sources = shares.into_iter().enumerate().map(|(i, sources)| SourceThreadPlan {
+        let polled = config.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name);
+        let pushed = config.streams.iter().filter(|(_, stream)| stream.enabled).map(|(name, _)| name);
+        let (polled, pushed): (BTreeSet<&String>, BTreeSet<&String>) = (polled.collect(), pushed.collect());
+        let exchanges: Vec<&String> = polled.union(&pushed).copied().collect();
+        let source_threads =
+            if pinned { topology.source_cores.len() } else { 1 }.clamp(1, exchanges.len().max(1));
+        let of_thread = |i: usize, among: &BTreeSet<&String>| -> Vec<String> {
+            let names = exchanges.iter().skip(i).step_by(source_threads);
+            names.filter(|name| among.contains(*name)).map(|name| (*name).clone()).collect()
+        };
+        let sources = (0..source_threads).map(|i| SourceThreadPlan {
             thread: ThreadPlan {
                 name: format!("source-{i}"),
                 core: core(&topology.source_cores, i),
                 idle: Some(topology.idle),
             },
-            sources,
+            sources: of_thread(i, &polled),
+            streams: of_thread(i, &pushed),
         });
         let feeds = (0..usize::from(config.feed.writers)).map(|i| ThreadPlan {
             name: format!("feed-{i}"),
@@ -118,30 +124,6 @@ impl Plan {
     }
 }
 
-/// Which sources each thread polls, on at most `threads` of them but at least one. All sources of one
-/// exchange are on one thread: they race there, without a message between threads.
-fn share_out(
-    sources: impl IntoIterator<Item = (Option<Exchange>, String)>,
-    threads: usize,
-) -> Vec<Vec<String>> {
-    // One that no exchange knows stays alone; the start says that there is no such source.
-    let mut groups: Vec<(Option<Exchange>, Vec<String>)> = Vec::new();
-    for (exchange, name) in sources {
-        match groups.iter_mut().find(|(of, _)| exchange.is_some() && *of == exchange) {
-            Some((_, group)) => group.push(name),
-            None => groups.push((exchange, vec![name])),
-        }
-    }
-    let threads = threads.clamp(1, groups.len().max(1));
-    let mut shares = vec![Vec::new(); threads];
-    for (i, (_, group)) in groups.into_iter().enumerate() {
-        if let Some(share) = shares.get_mut(i % threads) {
-            share.extend(group);
-        }
-    }
-    shares
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |f: &mut fmt::Formatter<'_>, thread: &ThreadPlan, what: &str| {
@@ -155,7 +137,9 @@ impl fmt::Display for Plan {
             writeln!(f, "{:<10} {core:<9} {idle:<19} {what}", thread.name)
         };
         for source in &self.sources {
-            line(f, &source.thread, &source.sources.join(", "))?;
+            let streams = source.streams.iter().map(|name| format!("{name} (push)"));
+            let names: Vec<String> = source.sources.iter().cloned().chain(streams).collect();
+            line(f, &source.thread, &names.join(", "))?;
         }
         for feed in &self.feeds {
             line(f, feed, "")?;
@@ -204,24 +188,20 @@ mod tests {
     }
 
     #[test]
-    fn all_sources_of_one_exchange_are_on_one_thread() {
-        let sources = [
-            (Some(Exchange::Binance), "binance"),
-            (Some(Exchange::Gate), "gate"),
-            (Some(Exchange::Upbit), "upbit"),
-            (None, "nobody's"),
-            (Some(Exchange::Upbit), "upbit.stream"),
-            (Some(Exchange::Binance), "binance.stream"),
-            (None, "nobody's either"),
-        ];
-        let shares = |threads| {
-            let sources = sources.iter().map(|(exchange, name)| (*exchange, (*name).to_owned()));
-            share_out(sources, threads).iter().map(|share| share.join("+")).collect::<Vec<_>>()
-        };
-        assert_eq!(shares(2), ["binance+binance.stream+upbit+upbit.stream+nobody's either", "gate+nobody's"]);
-        let alone = ["binance+binance.stream", "gate", "upbit+upbit.stream", "nobody's", "nobody's either"];
-        assert_eq!(shares(9), alone, "never more threads than exchanges");
-        assert_eq!(share_out(Vec::new(), 4), [Vec::<String>::new()]);
+    fn every_path_of_an_exchange_is_on_one_thread() {
+        let plan = plan(&[
+            ("topology.source_cores", "[2, 3]"),
+            ("topology.feed_cores", "[4]"),
+            ("sources.upbit.enabled", "false"),
+            ("streams.binance.enabled", "true"),
+            ("streams.binance.credentials_file", "/x"),
+            ("streams.upbit.enabled", "true"),
+            ("streams.upbit.credentials_file", "/x"),
+        ]);
+        let names: Vec<_> = plan.sources.iter().map(|s| (s.sources.join("+"), s.streams.join("+"))).collect();
+        let expected = [("binance", "binance+upbit"), ("bithumb", "")];
+        assert_eq!(names, expected.map(|(polled, pushed)| (polled.to_owned(), pushed.to_owned())));
+        assert!(plan.to_string().contains("binance, binance (push), upbit (push)"), "{plan}");
     }
 
     #[test]

@@ -157,6 +157,7 @@ impl Rig {
         };
         let source = SourceThread::new(SourceParts {
             lanes: vec![lane(spec, &format!("http://{}", listener.local_addr()?))?],
+            streams: Vec::new(),
             publisher,
             commands: from_commands,
             resolver: clients.pop().ok_or("no resolver")?,

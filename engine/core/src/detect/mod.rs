@@ -12,6 +12,7 @@
 mod ahead;
 pub mod race;
 mod seen;
+pub mod stream;
 pub mod told;
 mod unchanged;
 
@@ -347,7 +348,7 @@ impl Detector {
         let first = findings.detected.len();
         let mut diff = Diff {
             source: self.spec.name,
-            list,
+            list: Some(list),
             filed: self.spec.lists.get(list).map_or(CategoryHint::None, |list| list.hint),
             history: state.history,
             gap,
@@ -382,7 +383,8 @@ impl Detected {
 /// One answer on its way through the seen set.
 struct Diff<'d> {
     source: &'static str,
-    list: usize,
+    /// The list whose page it is; `None` where there are no pages.
+    list: Option<usize>,
     /// Where the list files what it holds.
     filed: CategoryHint,
     history: ListHistory,
@@ -409,15 +411,21 @@ impl Diff<'_> {
     fn on_item(&mut self, item: &Item<'_>) {
         if !core::mem::replace(&mut self.begun, true) {
             self.seen.tick();
-            self.seen.leave_page(self.list);
+            if let Some(list) = self.list {
+                self.seen.leave_page(list);
+            }
         }
         let version = Version::new(item.title, item.published);
         let late_edit = self.gap && self.is_old(item.published.max(item.modified));
-        let verdict = match self.seen.present(item.notice_id.as_str(), self.list) {
+        let id = item.notice_id.as_str();
+        let entry = match self.list {
+            Some(list) => self.seen.present(id, list),
+            None => self.seen.entry(id),
+        };
+        let verdict = match entry {
             Some(entry) => known(entry, item, version, late_edit),
             None => {
-                let entry = Entry::new(item.notice_id.as_str(), version, item.modified);
-                self.seen.insert(entry, Some(self.list));
+                self.seen.insert(Entry::new(id, version, item.modified), self.list);
                 self.unknown(item)
             }
         };
@@ -429,7 +437,7 @@ impl Diff<'_> {
         let published = item.published.unwrap_or(self.wall);
         let record = SeenRecord {
             source: self.source,
-            notice_id: item.notice_id.as_str().into(),
+            notice_id: id.into(),
             title: item.title.into(),
             fingerprint: fingerprint(item.title, published),
             published,

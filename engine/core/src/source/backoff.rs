@@ -38,11 +38,13 @@ pub enum Failure {
     Closed,
     /// Complete, but nothing in it could be understood.
     Unusable,
+    /// 401, or credentials refused in another way: wrong, expired, or bound to another address.
+    Unauthorized,
 }
 
 impl Failure {
     /// Every class, in the order of its discriminant.
-    pub const ALL: [Failure; 11] = [
+    pub const ALL: [Failure; 12] = [
         Failure::TooManyRequests,
         Failure::Forbidden,
         Failure::Banned,
@@ -54,6 +56,7 @@ impl Failure {
         Failure::Protocol,
         Failure::Closed,
         Failure::Unusable,
+        Failure::Unauthorized,
     ];
 
     /// Name as a metric's label.
@@ -71,6 +74,7 @@ impl Failure {
             Failure::Protocol => "protocol",
             Failure::Closed => "closed",
             Failure::Unusable => "unusable",
+            Failure::Unauthorized => "unauthorized",
         }
     }
 
@@ -86,6 +90,7 @@ impl Failure {
         match status {
             200 | 304 => None,
             429 => Some(Failure::TooManyRequests),
+            401 => Some(Failure::Unauthorized),
             403 | 451 => Some(Failure::Forbidden),
             418 => Some(Failure::Banned),
             500..=599 => Some(Failure::ServerError),
@@ -96,7 +101,10 @@ impl Failure {
     /// Whether the exchange refuses us, as opposed to being broken.
     #[must_use]
     pub const fn is_refusal(self) -> bool {
-        matches!(self, Failure::TooManyRequests | Failure::Forbidden | Failure::Banned)
+        matches!(
+            self,
+            Failure::TooManyRequests | Failure::Forbidden | Failure::Banned | Failure::Unauthorized
+        )
     }
 
     /// The first pause and the longest, without `Retry-After`.
@@ -104,6 +112,8 @@ impl Failure {
         match self {
             Failure::TooManyRequests => (Duration::from_secs(2), Duration::from_secs(300)),
             Failure::Forbidden => (Duration::from_secs(30), Duration::from_secs(900)),
+            // Nothing gets better before somebody changes the credentials.
+            Failure::Unauthorized => (Duration::from_secs(60), Duration::from_secs(900)),
             Failure::Banned => (Duration::from_secs(120), Duration::from_secs(7_200)),
             Failure::ServerError | Failure::Timeout => (Duration::from_millis(250), Duration::from_secs(30)),
             Failure::Status | Failure::Tls | Failure::Protocol => {
@@ -415,6 +425,7 @@ mod tests {
             (429, Some(Failure::TooManyRequests)),
             (403, Some(Failure::Forbidden)),
             (418, Some(Failure::Banned)),
+            (401, Some(Failure::Unauthorized)),
             (503, Some(Failure::ServerError)),
             (302, Some(Failure::Status)),
             (404, Some(Failure::Status)),
@@ -430,7 +441,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_pause_is_bounded_and_never_shorter_than_asked(
-            failures in proptest::collection::vec((0..11_usize, proptest::option::of(any::<u64>()), any::<u32>()), 1..50)
+            failures in proptest::collection::vec((0..12_usize, proptest::option::of(any::<u64>()), any::<u32>()), 1..50)
         ) {
             let mut b = Backoff::new();
             for (which, asked, jitter) in failures {

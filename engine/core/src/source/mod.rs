@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod exchange;
 pub(crate) mod json;
 pub mod pacing;
+pub mod stream;
 pub(crate) mod when;
 
 pub use json::Scratch;
@@ -320,7 +321,7 @@ pub enum SourceState {
     Live,
     /// Answers arrive but nothing usable in them for too long.
     Stale,
-    /// The exchange refuses us (403, 418, 429).
+    /// The exchange refuses us (401, 403, 418, 429).
     Blocked,
     /// No connection works.
     Down,

@@ -6,10 +6,12 @@
 //! [`session::SessionLimits`]. Every failure is a [`frame::Violation`] that names the close code to
 //! send. No extension is ever negotiated.
 
+pub mod client;
 pub mod frame;
 pub mod handshake;
 pub mod session;
 pub mod utf8;
 
+pub use client::Client;
 pub use frame::{CloseCode, Opcode, Role, Violation};
 pub use session::{Event, Session, SessionLimits};

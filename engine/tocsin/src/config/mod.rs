@@ -4,11 +4,13 @@
 //! over file over those defaults and knows where each value came from; [`Config::from_layers`]
 //! reads them into types. Every error names the key, the value and the place.
 
+pub mod credentials;
 #[cfg(test)]
 mod key_tests;
 mod layers;
 mod read;
 mod smtp;
+mod stream;
 
 pub use layers::{ConfigError, DEFAULT_TOML, Layers, Origin};
 pub use smtp::{BadServer, Encryption, MailServer, Smtp};
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tocsin_core::source::stream::ParameterOrder;
 use tocsin_core::webhook::signature::Brand;
 
 /// The whole configuration, after defaults, file, environment and flags.
@@ -32,6 +35,10 @@ pub struct Config {
     pub detect: Detect,
     /// Keyed by source name: `binance`, `upbit`, `okx`, `cryptocom` and so on.
     pub sources: BTreeMap<String, Source>,
+    /// Keyed by exchange: `binance`, `upbit`, `gate`.
+    pub streams: BTreeMap<String, Stream>,
+    /// The order in which the parameters of `streams.binance` are signed.
+    pub binance_parameter_order: ParameterOrder,
     pub webhooks: Webhooks,
     pub egress: Egress,
     pub smtp: Option<Smtp>,
@@ -140,6 +147,18 @@ pub struct Source {
     pub flat: bool,
     pub ca_file: Option<PathBuf>,
     pub credentials_file: Option<PathBuf>,
+    pub bind: Vec<std::net::IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Stream {
+    pub enabled: bool,
+    pub base_url: Option<String>,
+    pub credentials_file: Option<PathBuf>,
+    /// `None`: a session is kept until it ends.
+    pub rotate_after: Option<Duration>,
+    pub ca_file: Option<PathBuf>,
     pub bind: Vec<std::net::IpAddr>,
 }
 

@@ -27,12 +27,16 @@ impl Config {
         let data_dir = PathBuf::from(read.text("data_dir")?);
         let names = layers.names_in("sources");
         let sources = names.into_iter().map(|name| Ok((name.clone(), source(&read, &name)?)));
+        let names = layers.names_in("streams");
+        let streams = names.into_iter().map(|name| Ok((name.clone(), super::stream::read(&read, &name)?)));
         Ok(Config {
             feed: feed(&read)?,
             admin: admin(&read, &data_dir)?,
             topology: topology(&read)?,
             detect: Detect { fresh_for: read.duration("detect.fresh_for")? },
             sources: sources.collect::<Result<BTreeMap<_, _>, ConfigError>>()?,
+            streams: streams.collect::<Result<BTreeMap<_, _>, ConfigError>>()?,
+            binance_parameter_order: super::stream::parameter_order(&read)?,
             webhooks: webhooks(&read)?,
             egress: egress(&read)?,
             smtp: super::smtp::read(&read)?,
@@ -223,7 +227,7 @@ impl Reader<'_> {
         self.0.get(key)?.0.as_str().ok_or_else(|| self.error(key, "takes text"))
     }
 
-    fn boolean(&self, key: &str) -> Result<bool, ConfigError> {
+    pub(super) fn boolean(&self, key: &str) -> Result<bool, ConfigError> {
         self.0.get(key)?.0.as_bool().ok_or_else(|| self.error(key, "takes true or false"))
     }
 
@@ -255,7 +259,7 @@ impl Reader<'_> {
         Ok(Some(PathBuf::from(dir).join(name)))
     }
 
-    fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
+    pub(super) fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
         humantime::parse_duration(self.text(key)?)
             .map_err(|e| self.error(key, format!("takes a duration such as \"5s\": {e}")))
     }
@@ -274,7 +278,7 @@ impl Reader<'_> {
     }
 
     /// A list of texts or numbers, each parsed.
-    fn list<T: FromStr>(&self, key: &str, item_takes: &str) -> Result<Vec<T>, ConfigError> {
+    pub(super) fn list<T: FromStr>(&self, key: &str, item_takes: &str) -> Result<Vec<T>, ConfigError> {
         let items = self.0.get(key)?.0.as_array().ok_or_else(|| self.error(key, "takes a list"))?;
         items
             .iter()

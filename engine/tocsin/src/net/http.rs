@@ -63,6 +63,8 @@ pub enum Cause {
     Socket(io::ErrorKind),
     /// The answer.
     Response(ResponseError),
+    /// The answer to a WebSocket's upgrade is none.
+    NoUpgrade,
     /// A time limit.
     TimedOut,
 }
@@ -368,7 +370,7 @@ impl HttpConnection {
     }
 }
 
-fn link_failure(failure: LinkFailure) -> (Failure, Cause) {
+pub(super) fn link_failure(failure: LinkFailure) -> (Failure, Cause) {
     match failure {
         LinkFailure::Dial(error) => (Failure::Connect, Cause::Dial(error)),
         LinkFailure::Tls(error) => tls_failure(&error),

@@ -10,5 +10,6 @@ pub mod stream;
 pub mod tls;
 pub mod url;
 pub mod ws_client;
+pub mod ws_connection;
 
 pub use stream::Stream;

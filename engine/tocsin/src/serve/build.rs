@@ -493,6 +493,14 @@ fn build_sources(
                 });
             }
         }
+        let mut streams = Vec::new();
+        for name in &source_plan.streams {
+            if let Some(section) = config.streams.get(name) {
+                let (parts, stats) = super::streams::build(config, name, section, store)?;
+                built.stats.push(stats);
+                streams.push(parts);
+            }
+        }
         let publisher = PublisherParts {
             epoch,
             next_seq: Arc::clone(&next_seq),
@@ -503,9 +511,11 @@ fn build_sources(
             webhook: Some(webhook),
             losses,
         };
-        let parts = SourceParts { lanes, publisher, commands, resolver, clock: clock::now, seed: seed() };
-        let paths: Vec<_> = parts.lanes.iter().map(|lane| (lane.spec.exchange, lane.spec.name)).collect();
-        let races = races::load(&paths, store)?;
+        let (clock, seed) = (clock::now, seed());
+        let parts = SourceParts { lanes, streams, publisher, commands, resolver, clock, seed };
+        let polled = parts.lanes.iter().map(|lane| (lane.spec.exchange, lane.spec.name));
+        let pushed = parts.streams.iter().map(|stream| (stream.spec.exchange, stream.spec.name));
+        let races = races::load(&polled.chain(pushed).collect::<Vec<_>>(), store)?;
         let thread = SourceThread::new(parts).map_err(StartError::Source)?;
         built.threads.push(thread.with_races(races).with_tap(tap));
     }

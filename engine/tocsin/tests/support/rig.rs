@@ -88,6 +88,7 @@ impl Rig {
         let lanes = lanes.into_iter().zip(&stats).map(|(options, stats)| lane(options, stats)).collect();
         let thread = SourceThread::new(SourceParts {
             lanes,
+            streams: Vec::new(),
             publisher: PublisherParts {
                 epoch: 3,
                 next_seq: Arc::new(AtomicU64::new(1)),

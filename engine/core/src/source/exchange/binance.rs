@@ -132,7 +132,7 @@ fn read_article<'a>(row: Json<'_, 'a>, catalog: CategoryHint) -> Option<Item<'a>
 }
 
 /// What the `catalogId` of a catalog, or of an article of the flat list, tells.
-fn hint(holder: Json<'_, '_>) -> CategoryHint {
+pub(in crate::source) fn hint(holder: Json<'_, '_>) -> CategoryHint {
     match holder.get("catalogId").and_then(Json::integer) {
         Some(48) => CategoryHint::Listing,
         Some(161) => CategoryHint::Delisting,

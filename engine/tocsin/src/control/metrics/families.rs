@@ -10,7 +10,7 @@ mod sources;
 use tocsin_core::feed::admission::refusal::RefusalCode;
 use tocsin_core::feed::close::CloseReason;
 use tocsin_core::source::backoff::Failure;
-use tocsin_core::source::{SourceState, exchange};
+use tocsin_core::source::{SourceState, exchange, stream};
 use tocsin_core::webhook::attempt::FailureClass;
 use tocsin_core::webhook::endpoint::{Disabled, State};
 
@@ -74,7 +74,10 @@ const fn closed(name: &'static str, help: &'static str, values: fn() -> Vec<Stri
     Label { name, help, values, closed: true }
 }
 
-const SOURCE: Label = closed("source", "an enabled source", || owned(exchange::ALL.map(|spec| spec.name)));
+const SOURCE: Label = closed("source", "an enabled source", || {
+    let pushed = stream::ALL.into_iter().map(|spec| spec.name);
+    owned(exchange::ALL.into_iter().map(|spec| spec.name).chain(pushed))
+});
 const SOURCE_STATE: Label =
     closed("state", "of a source: 1 for the one it is in", || owned(SOURCE_STATES.map(SourceState::name)));
 const SOURCE_FAILURE: Label =

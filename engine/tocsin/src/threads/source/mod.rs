@@ -1,4 +1,4 @@
-//! The source thread: asks exchanges, finds what is new, announces it.
+//! The source thread: asks exchanges and listens to those that push, finds what is new, announces it.
 //!
 //! Contract: [`SourceThread::step`] does one bounded turn: sockets first, for an announcement may be in
 //! them, then what is due by time, then manual alerts, then what waits for room in a ring; names,
@@ -13,6 +13,7 @@ mod lane;
 pub mod publish;
 mod rehearsal;
 pub mod stats;
+mod stream;
 pub mod tap;
 
 use std::io;
@@ -26,9 +27,12 @@ use tocsin_core::limits;
 use tocsin_core::model::{Action, Announcement, CategoryHint, FeedPosition, ListingType};
 use tocsin_core::time::{Mono, Now};
 
+use self::announce::Teller;
 pub use self::lane::LaneParts;
 use self::lane::{Context, Lane};
 use self::publish::{Publisher, PublisherParts};
+use self::stream::StreamLane;
+pub use self::stream::StreamParts;
 use super::{Step, Turn};
 use crate::net::dns::ResolverClient;
 use crate::rings::{Inject, ToSource};
@@ -51,6 +55,8 @@ const SCRATCH_BYTES: usize = 64 * 1_024;
 pub struct SourceParts {
     /// The sources it polls; none is fine, manual alerts still pass.
     pub lanes: Vec<LaneParts>,
+    /// The push sources it listens to.
+    pub streams: Vec<StreamParts>,
     /// Its rings and its journal.
     pub publisher: PublisherParts,
     /// From the control thread.
@@ -88,6 +94,8 @@ pub struct SourceThread {
     poll: Poll,
     events: Events,
     lanes: Vec<Lane>,
+    /// Behind the lanes, in tokens and in the resolver's numbers.
+    streams: Vec<StreamLane>,
     /// Of the exchanges that have several of its sources.
     races: Vec<Race>,
     publisher: Publisher,
@@ -114,10 +122,13 @@ impl SourceThread {
             Lane::new(index, lane, &mut random).map_err(|e| SourceError::Request(name, e))
         });
         let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
+        let streams = (lanes.len()..).zip(parts.streams);
+        let streams = streams.map(|(index, stream)| StreamLane::new(index, stream, &mut random)).collect();
         let thread = SourceThread {
             poll: Poll::new().map_err(SourceError::Poll)?,
             events: Events::with_capacity(256),
             lanes,
+            streams,
             races: Vec::new(),
             publisher: Publisher::new(parts.publisher),
             tap: None,
@@ -136,10 +147,17 @@ impl SourceThread {
     /// given begins without memory.
     #[must_use]
     pub fn with_races(mut self, loaded: Vec<Race>) -> SourceThread {
-        let paths: Vec<_> = self.lanes.iter_mut().map(|lane| lane.teller().path()).collect();
+        let paths: Vec<_> = self.tellers().map(|teller| teller.path()).collect();
         self.races = announce::races(&paths, loaded);
-        self.lanes.iter_mut().for_each(|lane| lane.teller().enter(&self.races));
+        let races = std::mem::take(&mut self.races);
+        self.tellers().for_each(|teller| teller.enter(&races));
+        self.races = races;
         self
+    }
+
+    /// Of every source, polled or pushed.
+    fn tellers(&mut self) -> impl Iterator<Item = &mut Teller> {
+        self.lanes.iter_mut().map(Lane::teller).chain(self.streams.iter_mut().map(StreamLane::teller))
     }
 
     /// Leaves copies of answers and announcements for a recorder.
@@ -200,17 +218,37 @@ impl SourceThread {
     }
 
     fn housekeep(&mut self, now: Now) {
-        let SourceThread { poll, lanes, races, publisher, tap, resolver, clock, random, scratch, .. } = self;
+        let SourceThread {
+            poll,
+            lanes,
+            streams,
+            races,
+            publisher,
+            tap,
+            resolver,
+            clock,
+            random,
+            scratch,
+            ..
+        } = self;
         let (registry, tap) = (poll.registry(), tap.as_mut());
         let mut cx = Context { now, clock: *clock, registry, scratch, publisher, races, tap, random };
         while let Some(answer) = resolver.poll() {
-            if let Some(lane) = usize::try_from(answer.id).ok().and_then(|i| lanes.get_mut(i)) {
+            let Ok(index) = usize::try_from(answer.id) else { continue };
+            let stream = index.checked_sub(lanes.len());
+            if let Some(lane) = lanes.get_mut(index) {
                 lane.resolved(answer.addresses, now.mono);
+            } else if let Some(stream) = stream.and_then(|i| streams.get_mut(i)) {
+                stream.resolved(answer.addresses, now.mono);
             }
         }
-        for (id, lane) in (0..).zip(lanes) {
+        for (lane, id) in lanes.iter_mut().zip(0..) {
             lane.resolve(id, resolver, &mut cx);
             lane.housekeep(&mut cx);
+        }
+        for (stream, id) in streams.iter_mut().zip(lanes.len() as u32..) {
+            stream.resolve(id, resolver, &mut cx);
+            stream.housekeep(&mut cx);
         }
     }
 }
@@ -220,21 +258,31 @@ impl Step for SourceThread {
         let mut work = 0;
         // A failed poll (a signal) is a poll that found nothing.
         let polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
-        let SourceThread { poll, events, lanes, races, publisher, tap, clock, random, scratch, .. } = self;
+        let SourceThread {
+            poll, events, lanes, streams, races, publisher, tap, clock, random, scratch, ..
+        } = self;
         let (registry, tap) = (poll.registry(), tap.as_mut());
         let mut cx = Context { now, clock: *clock, registry, scratch, publisher, races, tap, random };
         if polled.is_ok() {
             for event in &*events {
                 let token = event.token().0;
                 let slot = token & ((1 << SLOT_BITS) - 1);
-                if let Some(lane) = lanes.get_mut(token >> SLOT_BITS) {
+                let index = token >> SLOT_BITS;
+                if let Some(lane) = lanes.get_mut(index) {
                     work += lane.on_event(slot, &mut cx);
+                } else if let Some(stream) = index.checked_sub(lanes.len()).and_then(|i| streams.get_mut(i)) {
+                    work += stream.on_event(slot, &mut cx);
                 }
             }
         }
         for lane in lanes.iter_mut() {
             if lane.due() <= now.mono {
                 work += lane.on_time(&mut cx);
+            }
+        }
+        for stream in streams.iter_mut() {
+            if stream.due() <= now.mono {
+                work += stream.on_time(&mut cx);
             }
         }
         for _ in 0..INJECTS_PER_TURN {
@@ -248,7 +296,8 @@ impl Step for SourceThread {
             self.housekeep(now);
             self.housekeeping_at = now.mono + HOUSEKEEPING;
         }
-        let due = self.lanes.iter().map(Lane::due).min().unwrap_or(Mono::NEVER);
+        let lanes = self.lanes.iter().map(Lane::due);
+        let due = lanes.chain(self.streams.iter().map(StreamLane::due)).min().unwrap_or(Mono::NEVER);
         Turn { work, deadline: due.min(self.housekeeping_at) }
     }
 

@@ -18,7 +18,7 @@ use crate::threads::feed::SharedDistribution;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Count {
-    /// Requests sent.
+    /// Requests sent; of a push source, those for a session.
     Polls,
     /// Bytes of answers read.
     Bytes,
@@ -48,13 +48,15 @@ pub enum Count {
     Resumed,
     /// Connections replaced before their limit.
     Rotated,
-    /// Connections the server closed while idle.
+    /// Connections the server closed while idle, or after a session that had lasted.
     Lapsed,
+    /// Messages of a push source.
+    Messages,
 }
 
 impl Count {
     /// Every count, in the order of its discriminant.
-    pub const ALL: [Count; 16] = [
+    pub const ALL: [Count; 17] = [
         Count::Polls,
         Count::Bytes,
         Count::NotModified,
@@ -71,6 +73,7 @@ impl Count {
         Count::Resumed,
         Count::Rotated,
         Count::Lapsed,
+        Count::Messages,
     ];
 
     /// Name as part of a metric's name.
@@ -93,6 +96,7 @@ impl Count {
             Count::Resumed => "tls_resumed",
             Count::Rotated => "connections_rotated",
             Count::Lapsed => "connections_lapsed",
+            Count::Messages => "messages",
         }
     }
 }

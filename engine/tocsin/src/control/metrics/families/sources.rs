@@ -100,6 +100,12 @@ const FAMILIES: &[Family] = &[
         "From reading the bytes that held such an item to its classification.",
         |r, out| each(r, |s| out.distribution(&[s.name], &s.processing_us)),
     ),
+    counter(
+        "tocsin_source_messages_total",
+        &[SOURCE],
+        "Messages of a push source: announcements, answers to subscriptions and keepalives.",
+        |r, out| count(r, out, Count::Messages),
+    ),
     counter("tocsin_source_announcements_total", &[SOURCE], "Announcements made.", |r, out| {
         count(r, out, Count::Announced);
     }),
