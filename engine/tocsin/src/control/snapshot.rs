@@ -9,7 +9,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use tocsin_core::feed::counters::Distribution;
 use tocsin_core::source::SourceState;
-use tocsin_core::source::exchange;
+use tocsin_core::source::{exchange, stream};
 use tocsin_core::time::WallUs;
 use utoipa::ToSchema;
 
@@ -131,8 +131,10 @@ impl Serialize for SourceSnapshot {
             map.serialize_entry(name, count)?;
         }
         map.serialize_entry("name", self.name)?;
-        if let Some(spec) = exchange::by_name(self.name) {
-            map.serialize_entry("evidence", spec.evidence.name())?;
+        let polled = exchange::by_name(self.name).map(|spec| spec.evidence);
+        let pushed = || stream::ALL.iter().find(|spec| spec.name == self.name).map(|spec| spec.evidence);
+        if let Some(evidence) = polled.or_else(pushed) {
+            map.serialize_entry("evidence", evidence.name())?;
         }
         map.serialize_entry("state", self.state.name())?;
         map.serialize_entry("last_poll_us", &self.last_poll)?;

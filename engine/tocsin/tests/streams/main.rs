@@ -7,6 +7,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod beside;
 mod credentials;
 mod failures;
 mod news;

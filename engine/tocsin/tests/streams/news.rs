@@ -59,8 +59,9 @@ fn an_announcement_arrives_with_its_fields(kind: StreamKind) {
     push.sim.publish(Category::Delisting, "Delisting of Token DELX (DELX)");
     assert_eq!(client.json_of("announcement")["title"], "Delisting of Token DELX (DELX)");
     push.nothing_more(&mut client);
-    let status = push.status(&engine);
-    assert!(status["messages"].as_u64() >= Some(3) && status["failures"] == json!({}), "{status}");
+    push.becomes(&engine, "the counts", |status| {
+        status["messages"].as_u64() >= Some(3) && status["failures"] == json!({})
+    });
     push.kept_the_rules();
 }
 
@@ -179,7 +180,7 @@ fn what_a_reconnect_missed_long_ago_goes_to_history_alone() {
     let mut client = engine.connect(&key, "fields=full");
     assert_eq!(history(&engine, 2)[1]["title"], late.title);
     push.nothing_more(&mut client);
-    assert_eq!(push.status(&engine)["late"], 1);
+    push.becomes(&engine, "the late one", |status| status["late"] == 1);
 }
 
 /// Dated before the first start, an article is remembered and never told.

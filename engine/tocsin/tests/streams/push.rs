@@ -73,6 +73,11 @@ impl Push {
         sources.iter().find(|s| s["name"] == self.name()).unwrap_or_else(|| panic!("{status}")).clone()
     }
 
+    /// Waits until what `tocsin status` says of it is so: counts are published several times a second.
+    pub(crate) fn becomes(&self, engine: &Engine, what: &str, so: impl Fn(&Value) -> bool) {
+        wait_for(what, || so(&self.status(engine)));
+    }
+
     pub(crate) fn failures(&self, engine: &Engine, class: &str) -> u64 {
         self.status(engine)["failures"][class].as_u64().unwrap_or(0)
     }

@@ -30,9 +30,10 @@ fn a_session_is_replaced_by_one_that_is_live(kind: StreamKind) {
     }
     push.nothing_more(&mut client);
     history(&engine, told + 1);
-    let status = push.status(&engine);
-    assert!(both && status["connections_rotated"].as_u64() >= Some(2), "{status}");
-    assert_eq!(status["failures"], serde_json::json!({}), "{status}");
+    assert!(both, "two sessions at once");
+    push.becomes(&engine, "the rotations", |status| {
+        status["connections_rotated"].as_u64() >= Some(2) && status["failures"] == serde_json::json!({})
+    });
     push.kept_the_rules();
 }
 
@@ -49,7 +50,7 @@ fn a_session_that_ends_is_followed_by_another(kind: StreamKind) {
         push.live(&engine);
         push.told(&mut client, &format!("TKN{number}X"));
     }
-    assert_eq!(push.failures(&engine, "closed"), 3);
+    push.becomes(&engine, "the count", |status| status["failures"]["closed"] == 3);
     push.nothing_more(&mut client);
     push.kept_the_rules();
 }
