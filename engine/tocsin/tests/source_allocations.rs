@@ -50,6 +50,12 @@ fn unchanged_answers_allocate_nothing() {
     rig.thread = rig.thread.with_tap(Some(near));
     warm(&mut rig);
     assert_eq!(allocations(|| warm(&mut rig)), 0);
+    // How many answers fill the ring is the machine's affair; each round brings a hundred and twenty.
+    for _ in 0..10 {
+        if far.losses.bodies.load(Ordering::Relaxed) == 0 {
+            assert_eq!(allocations(|| warm(&mut rig)), 0);
+        }
+    }
     assert!(far.losses.bodies.load(Ordering::Relaxed) > 0, "the ring was full");
     let mut body = Vec::new();
     let outcomes: Vec<Outcome> =

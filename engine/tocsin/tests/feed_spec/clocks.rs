@@ -107,8 +107,9 @@ fn judge(beat: &Value, last_seq: i64) {
 /// Specification, "Ping/Pong"; FEED.md, "PING": "RTT from it is a metric".
 fn pings_come_every_15_seconds_and_silence_closes(mode: Mode) {
     let engine = Engine::start(mode, "");
-    let (mut silent, mut alive) = (engine.connect(&engine.key(), ""), engine.connect(&engine.key(), ""));
+    let (silent_key, alive_key) = (engine.key(), engine.key());
     let from = Instant::now();
+    let (mut silent, mut alive) = (engine.connect(&silent_key, ""), engine.connect(&alive_key, ""));
     let first = silent.message_within(Duration::from_secs(20));
     let Some(Message::Ping(payload)) = first else { panic!("{first:?}") };
     assert_eq!(payload.len(), 8);
