@@ -190,7 +190,7 @@ fn an_empty_close_is_answered_and_a_vanished_peer_is_let_go(mode: Mode) {
 /// Specification, "Key lifecycle": "The key can no longer be used."
 fn a_later_end_keeps_the_session_and_a_revoked_key_stays_revoked(mode: Mode) {
     let mut engine = Engine::start(mode, EXEMPT);
-    let flags = ["--tier", "basic", "--max-connections", "5", "--expires-in", "2s"];
+    let flags = ["--tier", "basic", "--max-connections", "5", "--expires-in", "6s"];
     let (id, key) = engine.key_with(&flags);
     let (lasting, gone) = (id.to_string(), engine.key_with(&flags));
     let (mut kept, mut ended) = (engine.connect(&key, ""), engine.connect(&gone.1, ""));
