@@ -43,6 +43,7 @@ class Browser {
     this.wanted = wanted;
     this.base = wanted.base;
     this.problems = [];
+    this.failed = [];
     this.expected = [];
     this.axed = 0;
   }
@@ -64,6 +65,9 @@ class Browser {
       document.addEventListener('securitypolicyviolation', (event) => {
         console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
       });
+    });
+    page.on('requestfailed', (request) => {
+      this.failed.push(`${request.url()}: ${request.failure()?.errorText}`);
     });
     page.on('pageerror', (error) => this.problems.push(`page error: ${error.stack}`));
     page.on('console', (message) => {
@@ -128,17 +132,19 @@ class Browser {
 /** Runs a flow from beginning to end. */
 async function run(flow) {
   let browser;
+  let mine;
   try {
     const wanted = await heard();
     browser = await chromium.launch({ executablePath: wanted.chromium, headless: true, args: FLAGS });
-    const mine = new Browser(browser, wanted);
+    mine = new Browser(browser, wanted);
     // Before somebody is signed in, the page asks whether somebody is.
     mine.expect(/401 \(Unauthorized\).*\/v1\/session$/);
     await flow(mine, wanted);
     mine.done();
     process.stdout.write(`${JSON.stringify({ do: 'done', axed: mine.axed })}\n`);
   } catch (error) {
-    process.stderr.write(`${error.stack || error}\n`);
+    // What the browser complained of before says more than what did not come.
+    process.stderr.write(`${error.stack || error}\n${mine ? [...mine.problems, ...mine.failed].join('\n') : ''}\n`);
     process.exitCode = 1;
   } finally {
     if (browser) await browser.close();
