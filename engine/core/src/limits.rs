@@ -333,6 +333,10 @@ pub const SIGN_IN_FAILURES_IN_ALL: u32 = 300;
 pub const API_REQUESTS_PER_SECOND: u32 = 50;
 /// So many seconds' worth of requests may come at once.
 pub const API_BURST_SECS: u32 = 2;
+/// Files of the dashboard a second for one address: several pages a second.
+pub const DASHBOARD_FILES_PER_SECOND: u32 = 200;
+/// So many of them at once: some thirty pages, of people behind one address.
+pub const DASHBOARD_FILES_AT_ONCE: u32 = 1_000;
 /// Addresses, and accounts, whose rate is remembered; beyond it those nearest to none give way.
 pub const API_RATES: usize = 16_384;
 /// Streams of live events at a time, over both doors; a further one is refused with 503.
