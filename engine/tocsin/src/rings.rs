@@ -14,6 +14,8 @@
 //! source-N ──Arc<Encoded…>─────► webhook     full: dropped and counted; made good from history at the next start
 //! control  ──ToWebhook─────────► webhook     full: the request is answered 503
 //! webhook  ──WebhookToJournal──► journal     full: kept waiting in the webhook thread, log lines dropped first
+//! market   ──MarketToFeed──────► feed-N      full: dropped and counted; the feed writer drops the oldest before that
+//! market   ──MarketToWebhook───► webhook     full: dropped and counted; events are made good at the next start
 //! journal  ──JournalToLive─────► control     (while a dashboard looks) full: dropped; its readers are told
 //! ```
 
@@ -24,6 +26,8 @@ use tocsin_core::detect::SeenRecord;
 use tocsin_core::feed::key::{KeyId, KeyRecord};
 use tocsin_core::feed::look::Row;
 use tocsin_core::feed::subscription::Subscription;
+use tocsin_core::market::MarketEvent;
+use tocsin_core::market::table::VolumeTable;
 use tocsin_core::model::{Exchange, ListingType, Ticker};
 use tocsin_core::source::SourceStatus;
 use tocsin_core::time::{Mono, WallUs};
@@ -37,6 +41,7 @@ use tocsin_core::webhook::outgoing::{Outgoing, RecordedOutcome};
 use tocsin_core::webhook::signature::Secret;
 use tocsin_core::webhook::url::EndpointUrl;
 use tocsin_core::wire::EncodedAnnouncement;
+use tocsin_core::wire::extra::Extra;
 use tokio::sync::oneshot;
 
 use crate::net::tls::ServerTls;
@@ -78,6 +83,19 @@ pub enum SourceToJournal {
         /// Name of the list within it.
         list: &'static str,
     },
+}
+
+/// Market thread to feed writer.
+#[derive(Debug)]
+pub struct MarketToFeed(pub Arc<Extra>);
+
+/// Market thread to webhook thread.
+#[derive(Debug)]
+pub enum MarketToWebhook {
+    /// An event that was told.
+    Event(Arc<MarketEvent>),
+    /// What is traded of each asset.
+    Volumes(Arc<VolumeTable>),
 }
 
 /// Journal thread to control thread: what has just been committed, for those who look on.

@@ -582,7 +582,7 @@ fn build_feeds(
         .zip(rings.feed_to_control.drain(..))
         .zip(stats);
     ends.map(|((((sources, accept), released), looked), stats)| {
-        let rings = FeedRings { sources, accept, released, looked };
+        let rings = FeedRings { sources, market: None, accept, released, looked };
         // The store may hold more than memory does: then the oldest in memory are not the first ever.
         let complete = history.len() < limits::HISTORY_IN_MEMORY;
         let history = History::new(epoch, limits::HISTORY_IN_MEMORY, history.iter().cloned(), complete);

@@ -67,6 +67,7 @@ pub(super) fn build(
         bell,
         endpoints,
         announcements,
+        market: None,
         commands: asked,
         journal,
         log: Box::new(log),
