@@ -108,14 +108,8 @@ fn packages_depend_in_one_direction() {
 /// Uses of `unsafe` in code, tests included: blocks, functions, implementations.
 fn unsafe_uses(text: &str) -> usize {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    lines
-        .map(|line| {
-            ["unsafe {", "unsafe fn", "unsafe impl"]
-                .iter()
-                .map(|use_| line.matches(use_).count())
-                .sum::<usize>()
-        })
-        .sum()
+    let kinds = ["unsafe {", "unsafe fn", "unsafe impl"];
+    lines.flat_map(|line| kinds.map(|kind| line.matches(kind).count())).sum()
 }
 
 /// docs/security.md lists each file with `unsafe`, how often, and why.
