@@ -105,6 +105,32 @@ fn packages_depend_in_one_direction() {
     }
 }
 
+/// Uses of `unsafe` in code, tests included: blocks, functions, implementations.
+fn unsafe_uses(text: &str) -> usize {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let kinds = ["unsafe {", "unsafe fn", "unsafe impl"];
+    lines.flat_map(|line| kinds.map(|kind| line.matches(kind).count())).sum()
+}
+
+/// docs/security.md lists each file with `unsafe`, how often, and why.
+#[test]
+fn every_use_of_unsafe_is_in_the_inventory() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let inventory = page.split("## `unsafe`").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = inventory.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split('|');
+        let file = cells.next()?.trim().trim_end_matches('`');
+        Some((file.to_owned(), cells.next()?.trim().parse::<usize>().ok()?))
+    });
+    let listed: std::collections::BTreeMap<String, usize> = rows.collect();
+    let all = ["engine", "bench", "score"].into_iter().flat_map(|folder| files(folder, &[".rs"]));
+    let found: std::collections::BTreeMap<String, usize> = all
+        .map(|(path, text)| (shown(&path), unsafe_uses(&text)))
+        .filter(|(name, uses)| *uses > 0 && !name.ends_with("tests/tidy.rs"))
+        .collect();
+    assert_eq!(found, listed, "found, and listed in docs/security.md");
+}
+
 /// (where, what nobody there may name, why)
 type Ban = (&'static [&'static str], &'static [&'static str], &'static str);
 

@@ -1,5 +1,6 @@
 //! The feed's record layer (docs/security.md) against the TLS libraries its users have: OpenSSL's own
-//! client, Python and Node over OpenSSL, BoringSSL. Both versions, every cipher each lets one choose.
+//! client, Python and Node over OpenSSL, BoringSSL. Both versions, every cipher each lets one choose. And what a public
+//! scanner says of both doors that speak TLS.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use harness::client::client_frame;
 use harness::{Engine, Mode, wait_for};
+use serde_json::{Value, json};
 
 /// Every client comes from this address.
 const EXEMPT: &str = "[feed.limits]\nexempt = [\"127.0.0.0/8\"]\n";
@@ -234,4 +236,51 @@ fn openssl_asking_for_another_handshake_is_refused_and_alone() {
     engine.inject("binance", LISTING);
     bystander.says(LISTING, 1);
     wait_for("the others to be gone", || engine.cli_json(&["status"])["feed"]["connections"] == 1);
+}
+
+/// What a scanner finds accepted, and what it knows to be wrong with servers.
+fn scan(address: std::net::SocketAddr) -> Value {
+    let mut command = script("tls_scan.py");
+    let output = command.arg(address.ip().to_string()).arg(address.port().to_string()).output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {complaint}"))
+}
+
+/// Both doors that speak TLS: the feed, whose record layer is our own, and the admin API.
+#[test]
+fn a_scanner_finds_nothing_weak() {
+    let engine = Engine::start(Mode::Tls, &format!("{EXEMPT}[admin]\ntls = true\n"));
+    for (door, address) in [("feed", engine.feed), ("admin", engine.admin)] {
+        let found = scan(address);
+        let expected = json!({
+            "accepted": {
+                "ssl_2_0": [], "ssl_3_0": [], "tls_1_0": [], "tls_1_1": [],
+                "tls_1_2": [
+                    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+                    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+                    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+                ],
+                "tls_1_3": [
+                    "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256",
+                ],
+            },
+            "curves": ["X25519", "secp256r1", "secp384r1"],
+            "certificate": {"key": "ECPublicKey", "bits": 256, "signed_with": "sha256", "days": 3653},
+            "compression": false,
+            "early_data": false,
+            "fallback_scsv": true,
+            "heartbleed": false,
+            "robot": "NOT_VULNERABLE_RSA_NOT_SUPPORTED",
+            "ccs_injection": false,
+            "secure_renegotiation": true,
+            "renegotiation_by_client": false,
+        });
+        // The days of ten years depend on the leap years among them.
+        let days = found["certificate"]["days"].as_i64().unwrap();
+        assert!((3_652..=3_653).contains(&days), "{door}: {days} days");
+        let mut found = found;
+        found["certificate"]["days"] = json!(3653);
+        assert_eq!(found, expected, "{door}");
+    }
 }

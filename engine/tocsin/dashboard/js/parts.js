@@ -162,23 +162,38 @@ export function ActionButton({ onClick, children, kind = '', disabled, label }) 
     aria-disabled=${busy} aria-label=${label}>${children}</button>`;
 }
 
-/** Loads something when the page opens or `key` changes; `reload` asks again without a flash. */
+/**
+ * Loads something when the page opens or `key` changes; `reload` asks again without a flash. One question at a
+ * time: what is asked for meanwhile is asked once, afterwards. Else a service that answers slower than its
+ * events come would be asked ever more, and no answer would be the newest.
+ */
 export function useLoaded(load, key = '') {
   const [state, setState] = useState({ value: null, error: null, key });
-  const turn = useRef(0);
+  const latest = useRef(load);
+  latest.current = load;
+  const run = useRef({ busy: true });
   const reload = async () => {
-    const mine = (turn.current += 1);
-    try {
-      const value = await load();
-      if (mine === turn.current) setState({ value, error: null, key });
-    } catch (error) {
-      if (mine === turn.current) setState((before) => ({ ...before, error, key }));
+    const mine = run.current;
+    mine.again = true;
+    if (mine.busy) return;
+    mine.busy = true;
+    while (mine.again && mine === run.current) {
+      mine.again = false;
+      try {
+        const value = await latest.current();
+        if (mine === run.current) setState({ value, error: null, key });
+      } catch (error) {
+        if (mine === run.current) setState((before) => ({ ...before, error, key }));
+      }
     }
+    mine.busy = false;
   };
   useEffect(() => {
     setState((before) => (before.key === key ? before : { value: null, error: null, key }));
+    run.current = { busy: false };
     reload();
-    return () => { turn.current += 1; };
+    // Whoever has left asks nothing, and what is still to be answered is not looked at.
+    return () => { run.current = { busy: true }; };
   }, [key]);
   return { ...state, reload };
 }

@@ -219,3 +219,22 @@ fn draw(random: &SystemRandom) -> io::Result<[u8; 32]> {
     random.fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_a_bound_of_their_own() {
+        let rules = AccessRules { requests_per_second: 1, forwarded_for_from: Vec::new() };
+        let access = Access::new(rules).unwrap();
+        let address: IpAddr = [192, 0, 2, 1].into();
+        let from = clock::mono();
+        let count = 3 * limits::DASHBOARD_FILES_AT_ONCE;
+        let given: u32 = (0..count).map(|_| u32::from(access.take_file(address).is_ok())).sum();
+        let flowed = clock::mono().since(from).as_secs_f64() * f64::from(limits::DASHBOARD_FILES_PER_SECOND);
+        assert!(given >= limits::DASHBOARD_FILES_AT_ONCE, "{given}");
+        assert!(f64::from(given) <= f64::from(limits::DASHBOARD_FILES_AT_ONCE) + flowed + 1.0, "{given}");
+        assert!(access.take_request(address).is_ok(), "files take nothing from the other rate");
+    }
+}

@@ -2,6 +2,8 @@
 
 const { run, assert } = require('./browser.cjs');
 
+const SLOW_MS = 1500;
+
 run(async (browser, wanted) => {
   const page = await browser.visitor();
   await page.goto(wanted.link);
@@ -11,6 +13,15 @@ run(async (browser, wanted) => {
   await page.getByRole('table', { name: 'Last announcements' }).waitFor();
   await browser.open(page, 'Webhooks');
   await page.getByRole('table', { name: 'Endpoints' }).getByRole('link').first().click();
+  // Answers come slower than the demo's deliveries, each of which has the page look again.
+  await page.route('**/v1/webhooks/*', async (route) => {
+    await new Promise((resolve) => { setTimeout(resolve, SLOW_MS); });
+    return route.fallback();
+  });
+  await page.route('**/v1/webhooks/*/deliveries*', async (route) => {
+    await new Promise((resolve) => { setTimeout(resolve, SLOW_MS); });
+    return route.fallback();
+  });
   await page.getByRole('button', { name: 'Send test event' }).click();
   const panel = page.getByRole('region', { name: 'Test event' });
   await panel.getByText(/Delivered after/).waitFor();

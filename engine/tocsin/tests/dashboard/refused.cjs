@@ -3,18 +3,14 @@
 
 const { run, assert } = require('./browser.cjs');
 
-/** Answers 429 so many times, then lets requests through. */
-function refuse(times) {
-  let left = times;
-  return (route) => {
-    if (left === 0) return route.fallback();
-    left -= 1;
-    return route.fulfill({
-      status: 429,
-      headers: { 'Retry-After': '1' },
-      json: { error: 'rate_limited', detail: 'too many requests from this address', retry_after: 1 },
-    });
-  };
+/** Answers 429 until it is told to let requests through. */
+async function refuse(page, pattern) {
+  await page.route(pattern, (route) => route.fulfill({
+    status: 429,
+    headers: { 'Retry-After': '1' },
+    json: { error: 'rate_limited', detail: 'too many requests from this address', retry_after: 1 },
+  }));
+  return () => page.unroute(pattern);
 }
 
 run(async (browser) => {
@@ -23,26 +19,32 @@ run(async (browser) => {
   const signIn = page.getByRole('heading', { name: 'Sign in' });
   const waits = page.getByText('The page waits and goes on by itself.');
 
-  await page.route('**/assets/js/live.js', refuse(1));
-  await page.goto(browser.base);
+  let admit = await refuse(page, '**/assets/js/live.js');
+  await page.goto(browser.base, { waitUntil: 'commit' });
   await page.getByText('A part of this page did not arrive.').waitFor();
+  await admit();
   await signIn.waitFor();
 
-  await page.route('**/v1/session', refuse(2));
-  await page.reload();
+  admit = await refuse(page, '**/v1/session');
+  await page.reload({ waitUntil: 'commit' });
   await waits.waitFor();
+  await admit();
   await signIn.waitFor();
 
   await browser.enter(page);
-  await page.route('**/admin/v1/keys*', refuse(2));
+  admit = await refuse(page, '**/admin/v1/keys*');
   await browser.open(page, 'Keys');
   await waits.waitFor();
+  await admit();
   await page.getByText('There is no key yet').waitFor();
   await waits.waitFor({ state: 'detached' });
   assert((await page.getByRole('alert').count()) === 0, 'a refusal is left to be seen');
 
   // A link is not lost with a refusal: nothing was done.
   const other = await browser.visitor();
-  await other.route('**/v1/session', refuse(1));
-  await browser.enter(other);
+  admit = await refuse(other, '**/v1/session');
+  const entered = browser.enter(other);
+  await other.getByText('The page waits and goes on by itself.').waitFor();
+  await admit();
+  await entered;
 });
