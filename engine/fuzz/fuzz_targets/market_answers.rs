@@ -9,8 +9,7 @@ use tocsin_core::market::exchange::{ALL, OFF_BY_DEFAULT};
 use tocsin_core::source::Scratch;
 
 fuzz_target!(|input: &[u8]| {
-    let requests: Vec<_> =
-        ALL.into_iter().chain(OFF_BY_DEFAULT).flat_map(|spec| spec.requests).collect();
+    let requests: Vec<_> = ALL.into_iter().chain(OFF_BY_DEFAULT).flat_map(|spec| spec.requests).collect();
     let mut scratch = Scratch::default();
     for body in input.split(|b| *b == 0).take(8) {
         let Some((chosen, body)) = body.split_first() else { continue };

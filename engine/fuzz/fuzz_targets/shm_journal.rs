@@ -18,4 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let found = shm::scan(&file);
     assert!(found.announcements.len() <= FILE_BYTES / 16);
     let _ = tocsin::store::record::decode(bytes);
+    // The journal of webhook outcomes is the same but for its records.
+    file[..8].copy_from_slice(b"TOCSNSHO");
+    assert!(shm::scan_outcomes(&file).0.len() <= FILE_BYTES / 16);
 });

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use tocsin_core::detect::{Detector, Findings, Outcome};
-use tocsin_core::source::{ParseError, Scratch};
 use tocsin_core::source::exchange::bithumb::API;
+use tocsin_core::source::{ParseError, Scratch};
 use tocsin_core::time::{Mono, Now, WallUs};
 
 fuzz_target!(|input: &[u8]| {

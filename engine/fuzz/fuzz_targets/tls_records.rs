@@ -9,6 +9,7 @@
 use libfuzzer_sys::fuzz_target;
 use tocsin::net::tls::channel::{Channel, Direction, Next, Rekey};
 use tocsin::net::tls::record::{Cipher, Content, Fault, Opening, Sealing, Secrets, Version};
+use tocsin_fuzz::Input;
 
 const CONTENTS: [Content; 4] =
     [Content::ChangeCipherSpec, Content::Alert, Content::Handshake, Content::ApplicationData];
@@ -34,22 +35,6 @@ impl Rekey for Keys {
     fn next_receiving(&mut self) -> Option<Secrets> {
         self.receiving = self.receiving.wrapping_add(1);
         Some(secrets(self.cipher, b'C', self.receiving))
-    }
-}
-
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn bytes(&mut self, count: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
-        self.0 = rest;
-        taken
     }
 }
 

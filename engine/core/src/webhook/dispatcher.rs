@@ -188,6 +188,8 @@ struct InFlight<E> {
     event: Option<Arc<QueuedEvent<E>>>,
     started: Mono,
     resent: bool,
+    /// Its endpoint was removed meanwhile; another may have its number by now.
+    orphan: bool,
 }
 
 /// See the module head. `E` is what an event carries, `P` what the caller keeps of an endpoint
@@ -251,11 +253,15 @@ impl<E, P> Dispatcher<E, P> {
         self.touch(now.mono, endpoint, |_| ())
     }
 
-    /// Forgets an endpoint and all that waits for it. Results of what is in flight are unknown then.
+    /// Forgets an endpoint and all that waits for it. Results of what is in flight are unknown then, also
+    /// when another endpoint has been given its number.
     pub fn remove(&mut self, endpoint: EndpointId) -> Option<P> {
         let lane = self.lanes.remove(&endpoint)?;
         self.board.forget(endpoint, &lane.place);
         self.pending -= lane.waiting();
+        for attempt in self.in_flight.values_mut().filter(|attempt| attempt.endpoint == endpoint) {
+            attempt.orphan = true;
+        }
         Some(lane.profile)
     }
 
@@ -517,8 +523,14 @@ impl<E, P> Dispatcher<E, P> {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 self.board.started();
-                let kept =
-                    InFlight { endpoint, purpose, event: event.clone(), started: now.mono, resent: false };
+                let kept = InFlight {
+                    endpoint,
+                    purpose,
+                    event: event.clone(),
+                    started: now.mono,
+                    resent: false,
+                    orphan: false,
+                };
                 self.in_flight.insert(ticket, kept);
                 let deadline = now.mono + limits::WEBHOOK_TIMEOUT;
                 Action::Start(Start { ticket, endpoint, purpose, event, deadline })
@@ -530,8 +542,7 @@ impl<E, P> Dispatcher<E, P> {
     pub fn on_result(&mut self, now: Now, ticket: Ticket, report: &Report, random: u64) -> Handling {
         let Some(attempt) = self.in_flight.get_mut(&ticket) else { return Handling::Unknown };
         let verdict = Verdict::of(report, attempt.resent, now.wall);
-        let known = self.lanes.contains_key(&attempt.endpoint);
-        if verdict == Verdict::Resend && known {
+        if verdict == Verdict::Resend && !attempt.orphan {
             attempt.resent = true;
             return Handling::Resend;
         }
@@ -541,9 +552,9 @@ impl<E, P> Dispatcher<E, P> {
     }
 
     fn settle(&mut self, now: Now, ended: InFlight<E>, verdict: Verdict, random: u64) -> Handling {
-        let InFlight { endpoint, purpose, event, started, .. } = ended;
+        let InFlight { endpoint, purpose, event, started, orphan, .. } = ended;
         let took = now.mono.since(started);
-        let Some(lane) = self.lanes.get_mut(&endpoint) else {
+        let Some(lane) = self.lanes.get_mut(&endpoint).filter(|_| !orphan) else {
             self.pending -= usize::from(matches!(purpose, Purpose::Event { .. }));
             return Handling::Unknown;
         };
@@ -576,12 +587,14 @@ impl<E, P> Dispatcher<E, P> {
     pub fn pending(&self, now: Now) -> impl Iterator<Item = PendingDelivery> {
         let in_flight =
             self.in_flight.values().filter_map(|attempt| match (attempt.purpose, &attempt.event) {
-                (Purpose::Event { attempt: number }, Some(event)) => Some(PendingDelivery {
-                    endpoint: attempt.endpoint,
-                    event: event.number,
-                    attempt: number,
-                    due: None,
-                }),
+                (Purpose::Event { attempt: number }, Some(event)) if !attempt.orphan => {
+                    Some(PendingDelivery {
+                        endpoint: attempt.endpoint,
+                        event: event.number,
+                        attempt: number,
+                        due: None,
+                    })
+                }
                 _ => None,
             });
         let waiting = self.lanes.iter().flat_map(move |(endpoint, lane)| {

@@ -540,6 +540,25 @@ fn a_removed_endpoint_is_forgotten_while_it_has_attempts_in_flight() {
     assert!(world.ends(2).iter().all(|end| *end == Some(End::Delivered)));
 }
 
+#[test]
+fn results_of_a_removed_endpoint_are_nobody_s_when_its_number_is_given_again() {
+    let mut world = World::with(Bounds::default(), &[Receiver::Hung]);
+    world.publish();
+    let tickets: Vec<Ticket> = world.in_flight.keys().map(|key| key.1).collect();
+    assert!(!tickets.is_empty());
+    world.dispatcher.remove(EndpointId(1));
+    world.dispatcher.add(world.now, EndpointId(1), Receiver::Hung, true, None).unwrap();
+    let pending = world.dispatcher.pending(world.now).count();
+    assert_eq!(pending, 0, "nothing of it is kept for the next process");
+    for ticket in tickets {
+        let handling = world.dispatcher.on_result(world.now, ticket, &Report::status(200), 0);
+        assert_eq!(handling, Handling::Unknown);
+    }
+    let endpoint = world.dispatcher.endpoint(EndpointId(1)).unwrap();
+    assert_eq!(endpoint.state(), State::Pending, "another endpoint's answers verify nothing");
+    assert_eq!((world.dispatcher.pending_total(), world.dispatcher.in_flight()), (0, 0));
+}
+
 // ---- Fairness, isolation, bounds ---------------------------------------------------------------
 
 #[test]

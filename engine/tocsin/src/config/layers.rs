@@ -84,13 +84,21 @@ impl Layers {
     ///
     /// # Errors
     /// The file cannot be read, is no TOML, or sets a key that does not exist or with another type.
-    pub fn with_file(mut self, path: &Path) -> Result<Layers, ConfigError> {
+    pub fn with_file(self, path: &Path) -> Result<Layers, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|e| ConfigError {
             origin: Origin::File(path.to_owned(), 0),
             problem: format!("cannot read the configuration file: {e}"),
         })?;
+        self.with_text(&text, path)
+    }
+
+    /// Puts what a file holds over what is there; `path` is where it came from.
+    ///
+    /// # Errors
+    /// It is no TOML, or sets a key that does not exist or with another type.
+    pub fn with_text(mut self, text: &str, path: &Path) -> Result<Layers, ConfigError> {
         let origin = |line| Origin::File(path.to_owned(), line);
-        for (key, value, line) in flatten(&text, &origin)? {
+        for (key, value, line) in flatten(text, &origin)? {
             self.set(&key, value, origin(line))?;
         }
         Ok(self)

@@ -11,6 +11,7 @@
 //! and the remedy.
 
 pub mod crc;
+mod cursors;
 mod error;
 mod history;
 mod intern;

@@ -26,7 +26,7 @@
 //! ```
 
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
@@ -42,6 +42,7 @@ use tocsin_core::webhook::outgoing::RecordedOutcome;
 use tocsin_core::wire::EncodedAnnouncement;
 
 use super::crc::crc32c;
+use super::cursors::{Cursors, Word as _};
 use super::record::{self, TooLong};
 use super::record_outcome;
 
@@ -141,12 +142,8 @@ impl Mapping {
         Ok(mapping)
     }
 
-    fn end(&self) -> &AtomicU64 {
-        self.word(END_AT)
-    }
-
-    fn committed(&self) -> &AtomicU64 {
-        self.word(COMMITTED_AT)
+    fn cursors(&self) -> Cursors<'_, AtomicU64> {
+        Cursors { end: self.word(END_AT), committed: self.word(COMMITTED_AT), capacity: CAPACITY as u64 }
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
@@ -255,15 +252,11 @@ impl<R: Record> JournalWriter<R> {
         *sums = join(length, crc32c(checked));
         self.scratch.resize(self.scratch.len().next_multiple_of(8), 0);
 
-        let next = self.end + self.scratch.len() as u64;
-        let committed = self.mapping.committed().load(Ordering::Acquire);
-        if next.checked_sub(committed)? > CAPACITY as u64 {
-            return None;
-        }
+        let next = self.mapping.cursors().room(self.end, self.scratch.len() as u64)?;
         // SAFETY: positions end..next are free (checked above) and only this thread writes there;
         // the record is far shorter than CAPACITY (asserted at compile time).
         unsafe { self.mapping.put(self.end, &self.scratch) };
-        self.mapping.end().store(next, Ordering::Release);
+        self.mapping.cursors().publish(next);
         self.end = next;
         Some(next)
     }
@@ -294,16 +287,14 @@ impl<R: Record> JournalCommitter<R> {
     /// Everything up to `position` (from [`Writer::append`]) is on disk; its space is free again.
     /// Positions only move forward; an earlier one changes nothing.
     pub fn release(&self, position: u64) {
-        let position = position.min(self.mapping.end().load(Ordering::Acquire));
-        self.mapping.committed().fetch_max(position, Ordering::AcqRel);
+        self.mapping.cursors().release(position);
     }
 
     /// What was appended up to `until` and not released, oldest first, with the end of each record.
     /// Reads the journal itself, so that what never came through a ring is found too. Allocates.
     #[must_use]
     pub fn unreleased(&self, until: u64) -> Vec<(R, u64)> {
-        let end = self.mapping.end().load(Ordering::Acquire).min(until);
-        let mut position = self.mapping.committed().load(Ordering::Acquire);
+        let (mut position, end) = self.mapping.cursors().unreleased(until);
         let mut found = Vec::new();
         while position < end {
             let Some((record, next)) = read_record(|at, len| self.mapping.get(at, len), position, end) else {
@@ -318,14 +309,13 @@ impl<R: Record> JournalCommitter<R> {
     /// Where the valid bytes end now.
     #[must_use]
     pub fn end(&self) -> u64 {
-        self.mapping.end().load(Ordering::Acquire)
+        self.mapping.cursors().end.acquire()
     }
 
     /// Bytes appended and not yet released.
     #[must_use]
     pub fn backlog_bytes(&self) -> u64 {
-        let committed = self.mapping.committed().load(Ordering::Acquire);
-        self.mapping.end().load(Ordering::Acquire).saturating_sub(committed)
+        self.mapping.cursors().backlog()
     }
 }
 
