@@ -70,12 +70,7 @@ impl Announced {
     }
 
     /// Adds a push source.
-    pub fn add_stream(
-        &mut self,
-        sim: &SimStream,
-        ca_file: Option<&Path>,
-        credentials_file: Option<&Path>,
-    ) {
+    pub fn add_stream(&mut self, sim: &SimStream, ca_file: Option<&Path>, credentials_file: Option<&Path>) {
         let keyed = credentials_file.filter(|_| sim.kind() != StreamKind::Gate);
         let stream = StreamLocation {
             location: Location::new(sim.base_url(), ca_file),

@@ -205,7 +205,9 @@ impl Inventor {
             }
             ListingType::FuturesListing => (
                 Category::Listing,
-                format!("Binance Futures Will Launch USDⓈ-Margined {tickers}USDT Perpetual Contract ({date})"),
+                format!(
+                    "Binance Futures Will Launch USDⓈ-Margined {tickers}USDT Perpetual Contract ({date})"
+                ),
             ),
             ListingType::SpotDelisting => {
                 (Category::Delisting, format!("Binance Will Delist {tickers} on {date}"))

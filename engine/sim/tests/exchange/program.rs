@@ -154,8 +154,7 @@ fn its_markets_live_their_story_beside_their_notices() {
 fn markets_stand_still_unless_told_to_live() {
     let mut program = Program::start(&["--plain", "--kind", "all"]);
     let located = program.line();
-    let markets: Vec<&str> =
-        located["markets"].as_object().unwrap().keys().map(String::as_str).collect();
+    let markets: Vec<&str> = located["markets"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(markets, ["binance", "bitget", "bithumb", "bybit", "htx", "kucoin", "okx", "upbit"]);
     let htx = located["markets"]["htx"]["base_url"].as_str().unwrap();
     let answer = || get(htx, "/market/tickers");
