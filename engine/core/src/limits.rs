@@ -235,6 +235,17 @@ pub const MARKET_CHECKPOINT: Duration = Duration::from_secs(600);
 pub const MARKET_VOLUMES: usize = 4_096;
 /// Assets of one exchange whose price in dollars is remembered; further ones are not.
 pub const MARKET_QUOTES: usize = 64;
+/// Assets whose volume over all exchanges is told: about twice as many as there are. Beyond it the least
+/// traded are left out.
+pub const MARKET_ASSETS: usize = 16_384;
+
+/// Events of one exchange whose identities are remembered, so that two requests that show one instrument
+/// do not tell it twice; the oldest is forgotten first.
+pub const MARKET_TOLD: usize = 512;
+/// Markets told of one asset beside an announcement; those with the least volume are left out.
+pub const CONTEXT_MARKETS: usize = 16;
+/// The same over all assets of one announcement: some 12 KB. Each asset has at least one.
+pub const CONTEXT_MARKETS_IN_ALL: usize = 96;
 
 // ---- Push sources ------------------------------------------------------------------------------
 
@@ -322,6 +333,10 @@ pub const SIGN_IN_FAILURES_IN_ALL: u32 = 300;
 pub const API_REQUESTS_PER_SECOND: u32 = 50;
 /// So many seconds' worth of requests may come at once.
 pub const API_BURST_SECS: u32 = 2;
+/// Files of the dashboard a second for one address: several pages a second.
+pub const DASHBOARD_FILES_PER_SECOND: u32 = 200;
+/// So many of them at once: some thirty pages, of people behind one address.
+pub const DASHBOARD_FILES_AT_ONCE: u32 = 1_000;
 /// Addresses, and accounts, whose rate is remembered; beyond it those nearest to none give way.
 pub const API_RATES: usize = 16_384;
 /// Streams of live events at a time, over both doors; a further one is refused with 503.
@@ -506,6 +521,8 @@ const _: () = assert!(
 );
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
 const _: () = assert!(MARKET_BODY_BYTES > RESPONSE_BODY_BYTES && MARKET_ROWS > ITEMS_PER_RESPONSE);
+const _: () =
+    assert!(CONTEXT_MARKETS <= CONTEXT_MARKETS_IN_ALL && TICKERS_PER_ANNOUNCEMENT <= CONTEXT_MARKETS_IN_ALL);
 const _: () = assert!(2 * TICKER_BYTES <= SYMBOL_BYTES, "the longest base and quote make a name");
 const _: () = assert!(HANDSHAKES_PER_ADDRESS > IP_CONNECTIONS);
 const _: () = assert!(HANDSHAKES_PER_ADDRESS_AT_LEAST <= HANDSHAKES_PER_ADDRESS);

@@ -1,5 +1,6 @@
 //! The control plane of the running engine: who is connected, what an account uses, a drain and a reload; a
-//! flood of requests; and every answer against the published document, by schemathesis.
+//! flood of requests; credentials that are almost right; and every answer against the published document, by
+//! schemathesis.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use harness::crowd::memory_of;
 use harness::{Engine, Mode, wait_for};
 use serde_json::{Value, json};
 
@@ -187,6 +189,21 @@ fn a_flood_of_requests_is_answered_at_the_rate_and_no_faster() {
     assert!(engine.cli(&["status"]).status.success());
 }
 
+/// A page is some thirty files: an address whose rate is used up gets them all the same, to a bound.
+#[test]
+fn files_of_the_dashboard_have_a_rate_of_their_own() {
+    let engine = Engine::start(Mode::Plain, "[admin]\nrequests_per_second = 1\n");
+    let asked = |path: &str| engine.admin_raw("GET", path, "", "").0;
+    wait_for("the rate to be used up", || asked("/v1/session") == 429);
+    for _ in 0..10 {
+        for path in ["/", "/assets/js/app.js", "/assets/styles/base.css", "/assets/vendor/uplot.js"] {
+            assert_eq!(asked(path), 200, "{path}");
+        }
+    }
+    wait_for("the rate to be used up", || asked("/assets/nothing.js") == 429);
+    wait_for("the rate of files to be used up", || asked("/assets/icon.svg") == 429);
+}
+
 /// Where `scripts/setup-test-clients` put schemathesis. Never skips: a test that was not run is no pass.
 fn schemathesis() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
@@ -257,4 +274,155 @@ fn every_answer_is_as_the_document_says() {
     check_routes(&engine, "administrator", &admin_token(&engine), "^/admin/v1/|^/[a-z.]+$", but);
     check_routes(&engine, "anyone", &token, OPEN, "/live$");
     assert_eq!(engine.admin("GET", "/healthz", None)["alive"], true);
+}
+
+/// Requests of [`Guesser`].
+const GUESSES: usize = 4_000;
+/// Most that the engine may grow meanwhile: the tables of rates, full, and what the allocator keeps.
+const GUESS_BYTES: u64 = 32 * 1_024 * 1_024;
+
+/// Makes requests that are almost allowed: real credentials of the wrong kind, or with something changed,
+/// over routes as they are and as a filter in front might read them. Repeats itself.
+struct Guesser {
+    state: u64,
+    /// Routes behind a credential, with their methods.
+    routes: Vec<(String, String)>,
+    admin: String,
+    account: String,
+    key: String,
+    session: String,
+}
+
+impl Guesser {
+    fn below(&mut self, bound: usize) -> usize {
+        // xorshift64.
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        usize::try_from(self.state % bound as u64).unwrap()
+    }
+
+    /// The same text with one thing changed.
+    fn changed(&mut self, text: &str) -> String {
+        let at = self.below(text.len());
+        let (head, tail) = text.split_at(at);
+        let other = if tail.starts_with('a') { "b" } else { "a" };
+        match self.below(6) {
+            0 => head.to_owned(),
+            1 => format!("{head}{other}{}", &tail[1..]),
+            2 => format!("{text}{other}"),
+            3 => text.to_uppercase().replace('0', "O"),
+            4 => text.repeat(1 + self.below(50)) + other,
+            _ => format!("{head}%00{tail}"),
+        }
+    }
+
+    /// Header lines that open nothing.
+    fn credential(&mut self) -> String {
+        let (admin, account, key, session) =
+            (self.admin.clone(), self.account.clone(), self.key.clone(), self.session.clone());
+        match self.below(9) {
+            0 => String::new(),
+            1 => bearer(&self.changed(&admin)),
+            2 => bearer(&self.changed(&account)),
+            3 => bearer(&key),
+            4 => format!("Authorization: Basic {admin}\r\nX-API-Key: {admin}\r\n"),
+            5 => format!("Cookie: tocsin_session={}\r\n", self.changed(&session)),
+            // A session is there, and the request comes from another site.
+            6 => format!("Cookie: tocsin_session={session}\r\nSec-Fetch-Site: cross-site\r\n"),
+            7 => format!("Cookie: tocsin_session={admin}; session={session}\r\nX-CSRF-Token: {admin}\r\n"),
+            _ => format!("Authorization: {admin}\r\nAuthorization: Bearer\r\nCookie: {session}\r\n"),
+        }
+    }
+
+    /// A path as somebody would write it who hopes that it is read in two ways.
+    fn path(&mut self, path: &str) -> String {
+        match self.below(10) {
+            0 => format!("/{path}"),
+            1 => format!("{path}/"),
+            2 => format!("/assets/..{path}"),
+            3 => path.replace("admin", "%61dmin"),
+            4 => path.to_uppercase(),
+            5 => format!("{path}?token={}&access_token={}", self.admin, self.account),
+            6 => format!("{path};x=/healthz"),
+            _ => path.to_owned(),
+        }
+    }
+
+    fn request(&mut self, number: usize) -> Vec<u8> {
+        let at = self.below(self.routes.len());
+        let (method, path) = self.routes[at].clone();
+        let method = if self.below(8) == 0 { "PUT".to_owned() } else { method };
+        let (path, credential) = (self.path(&path), self.credential());
+        // Each from an address of its own: one that guesses often waits.
+        let from = format!("X-Forwarded-For: 198.51.{}.{}\r\n", number / 250, number % 250);
+        let body = r#"{"tier":"premium","name":"x","exchange":"binance","title":"x"}"#;
+        let length = body.len();
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\n{from}{credential}Content-Type: application/json\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+        .into_bytes();
+        if self.below(10) == 0 {
+            let at = self.below(request.len());
+            request[at] = u8::try_from(self.below(256)).unwrap();
+        }
+        request
+    }
+}
+
+/// The status of a request's answer; `None` when the connection ended without one.
+fn status_of(engine: &Engine, request: &[u8]) -> Option<u16> {
+    let mut stream = std::net::TcpStream::connect(engine.admin).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    stream.write_all(request).ok()?;
+    // What is not whole (a changed length) must not wait for more.
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).ok()?;
+    std::str::from_utf8(&head).unwrap().strip_prefix("HTTP/1.")?.get(2..)?.parse().ok()
+}
+
+/// A session of the administrator's: its cookie's value.
+fn session(engine: &Engine) -> String {
+    let body = json!({"token": admin_token(engine)}).to_string();
+    let (status, head, _) = engine.admin_raw("POST", "/v1/session", "Content-Type: application/json\r\n", &body);
+    assert_eq!(status, 200, "{head}");
+    let cookie = head.split("tocsin_session=").nth(1).unwrap();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+#[test]
+fn no_credential_that_is_almost_right_opens_anything() {
+    let engine = Engine::start(Mode::Plain, "[admin]\nforwarded_for_from = [\"127.0.0.1/32\"]\n");
+    let (_, account) = account(&engine, "phantom");
+    let (_, _, text) = engine.admin_raw("GET", "/openapi.json", "", "");
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let open = ["/v1/session", "/v1/announcements", "/metrics", "/openapi.json"];
+    let routes = document["paths"].as_object().unwrap().iter().flat_map(|(path, methods)| {
+        let numbered = path.replace("{event_id}", "x").replace("{id}", "1").replace("{account}", "1");
+        methods.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), numbered.clone()))
+    });
+    let routes: Vec<_> = routes
+        .filter(|(_, path)| (path.starts_with("/v1/") || path.starts_with("/admin/")) && !open.contains(&&**path))
+        .collect();
+    assert!(routes.len() > 40, "{routes:?}");
+    let (admin, key, session) = (admin_token(&engine), engine.key(), session(&engine));
+    let mut guesser = Guesser { state: 0x70c5_1275, routes, admin, account, key, session };
+    let count = |list: &str| engine.admin("GET", &format!("/admin/v1/{list}"), None)[list].as_array().unwrap().len();
+    let before = (count("keys"), count("accounts"), memory_of(engine.pid(), "VmRSS").unwrap());
+    let mut answers = std::collections::BTreeMap::new();
+    for number in 0..GUESSES {
+        let request = guesser.request(number);
+        let status = status_of(&engine, &request);
+        let shown = String::from_utf8_lossy(&request);
+        assert!(status.is_none_or(|status| (400..500).contains(&status)), "{status:?} to {shown}");
+        *answers.entry(status).or_insert(0_usize) += 1;
+    }
+    assert!(answers[&Some(401)] > GUESSES / 4 && answers[&Some(403)] > GUESSES / 20, "{answers:?}");
+    assert!(answers.get(&None).is_none_or(|ended| *ended < GUESSES / 20), "{answers:?}");
+    let after = memory_of(engine.pid(), "VmRSS").unwrap();
+    assert!(after < before.2 + GUESS_BYTES, "from {} to {after} bytes", before.2);
+    assert_eq!((count("keys"), count("accounts")), (before.0, before.1), "something was made");
+    assert!(!engine.log().contains("panicked"), "{}", engine.log());
 }

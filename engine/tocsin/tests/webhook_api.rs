@@ -566,6 +566,16 @@ fn the_administrator_acts_for_an_account() {
     };
     assert_eq!(list("/admin/v1/webhooks"), [id.as_u64().unwrap(), other_s.id]);
     assert_eq!(list(&base), [id.as_u64().unwrap()]);
+    let page = |path: &str| shop.get_done(&admin, "GET", path, Value::Null);
+    let first = page("/admin/v1/webhooks?limit=1");
+    assert_eq!((first["webhooks"].as_array().unwrap().len(), &first["next"]), (1, id));
+    let second = page(&format!("/admin/v1/webhooks?limit=1&after={}", first["next"]));
+    assert_eq!((&second["webhooks"][0]["id"], &second["next"]), (&json!(other_s.id), &json!(other_s.id)));
+    let third = page(&format!("/admin/v1/webhooks?limit=1&after={}", second["next"]));
+    assert_eq!(third, json!({"webhooks": [], "next": null}));
+    assert_eq!(page("/admin/v1/webhooks")["next"], Value::Null);
+    let wrong = shop.refused(&admin, "GET", "/admin/v1/webhooks?after=-1", Value::Null);
+    assert_eq!((wrong.0, wrong.1.as_str()), (400, "invalid_value"));
     assert_eq!(shop.ask(&admin, "DELETE", &format!("{base}/{id}"), Value::Null).0, 204);
     let theirs = format!("/admin/v1/webhooks/{}", other_s.id);
     assert_eq!(shop.ask(&admin, "DELETE", &theirs, Value::Null).0, 204);

@@ -27,8 +27,60 @@ export function onSessionLost(callback) {
 
 const UNREACHABLE = { error: 'unreachable', detail: 'The service does not answer. Is it running?' };
 
+/** A reading that comes too often is put off as long as the service says, so many times. */
+const WAITS = 20;
+/** And no longer than this at once. */
+const LONGEST_WAIT_S = 10;
+const SECOND_MS = 1000;
+
+const listeners = new Set();
+let waiting = 0;
+
+/** Whether a request waits because the service asked for it. */
+export const isWaiting = () => waiting > 0;
+
+/** Calls back when that changes; returns what ends it. */
+export function onWaiting(callback) {
+  listeners.add(callback);
+  return () => listeners.delete(callback);
+}
+
+async function wait(seconds) {
+  const count = (more) => {
+    waiting += more;
+    listeners.forEach((listener) => listener());
+  };
+  count(1);
+  await new Promise((resolve) => { setTimeout(resolve, Math.min(seconds || 1, LONGEST_WAIT_S) * SECOND_MS); });
+  count(-1);
+}
+
+const running = new Set();
+
+/** Resolves when what has been asked so far is answered, or after a moment. */
+export function settled() {
+  const moment = new Promise((resolve) => { setTimeout(resolve, SECOND_MS); });
+  return Promise.race([Promise.allSettled([...running]), moment]);
+}
+
+/** As `once`; `patient`: a refusal because of the rate, before which nothing was done, is no answer yet. */
+export async function ask(method, path, body, { patient = method === 'GET' } = {}) {
+  for (let turn = 1; ; turn += 1) {
+    const asked = once(method, path, body);
+    running.add(asked);
+    try {
+      return await asked;
+    } catch (error) {
+      if (!patient || error.code !== 'rate_limited' || turn > WAITS) throw error;
+      await wait(error.retryAfter);
+    } finally {
+      running.delete(asked);
+    }
+  }
+}
+
 /** One request. Resolves with the answer's JSON, null where there is none; rejects with an ApiError. */
-export async function ask(method, path, body) {
+async function once(method, path, body) {
   const headers = { Accept: 'application/json' };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   if (csrf && method !== 'GET') headers['X-CSRF-Token'] = csrf;

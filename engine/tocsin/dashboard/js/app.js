@@ -1,31 +1,22 @@
 // The page: who is signed in decides what it shows, the part of the address behind the # which page.
 
-import { html, render, useEffect, useState } from '/assets/vendor/preact-htm.js';
+import { html, render, useEffect } from '/assets/vendor/preact-htm.js';
 import * as session from './session.js';
+import { isWaiting, onWaiting } from './api.js';
 import { startLive, stopLive } from './live.js';
-import { Shell, pagesOf } from './shell.js';
+import { useTold } from './parts.js';
+import { Shell, WAITING, pagesOf } from './shell.js';
 import { SignIn, Unreachable } from './pages/signin.js';
 
 /** `#/deliveries/3` as `['deliveries', '3']`. */
-const path = () => location.hash.replace(/^#\/?/, '').split('/').filter(Boolean).map(decodeURIComponent);
+const parts = (hash) => hash.replace(/^#\/?/, '').split('/').filter(Boolean).map(decodeURIComponent);
 
-function useSession() {
-  const [state, setState] = useState(session.current());
-  useEffect(() => session.subscribe(setState), []);
-  return state;
+function onMoved(callback) {
+  window.addEventListener('hashchange', callback);
+  return () => window.removeEventListener('hashchange', callback);
 }
 
-function usePath() {
-  const [at, setAt] = useState(path());
-  useEffect(() => {
-    const moved = () => setAt(path());
-    window.addEventListener('hashchange', moved);
-    return () => window.removeEventListener('hashchange', moved);
-  }, []);
-  return at;
-}
-
-function SignedIn({ who, at }) {
+function SignedIn({ who, failure, at }) {
   useEffect(() => {
     startLive(who.role);
     return stopLive;
@@ -42,18 +33,20 @@ function SignedIn({ who, at }) {
       if (heading) heading.focus({ preventScroll: true });
     }
   }, [at.join('/')]);
-  return html`<${Shell} who=${who} pages=${pages} page=${page}>
+  return html`<${Shell} who=${who} failure=${failure} pages=${pages} page=${page}>
     <${shown} key=${at.join('/')} who=${who} at=${at} />
   <//>`;
 }
 
 function App() {
-  const state = useSession();
-  const at = usePath();
-  if (state.phase === 'starting') return html`<p class="boot" role="status">Loading</p>`;
+  const state = useTold(session.subscribe, session.current);
+  const at = parts(useTold(onMoved, () => location.hash));
+  const waiting = useTold(onWaiting, isWaiting);
+  if (state.phase === 'starting') return html`<p class="boot" role="status">${waiting ? WAITING : 'Loading'}</p>`;
+  if (state.phase === 'leaving') return html`<p class="boot" role="status">Signing out</p>`;
   if (state.phase === 'unreachable') return html`<${Unreachable} reason=${state.reason} />`;
   if (state.phase === 'out') return html`<${SignIn} reason=${state.reason} />`;
-  return html`<${SignedIn} who=${state.session} at=${at} />`;
+  return html`<${SignedIn} who=${state.session} failure=${state.failure} at=${at} />`;
 }
 
 const root = document.getElementById('app');

@@ -1,8 +1,9 @@
 // Live events. One EventSource for the whole page; it is closed while the page is hidden, because a
 // browser keeps few connections to a host. What it brings is kept here, bounded, for the pages to read.
 
-import { useEffect, useReducer } from '/assets/vendor/preact-htm.js';
+import { useEffect } from '/assets/vendor/preact-htm.js';
 import { get } from './api.js';
+import { useTold } from './parts.js';
 
 /** Announcements that are kept. */
 const ANNOUNCEMENTS = 200;
@@ -32,18 +33,23 @@ export const live = {
   lost: 0,
 };
 
+/** How often something new has come. */
+let turn = 0;
+
 function told() {
+  turn += 1;
   listeners.forEach((listener) => listener());
 }
 
 /** Renders the component again whenever something new has come. */
 export function useLive() {
-  const [, again] = useReducer((count) => count + 1, 0);
-  useEffect(() => {
-    listeners.add(again);
-    return () => listeners.delete(again);
-  }, []);
+  useTold(subscribe, () => turn);
   return live;
+}
+
+function subscribe(callback) {
+  listeners.add(callback);
+  return () => listeners.delete(callback);
 }
 
 /** Calls back for each line of the delivery log that comes. */

@@ -183,6 +183,21 @@ export function useLoaded(load, key = '') {
   return { ...state, reload };
 }
 
+/**
+ * What `read` returns, again whenever `subscribe` calls back. An effect runs a frame after its page was
+ * shown, on a busy machine long after: what changed meanwhile counts too.
+ */
+export function useTold(subscribe, read) {
+  const [value, setValue] = useState(read());
+  useEffect(() => {
+    const look = () => setValue(read());
+    const end = subscribe(look);
+    look();
+    return end;
+  }, []);
+  return value;
+}
+
 /** Runs `callback` every so often while the page is shown. */
 export function useEvery(ms, callback) {
   const latest = useRef(callback);

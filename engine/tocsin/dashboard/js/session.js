@@ -2,7 +2,7 @@
 // is taken out of the address before anything else happens. Nothing secret is kept in this browser: the
 // session is a cookie that scripts cannot read.
 
-import { ApiError, ask, get, post, setCsrf, onSessionLost } from './api.js';
+import { ApiError, ask, get, post, setCsrf, settled, onSessionLost } from './api.js';
 
 let state = { phase: 'starting' };
 const listeners = new Set();
@@ -12,7 +12,7 @@ function set(next) {
   listeners.forEach((listener) => listener(state));
 }
 
-/** `{phase: 'starting' | 'out' | 'in' | 'unreachable', session?, reason?}` */
+/** `{phase: 'starting' | 'out' | 'in' | 'leaving' | 'unreachable', session?, reason?, failure?}` */
 export const current = () => state;
 
 export function subscribe(listener) {
@@ -27,11 +27,12 @@ function entered(session) {
 
 /** A code from the address, removed from it and from the browser's history entry. */
 function takeCode() {
-  const code = /^#code=([A-Za-z0-9_-]+)$/.exec(location.hash);
-  if (!code) return null;
+  const found = /^#code=([A-Za-z0-9_-]+)$/.exec(location.hash);
+  if (!found) return;
   history.replaceState(null, '', location.pathname);
-  return code[1];
+  [, code] = found;
 }
+let code = null;
 
 /** Exchanges the link's code, or goes on with the session there is. */
 export async function start() {
@@ -47,13 +48,16 @@ export async function start() {
 
 /** With the code in the address, else with the cookie. */
 export async function enter() {
-  const code = takeCode();
+  takeCode();
   if (code) {
     try {
-      entered(await post('/v1/session', { code }));
-      return;
+      const session = await ask('POST', '/v1/session', { code }, { patient: true });
+      code = null;
+      return entered(session);
     } catch (error) {
+      // Kept, as long as nobody has said that it is no good.
       if (error.status === 0) return set({ phase: 'unreachable', reason: error.message });
+      code = null;
       const reason =
         error.status === 401
           ? 'This sign-in link has been used or has expired. Ask for a new one, or sign in with a token.'
@@ -74,11 +78,15 @@ export async function signIn(token) {
   entered(await post('/v1/session', { token }));
 }
 
+/** The pages go first: what they ask once the session has ended would be refused. */
 export async function signOut() {
+  const before = state;
+  set({ phase: 'leaving' });
+  await settled();
   try {
     await ask('DELETE', '/v1/session');
   } catch (error) {
-    if (error.status !== 401) throw error;
+    if (error.status !== 401) return set({ ...before, failure: error.message });
   }
   setCsrf(null);
   location.hash = '';

@@ -1,7 +1,9 @@
 // The frame around every page: name, navigation, whether what is shown is live, theme, sign-out.
 
-import { html, useEffect, useRef, useState } from '/assets/vendor/preact-htm.js';
+import { html, useEffect, useRef } from '/assets/vendor/preact-htm.js';
+import { isWaiting, onWaiting } from './api.js';
 import { useLive } from './live.js';
+import { useTold } from './parts.js';
 import { signOut } from './session.js';
 import { Overview } from './pages/overview.js';
 import { Sources } from './pages/sources.js';
@@ -54,13 +56,22 @@ function Disconnected() {
     <span class="banner-text">The connection to the service is lost. What you see is the last that was known; it goes on by itself once the service answers.</span></div>`;
 }
 
+/** While the service asks to wait. */
+export const WAITING = 'The service is asked more often than it answers this address. The page waits and goes on by itself.';
+
+function Waiting() {
+  if (!useTold(onWaiting, isWaiting)) return null;
+  return html`<div class="banner warn" role="status"><span class="banner-mark" aria-hidden="true">!</span>
+    <span class="banner-text">${WAITING}</span></div>`;
+}
+
+function onTheme(callback) {
+  window.addEventListener('tocsin-theme', callback);
+  return () => window.removeEventListener('tocsin-theme', callback);
+}
+
 function ThemeButton() {
-  const [theme, setTheme] = useState(window.tocsinTheme.current());
-  useEffect(() => {
-    const changed = () => setTheme(document.documentElement.dataset.theme);
-    window.addEventListener('tocsin-theme', changed);
-    return () => window.removeEventListener('tocsin-theme', changed);
-  }, []);
+  const theme = useTold(onTheme, () => document.documentElement.dataset.theme);
   const other = theme === 'dark' ? 'Light' : 'Dark';
   return html`<button type="button" class="quiet" onClick=${() => window.tocsinTheme.toggle()}
     aria-label=${`Switch to ${other.toLowerCase()} colours`}>${other}</button>`;
@@ -83,8 +94,7 @@ function Navigation({ pages, page }) {
       </div>`)}</nav>`;
 }
 
-export function Shell({ who, pages, page, children }) {
-  const [error, setError] = useState(null);
+export function Shell({ who, failure, pages, page, children }) {
   const name = who.role === 'administrator' ? 'Administrator' : who.account.name;
   const skip = (event) => {
     event.preventDefault();
@@ -100,13 +110,14 @@ export function Shell({ who, pages, page, children }) {
       <span class="bar-space"></span>
       <span class="who" title=${who.role}>${name}</span>
       <${ThemeButton} />
-      <button type="button" class="quiet" onClick=${() => signOut().catch(setError)}>Sign out</button>
+      <button type="button" class="quiet" onClick=${signOut}>Sign out</button>
     </header>
     <div class="frame">
       <${Navigation} pages=${pages} page=${page} />
       <main id="main" tabindex="-1">
         <${Disconnected} />
-        ${error && html`<div class="banner bad" role="alert"><span class="banner-mark" aria-hidden="true">!</span><span class="banner-text">${error.message}</span></div>`}
+        <${Waiting} />
+        ${failure && html`<div class="banner bad" role="alert"><span class="banner-mark" aria-hidden="true">!</span><span class="banner-text">${failure}</span></div>`}
         ${children}
       </main>
     </div>`;

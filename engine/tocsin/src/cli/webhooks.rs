@@ -208,10 +208,11 @@ fn online(verb: &WebhooksVerb, client: AdminClient) -> Result<Value, CliError> {
             let body = json!({"url": url, "label": label, "events": events, "exchanges": exchanges});
             ("POST", format!("/admin/v1/accounts/{account}/webhooks"), Some(body))
         }
-        WebhooksVerb::List { account: Some(account), .. } => {
-            ("GET", format!("/admin/v1/accounts/{account}/webhooks"), None)
+        WebhooksVerb::List { account, .. } => {
+            let one = |account| format!("/admin/v1/accounts/{account}/webhooks");
+            let target = account.map_or_else(|| "/admin/v1/webhooks".to_owned(), one);
+            return client.whole_list(&target, "webhooks");
         }
-        WebhooksVerb::List { account: None, .. } => ("GET", "/admin/v1/webhooks".to_owned(), None),
         WebhooksVerb::Show(OneEndpoint { id, .. }) => ("GET", of(id, ""), None),
         WebhooksVerb::Verify(OneEndpoint { id, .. }) => ("POST", of(id, "/verify"), None),
         WebhooksVerb::Enable(OneEndpoint { id, .. }) => ("POST", of(id, "/enable"), None),

@@ -70,6 +70,8 @@ struct Tables {
     codes: Codes,
     /// Requests of addresses.
     addresses: Buckets<IpAddr>,
+    /// Files of the dashboard, of addresses.
+    files: Buckets<IpAddr>,
     /// Requests of credentials.
     credentials: Buckets<Credential>,
     /// Wrong credentials of addresses.
@@ -89,11 +91,16 @@ impl Access {
             every: Duration::from_secs(1) / rules.requests_per_second.max(1),
             burst: rules.requests_per_second.saturating_mul(limits::API_BURST_SECS),
         };
+        let files = Rate {
+            every: Duration::from_secs(1) / limits::DASHBOARD_FILES_PER_SECOND,
+            burst: limits::DASHBOARD_FILES_AT_ONCE,
+        };
         let failures = |count| Rate::per(count, MINUTE);
         let tables = Tables {
             sessions: Sessions::new(&draw(&random)?),
             codes: Codes::default(),
             addresses: Buckets::new(rate, limits::API_RATES),
+            files: Buckets::new(files, limits::API_RATES),
             credentials: Buckets::new(rate, limits::API_RATES),
             failures: Buckets::new(failures(limits::SIGN_IN_FAILURES_PER_MINUTE), limits::API_RATES),
             failed_sign_ins: Buckets::new(failures(limits::SIGN_IN_FAILURES_IN_ALL), 1),
@@ -163,6 +170,12 @@ impl Access {
     pub(super) fn take_request(&self, address: IpAddr) -> Result<(), ApiError> {
         let taken = self.tables.lock().addresses.take(clock::mono(), address);
         taken.map_err(|after| ApiError::rate_limited("too many requests from this address", after))
+    }
+
+    /// Counts a file of the dashboard that an address asks for.
+    pub(super) fn take_file(&self, address: IpAddr) -> Result<(), ApiError> {
+        let taken = self.tables.lock().files.take(clock::mono(), address);
+        taken.map_err(|after| ApiError::rate_limited("too many files for this address", after))
     }
 
     /// Counts a request of a credential.

@@ -15,7 +15,7 @@ use tocsin_core::access::origin::Claims;
 use tocsin_core::access::ticket::Ticket;
 use tocsin_core::feed::admission::address::network;
 
-use super::Control;
+use super::{Control, dashboard};
 use crate::threads::accept::proxy;
 
 /// Name of the session's cookie.
@@ -59,10 +59,15 @@ pub(super) async fn tell_client(
     let client = peer.map_or_else(Client::default, |peer| {
         client_of(peer, request.headers(), &control.access.forwarded_for_from)
     });
-    if let Some(address) = client.address
-        && let Err(refused) = control.access.take_request(address)
-    {
-        return refused.into_response();
+    if let Some(address) = client.address {
+        // A page is some thirty files at once, and one that is refused leaves it blank: they have a rate of
+        // their own, and cost no disk and no other thread.
+        let is_file = dashboard::holds(request.uri().path());
+        let access = &control.access;
+        let taken = if is_file { access.take_file(address) } else { access.take_request(address) };
+        if let Err(refused) = taken {
+            return refused.into_response();
+        }
     }
     request.extensions_mut().insert(client);
     next.run(request).await

@@ -57,6 +57,7 @@ const FILES: &[File] = files![
     "styles/layout.css",
     "styles/parts.css",
     "styles/pages.css",
+    "js/boot.js",
     "js/app.js",
     "js/api.js",
     "js/session.js",
@@ -102,6 +103,12 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         "/assets/{*name}",
         get(async |Path(name): Path<String>, headers: HeaderMap| serve(&name, &headers)),
     )
+}
+
+/// Whether a path is one of these files.
+pub(super) fn holds(path: &str) -> bool {
+    path == "/"
+        || path.strip_prefix("/assets/").is_some_and(|name| FILES.iter().any(|file| file.name == name))
 }
 
 fn serve(name: &str, asked: &HeaderMap) -> Answer {

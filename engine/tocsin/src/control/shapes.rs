@@ -609,6 +609,8 @@ impl EndpointShown {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Endpoints {
     pub(super) webhooks: Vec<EndpointShown>,
+    /// What to give as `after` for those that follow; null at the end.
+    pub(super) next: Option<i64>,
 }
 
 /// An endpoint that has just been registered.

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
@@ -23,7 +23,7 @@ use tocsin_core::webhook::test_budget::RegistrationRefusal;
 use tocsin_core::webhook::url::EndpointUrl;
 
 use super::caller::{Caller, EndpointPath};
-use super::fields::{Body, read_body};
+use super::fields::{Body, Query, next_of, read_body};
 use super::reply::{Answer, ApiError, shown_once};
 use super::shapes::{
     AttemptOutcome, EndpointCreate, EndpointCreated, EndpointRotated, EndpointShown, EndpointUpdate,
@@ -71,29 +71,31 @@ impl Control {
     }
 }
 
-/// The endpoints of the account.
+/// The endpoints of the account, by number.
 #[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", security(("account_token" = [])),
-    responses((status = 200, body = Endpoints)))]
+    params(("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "1,000 when not given"),
+        ("after" = Option<i64>, Query, minimum = 0, description = "Only those behind this number")),
+    responses((status = 200, body = Endpoints), (status = 400, body = Refusal)))]
 pub(super) async fn list_webhooks(
     State(control): State<Arc<Control>>,
     Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
 ) -> Answer {
+    let page = Query::read(query.as_deref(), &["limit", "after"])?.page()?;
     let account = match &caller {
         Caller::Account(account) => Some(account.id),
         Caller::Admin => None,
     };
-    let records = control.read(move |reader| reader.endpoints(account)).await?;
-    let ids = match account {
-        // None named: all.
-        Some(_) if records.is_empty() => return Ok(Json(Endpoints { webhooks: Vec::new() }).into_response()),
-        Some(_) => records.iter().map(|record| record.id).collect(),
-        None => Vec::new(),
-    };
-    let live = control.bridge.report(ids).await;
+    let records = control.read(move |reader| reader.endpoints_page(account, page)).await?;
+    if records.is_empty() {
+        return Ok(Json(Endpoints { webhooks: Vec::new(), next: None }).into_response());
+    }
+    let live = control.bridge.report(records.iter().map(|record| record.id).collect()).await;
     let live: std::collections::HashMap<u64, _> = live.iter().map(|live| (live.id.0, live)).collect();
     let now = clock::wall();
     let shown = |record: &EndpointRecord| EndpointShown::of(record, live.get(&record.id.0).copied(), now);
-    Ok(Json(Endpoints { webhooks: records.iter().map(shown).collect() }).into_response())
+    let next = next_of(&records, page, |record| i64::try_from(record.id.0).unwrap_or(i64::MAX));
+    Ok(Json(Endpoints { webhooks: records.iter().map(shown).collect(), next }).into_response())
 }
 
 /// Register an endpoint.

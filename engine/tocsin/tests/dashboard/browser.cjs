@@ -16,6 +16,8 @@ const FLAGS = [
 ];
 /** Longest wait for anything that must come: several browsers start at once on two cores. */
 const PATIENCE_MS = 45000;
+/** For a page that is asked what it shows after something went wrong. */
+const STATE_MS = 5000;
 
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
@@ -44,6 +46,8 @@ class Browser {
     this.base = wanted.base;
     this.problems = [];
     this.failed = [];
+    this.pages = [];
+    this.pending = new Map();
     this.expected = [];
     this.axed = 0;
   }
@@ -66,9 +70,12 @@ class Browser {
         console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
       });
     });
+    this.pages.push(page);
     page.on('requestfailed', (request) => {
+      this.pending.delete(request);
       this.failed.push(`${request.url()}: ${request.failure()?.errorText}`);
     });
+    page.on('requestfinished', (request) => this.pending.delete(request));
     page.on('pageerror', (error) => this.problems.push(`page error: ${error.stack}`));
     page.on('console', (message) => {
       if (!['error', 'warning'].includes(message.type())) return;
@@ -76,6 +83,7 @@ class Browser {
       if (!this.expected.some((pattern) => pattern.test(text))) this.problems.push(`console: ${text}`);
     });
     page.on('request', (request) => {
+      this.pending.set(request, Date.now());
       const url = new URL(request.url());
       if (url.origin !== new URL(this.base).origin) this.problems.push(`request to another host: ${url}`);
       if (/token=|code=|dsk_|whsec_|act_/.test(url.href)) this.problems.push(`secret in an address: ${url}`);
@@ -102,6 +110,16 @@ class Browser {
     await page.getByRole('heading', { level: 1, name }).waitFor();
   }
 
+  /** From now on the answer to such a request comes so much later than the service has done it. */
+  async late(page, method, pattern, ms) {
+    await page.route(pattern, async (route) => {
+      if (route.request().method() !== method) return route.fallback();
+      const response = await route.fetch();
+      await new Promise((resolve) => { setTimeout(resolve, ms); });
+      return route.fulfill({ response });
+    });
+  }
+
   /** No serious or critical finding of axe. */
   async axe(page, where) {
     await page.evaluate(axeSource);
@@ -124,6 +142,22 @@ class Browser {
     await page.screenshot({ path: path.join(this.wanted.pictures, `${name}.png`), ...options });
   }
 
+  /** What a person would see now, what the browser complained of, and which requests have no answer yet. */
+  async state() {
+    const said = [...this.problems, ...this.failed];
+    for (const [request, since] of this.pending) {
+      said.push(`no answer after ${Date.now() - since} ms: ${request.method()} ${request.url()}`);
+    }
+    for (const page of this.pages.filter((one) => !one.isClosed())) {
+      const shown = await Promise.race([
+        page.evaluate(() => `${document.readyState}: ${document.body ? document.body.innerText : ''}`),
+        new Promise((resolve) => { setTimeout(resolve, STATE_MS, 'the page does not say what it shows'); }),
+      ]).catch((error) => `${error}`);
+      said.push(`at ${page.url().split('#')[0]}: ${shown.slice(0, 600)}`);
+    }
+    return said.join('\n');
+  }
+
   done() {
     assert(!this.problems.length, this.problems.join('\n'));
   }
@@ -144,7 +178,7 @@ async function run(flow) {
     process.stdout.write(`${JSON.stringify({ do: 'done', axed: mine.axed })}\n`);
   } catch (error) {
     // What the browser complained of before says more than what did not come.
-    process.stderr.write(`${error.stack || error}\n${mine ? [...mine.problems, ...mine.failed].join('\n') : ''}\n`);
+    process.stderr.write(`${error.stack || error}\n${mine ? await mine.state() : ''}\n`);
     process.exitCode = 1;
   } finally {
     if (browser) await browser.close();

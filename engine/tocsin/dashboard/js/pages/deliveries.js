@@ -1,7 +1,7 @@
 // What was sent where, attempt by attempt, with where the time went; resend.
 
 import { html, useCallback, useState } from '/assets/vendor/preact-htm.js';
-import { get, post } from '../api.js';
+import { get, getAll, post } from '../api.js';
 import { live, useDeliveries, useLive } from '../live.js';
 import { ActionButton, Empty, Failure, Light, Loading, PageHead, Panel, Table, Time, useLoaded, useSettled } from '../parts.js';
 import { PhaseBar, PhaseKey, TimeChart } from '../charts.js';
@@ -83,7 +83,7 @@ function merged(stored, came) {
 
 export function Deliveries({ who, at }) {
   useLive();
-  const endpoints = useLoaded(async () => (await get(base(who))).webhooks);
+  const endpoints = useLoaded(() => getAll(base(who), 'webhooks'));
   const chosen = at[1] ? Number(at[1]) : null;
   const all = endpoints.value || [];
   const log = useLoaded(() => (endpoints.value ? load(who, all, chosen) : null), `${chosen}-${all.map((one) => one.id).join()}`);

@@ -1,7 +1,7 @@
 // One endpoint: its state and what can be done with it, a test event, its delivery log, replay.
 
-import { html, useState } from '/assets/vendor/preact-htm.js';
-import { ask, get, post } from '../api.js';
+import { html, useRef, useState } from '/assets/vendor/preact-htm.js';
+import { ask, get, post, settled } from '../api.js';
 import { useDeliveries } from '../live.js';
 import { Confirm, Dialog, Form } from '../dialogs.js';
 import { ActionButton, Failure, Loading, PageHead, Panel, Secret, Time, useEvery, useLoaded, useSettled } from '../parts.js';
@@ -163,10 +163,31 @@ export function Endpoint({ who, at }) {
     const { account: id } = await get(path);
     return get(`/admin/v1/accounts/${id}`);
   });
-  const reload = () => { endpoint.reload(); log.reload(); account.reload(); };
+  // While it is being removed nothing is asked of it: the answer would be that there is none.
+  const going = useRef(false);
+  const reload = () => {
+    if (going.current) return;
+    endpoint.reload();
+    log.reload();
+    account.reload();
+  };
   const again = useSettled(150, reload);
   useDeliveries((line) => String(line.endpoint) === at[1] && again());
-  useEvery(5000, () => { endpoint.reload(); log.reload(); });
+  useEvery(5000, () => {
+    if (going.current) return;
+    endpoint.reload();
+    log.reload();
+  });
+  const remove = async () => {
+    going.current = true;
+    try {
+      await settled();
+      return await ask('DELETE', path);
+    } catch (error) {
+      going.current = false;
+      throw error;
+    }
+  };
   const one = endpoint.value;
   const close = () => setDialog(null);
   const act = async (verb) => {
@@ -210,6 +231,6 @@ export function Endpoint({ who, at }) {
     ${dialog === 'rotate' && html`<${Rotate} path=${path} onClose=${close} done=${reload} />`}
     ${dialog === 'replay' && html`<${Replay} path=${path} onClose=${close} done=${again} />`}
     ${dialog === 'remove' && html`<${Confirm} title="Remove the endpoint" submit="Remove for ever" onClose=${close}
-      send=${() => ask('DELETE', path)} done=${() => { close(); location.hash = '#/webhooks'; }}>
+      send=${remove} done=${() => { close(); location.hash = '#/webhooks'; }}>
       <p>What waits for it and its delivery log go with it.</p><//>`}`;
 }

@@ -3,6 +3,7 @@
 import { html, useState } from '/assets/vendor/preact-htm.js';
 import { enter, signIn } from '../session.js';
 import { span } from '../format.js';
+import { useEvery } from '../parts.js';
 
 function Frame({ children }) {
   return html`<main id="main" class="gate"><div class="gate-box">
@@ -53,16 +54,22 @@ export function SignIn({ reason }) {
   <//>`;
 }
 
+/** Between two looks whether the service is back. */
+const LOOK_MS = 5000;
+
 export function Unreachable({ reason }) {
   const [busy, setBusy] = useState(false);
   const again = async () => {
+    if (busy) return;
     setBusy(true);
     await enter();
     setBusy(false);
   };
+  useEvery(LOOK_MS, again);
   return html`<${Frame}>
     <h1>No answer</h1>
     <p class="gate-reason" role="alert">${reason}</p>
+    <p class="gate-help">The page asks again every few seconds and goes on by itself.</p>
     <button type="button" class=${`primary wide${busy ? ' busy' : ''}`} onClick=${again}>Try again</button>
   <//>`;
 }

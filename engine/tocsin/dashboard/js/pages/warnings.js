@@ -1,7 +1,7 @@
 // What needs somebody's attention, wherever it comes from: endpoints, sources, certificate, threads.
 
 import { html } from '/assets/vendor/preact-htm.js';
-import { get } from '../api.js';
+import { getAll } from '../api.js';
 import { current } from '../session.js';
 import { useDeliveries, useLive } from '../live.js';
 import { useEvery, useLoaded, useSettled } from '../parts.js';
@@ -60,12 +60,12 @@ export function Warnings({ endpoints }) {
   const { status, host: machine } = useLive();
   const { session } = current();
   const path = session && session.role === 'administrator' ? '/admin/v1/webhooks' : '/v1/webhooks';
-  const loaded = useLoaded(async () => (endpoints ? null : get(path)));
+  const loaded = useLoaded(async () => (endpoints ? null : getAll(path, 'webhooks')));
   const again = useSettled(500, () => endpoints || loaded.reload());
   // An administrator's list may be long: that one is asked for on the clock alone.
   useDeliveries(() => path.startsWith('/v1') && again());
   useEvery(15_000, () => endpoints || loaded.reload());
-  const known = endpoints || (loaded.value ? loaded.value.webhooks : []);
+  const known = endpoints || (loaded.value ? loaded.value : []);
   const told = [...endpointWarnings(known), ...engineWarnings(status, machine)];
   if (!told.length) return null;
   return html`<ul class="warnings" aria-label="Warnings">${told.map(({ kind, text, href }) => html`

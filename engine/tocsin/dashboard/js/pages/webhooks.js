@@ -1,7 +1,7 @@
 // Settings, Webhooks: the endpoints there are, and Add URL: register, verify, keep the secret.
 
 import { html, useState } from '/assets/vendor/preact-htm.js';
-import { get, getAll, post } from '../api.js';
+import { getAll, post } from '../api.js';
 import { useDeliveries } from '../live.js';
 import { Dialog, Form } from '../dialogs.js';
 import { ActionButton, Empty, Failure, Light, Loading, PageHead, Panel, Secret, Table, useEvery, useLoaded, useSettled } from '../parts.js';
@@ -120,7 +120,7 @@ function Row({ endpoint, administrator, account }) {
 export function Webhooks({ who }) {
   const administrator = who.role === 'administrator';
   const [adding, setAdding] = useState(false);
-  const { value, error, reload } = useLoaded(() => get(base(who)));
+  const { value, error, reload } = useLoaded(() => getAll(base(who), 'webhooks'));
   const accounts = useLoaded(async () => (administrator ? getAll('/admin/v1/accounts', 'accounts') : []));
   useDeliveries(useSettled(400, reload));
   useEvery(10_000, reload);
@@ -129,12 +129,12 @@ export function Webhooks({ who }) {
   const add = html`<button type="button" class="primary" onClick=${() => setAdding(true)}>Add URL</button>`;
   return html`
     <${PageHead} title="Webhooks" actions=${add}>Signed requests to your own URL, the moment an exchange announces something.<//>
-    ${value && html`<${Warnings} endpoints=${value.webhooks} />`}
+    ${value && html`<${Warnings} endpoints=${value} />`}
     ${error && html`<${Failure} error=${error} retry=${error.status !== 403 && reload} />`}
     ${!value && !error && html`<${Loading} what="endpoints" rows=${3} />`}
-    ${value && value.webhooks.length === 0 && html`<${Empty} title="There is no endpoint yet">Add the URL of your receiver. It is sent a signed ping, and you see at once what it answered.<//>`}
-    ${value && value.webhooks.length > 0 && html`<${Panel} title="Endpoints" id="webhooks-all" wide=${true} note=${count(value.webhooks.length)}>
-      <${Table} name="Endpoints" head=${head}>${value.webhooks.map((endpoint) => html`
+    ${value && value.length === 0 && html`<${Empty} title="There is no endpoint yet">Add the URL of your receiver. It is sent a signed ping, and you see at once what it answered.<//>`}
+    ${value && value.length > 0 && html`<${Panel} title="Endpoints" id="webhooks-all" wide=${true} note=${count(value.length)}>
+      <${Table} name="Endpoints" head=${head}>${value.map((endpoint) => html`
         <${Row} key=${endpoint.id} endpoint=${endpoint} administrator=${administrator} account=${name(endpoint.account)} />`)}<//><//>`}
     ${adding && html`<${Add} who=${who} accounts=${accounts.value} onClose=${() => setAdding(false)} done=${reload} />`}`;
 }

@@ -244,7 +244,7 @@ fn another_accounts_endpoint_is_not_there() {
         assert_eq!(engine.admin(method, &by_account, &body).0, 404, "{method} {what}");
     }
     assert_eq!(engine.turned().told_webhook.len(), before, "nobody was told anything");
-    assert_eq!(engine.as_customer(&other, "GET", "/v1/webhooks", &Value::Null).1, json!({"webhooks": []}));
+    assert_eq!(engine.as_customer(&other, "GET", "/v1/webhooks", &Value::Null).1, json!({"webhooks": [], "next": null}));
     assert_eq!(engine.admin("GET", "/admin/v1/accounts/1/webhooks/1", &Value::Null).0, 200);
     assert_eq!(engine.admin("GET", "/admin/v1/webhooks", &Value::Null).1["webhooks"][0]["account"], 1);
     assert_eq!(engine.admin("GET", "/admin/v1/accounts/9/webhooks", &Value::Null).0, 404);

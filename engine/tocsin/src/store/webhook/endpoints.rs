@@ -18,7 +18,7 @@ use tocsin_core::webhook::signature::Secret;
 use super::accounts::AccountId;
 use super::recipients::Recipients;
 use super::secrets::{MasterKey, Sealed};
-use crate::store::{Reader, Store, StoreError, unreadable};
+use crate::store::{Page, Reader, Store, StoreError, unreadable};
 
 /// An endpoint as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,6 +282,23 @@ impl Reader {
     /// The disk's.
     pub fn endpoints(&self, account: Option<AccountId>) -> Result<Vec<EndpointRecord>, StoreError> {
         self.ask(|c| all(c, account))
+    }
+
+    /// A page of an account's endpoints, or of all, by number.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn endpoints_page(
+        &self,
+        account: Option<AccountId>,
+        page: Page,
+    ) -> Result<Vec<EndpointRecord>, StoreError> {
+        self.ask(|c| {
+            let of = "(?3 IS NULL OR account = ?3)";
+            let sql = format!("SELECT {COLUMNS} FROM endpoints WHERE id > ?1 AND {of} ORDER BY id LIMIT ?2");
+            let values = params![page.after, page.limit, account.map(|AccountId(id)| id)];
+            c.prepare_cached(&sql)?.query_map(values, read_endpoint)?.collect()
+        })
     }
 
     /// One endpoint.
