@@ -1,4 +1,4 @@
-//! Telling others where the simulated exchanges and receivers are: a JSON object on standard output and, for
+//! Telling others where simulated exchanges, their markets and streams, and receivers are: a JSON object on standard output and, for
 //! programs that wait for it, in a file that appears whole or not at all.
 
 use std::fs;
@@ -10,13 +10,22 @@ use std::collections::BTreeMap;
 
 use crate::error::SimError;
 use crate::exchange::SimExchange;
+use crate::market::SimMarket;
 use crate::receiver::SimReceiver;
+use crate::stream::{SimStream, StreamKind};
 
-/// Where everything is: `{"exchanges":{"binance":{"base_url":…,"ca_file":…},…},"admin":…}`.
+/// Where everything is: `{"exchanges":{"binance":{"base_url":…,"ca_file":…},…},"markets":{…},"streams":{…},
+/// "admin":…}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Announced {
     /// By source name.
     pub exchanges: BTreeMap<String, Location>,
+    /// By exchange: what a section `[market.NAME]` needs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub markets: BTreeMap<String, Location>,
+    /// By name: what a section `[streams.NAME]` needs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub streams: BTreeMap<String, StreamLocation>,
     /// Base address of the admin listener, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
@@ -32,11 +41,42 @@ pub struct Location {
     pub ca_file: Option<PathBuf>,
 }
 
+/// Where a push source is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StreamLocation {
+    /// Its address, and whom to trust.
+    #[serde(flatten)]
+    pub location: Location,
+    /// File with the key and the secret it takes; absent where it takes none or they were not written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+}
+
+impl Location {
+    fn new(base_url: String, ca_file: Option<&Path>) -> Location {
+        Location { base_url, ca_file: ca_file.map(Path::to_owned) }
+    }
+}
+
 impl Announced {
     /// Adds an exchange.
     pub fn add(&mut self, sim: &SimExchange, ca_file: Option<&Path>) {
-        let location = Location { base_url: sim.base_url(), ca_file: ca_file.map(Path::to_owned) };
-        self.exchanges.insert(sim.kind().name().to_owned(), location);
+        self.exchanges.insert(sim.kind().name().to_owned(), Location::new(sim.base_url(), ca_file));
+    }
+
+    /// Adds a market.
+    pub fn add_market(&mut self, sim: &SimMarket, ca_file: Option<&Path>) {
+        self.markets.insert(sim.exchange().name().to_owned(), Location::new(sim.base_url(), ca_file));
+    }
+
+    /// Adds a push source.
+    pub fn add_stream(&mut self, sim: &SimStream, ca_file: Option<&Path>, credentials_file: Option<&Path>) {
+        let keyed = credentials_file.filter(|_| sim.kind() != StreamKind::Gate);
+        let stream = StreamLocation {
+            location: Location::new(sim.base_url(), ca_file),
+            credentials_file: keyed.map(Path::to_owned),
+        };
+        self.streams.insert(sim.kind().name().to_owned(), stream);
     }
 
     /// One line of JSON.
@@ -67,8 +107,7 @@ impl AnnouncedReceiver {
     /// Where `receiver` is.
     #[must_use]
     pub fn of(receiver: &SimReceiver) -> AnnouncedReceiver {
-        let ca_file = receiver.ca_file().map(Path::to_owned);
-        AnnouncedReceiver { receiver: Location { base_url: receiver.base_url(), ca_file } }
+        AnnouncedReceiver { receiver: Location::new(receiver.base_url(), receiver.ca_file()) }
     }
 
     /// One line of JSON.

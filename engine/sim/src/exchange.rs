@@ -17,10 +17,11 @@ use crate::clock;
 use crate::error::SimError;
 use crate::fault::Fault;
 use crate::http::{Framing, RecordedRequest};
-use crate::invent::Invented;
+use crate::invent::{Asset, Invented};
 use crate::options::{CachePolicy, Kind, Options, RateLimit};
 use crate::server::{Counters, Handler, Limits, Server};
 use crate::state::{Shared, State};
+use crate::stream::SimStream;
 
 /// A running simulated exchange.
 pub struct SimExchange {
@@ -99,6 +100,18 @@ impl SimExchange {
         (self.publish_in(&mut state, invented.draft.clone()), invented)
     }
 
+    /// Makes up an asset that no other invention of this exchange is about.
+    pub fn invent_asset(&self) -> Asset {
+        self.shared.state.lock().inventor.asset()
+    }
+
+    /// Makes up and publishes one announcement of a type about these assets.
+    pub fn publish_about(&self, listing_type: ListingType, assets: &[Asset]) -> (Published, Invented) {
+        let mut state = self.shared.state.lock();
+        let invented = state.inventor.about(listing_type, assets, clock::wall_now());
+        (self.publish_in(&mut state, invented.draft.clone()), invented)
+    }
+
     /// Makes up and publishes one announcement of any type.
     pub fn publish_any(&self) -> (Published, Invented) {
         let mut state = self.shared.state.lock();
@@ -117,9 +130,17 @@ impl SimExchange {
             .collect()
     }
 
+    /// Pushes on `stream` too whatever is published from now on. Edits of it are not pushed.
+    pub fn stream_to(&self, stream: Arc<SimStream>) {
+        self.shared.state.lock().stream = Some(stream);
+    }
+
     fn publish_in(&self, state: &mut State, draft: Draft) -> Published {
         let now = clock::wall_now();
         let notice = state.catalogue.prepare(draft, now);
+        if let Some(stream) = &state.stream {
+            let _ = stream.publish_dated(notice.category, &notice.title, notice.published);
+        }
         let published = published(&notice, self.kind(), visible_after(now, state.lag));
         state.schedule(Change::Publish(notice), Instant::now());
         published

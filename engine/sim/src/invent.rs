@@ -49,10 +49,15 @@ pub struct Invented {
     pub tickers: Vec<String>,
 }
 
-struct Asset {
-    name: String,
-    korean: String,
-    ticker: String,
+/// An asset that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// In Latin letters (`Varomi`).
+    pub name: String,
+    /// The same in Korean.
+    pub korean: String,
+    /// Its symbol, in capitals.
+    pub ticker: String,
 }
 
 impl Asset {
@@ -118,19 +123,37 @@ impl Inventor {
     /// An announcement of one type. The Korean ones have no futures: asked for those, they
     /// announce on the spot market.
     pub fn of_type(&mut self, listing_type: ListingType, at: WallUs) -> Invented {
+        let most = match (self.kind, listing_type) {
+            (Kind::Binance, ListingType::SpotDelisting) => 3,
+            (Kind::Binance, ListingType::SpotListing) => 2,
+            (kind, ListingType::SpotListing | ListingType::FuturesListing) if kind.is_korean() => 2,
+            _ => 1,
+        };
+        let many = if most > 1 { 1 + self.rng.below(most) } else { 1 };
+        let assets: Vec<Asset> = (0..many).map(|_| self.asset()).collect();
+        self.about(listing_type, &assets, at)
+    }
+
+    /// An announcement of one type about these assets, in the words for as many as the exchange names at once.
+    pub fn about(&mut self, listing_type: ListingType, assets: &[Asset], at: WallUs) -> Invented {
         match self.kind {
-            Kind::Binance => self.binance(listing_type, at),
+            Kind::Binance => self.binance(listing_type, assets, at),
             Kind::Upbit | Kind::Bithumb | Kind::Coinone => match listing_type {
-                ListingType::SpotListing | ListingType::FuturesListing => self.korean_listing(),
-                ListingType::SpotDelisting | ListingType::FuturesDelisting => self.korean_delisting(at),
-                ListingType::NotListing => self.korean_other(at),
+                ListingType::SpotListing | ListingType::FuturesListing => self.korean_listing(assets),
+                ListingType::SpotDelisting | ListingType::FuturesDelisting => korean_delisting(assets, at),
+                ListingType::NotListing => self.korean_other(assets, at),
             },
-            kind => self.phrased(&phrases::of(kind), listing_type, at),
+            kind => self.phrased(&phrases::of(kind), listing_type, assets, at),
         }
     }
 
-    fn phrased(&mut self, phrases: &Phrases, listing_type: ListingType, at: WallUs) -> Invented {
-        let asset = self.asset();
+    fn phrased(
+        &mut self,
+        phrases: &Phrases,
+        listing_type: ListingType,
+        assets: &[Asset],
+        at: WallUs,
+    ) -> Invented {
         let (category, phrase) = match listing_type {
             ListingType::SpotListing => (Category::Listing, phrases.listing),
             ListingType::FuturesListing => (Category::Listing, phrases.contract),
@@ -143,15 +166,15 @@ impl Inventor {
             }
         };
         let title = phrase
-            .replace("{asset}", &asset.english())
-            .replace("{name}", &asset.name)
-            .replace("{ticker}", &asset.ticker)
+            .replace("{asset}", &english(assets))
+            .replace("{name}", &join(assets.iter().map(|a| a.name.clone()), ", "))
+            .replace("{ticker}", &tickers(assets))
             .replace("{date}", &clock::utc_date(at));
-        let assets: &[Asset] = if listing_type == ListingType::NotListing { &[] } else { &[asset] };
         invented(category, title, listing_type, assets)
     }
 
-    fn asset(&mut self) -> Asset {
+    /// One that this inventor has not named before, among the first 4,096.
+    pub fn asset(&mut self) -> Asset {
         loop {
             let (mut name, mut korean) = (String::new(), String::new());
             for _ in 0..2 + self.rng.below(3) {
@@ -171,96 +194,64 @@ impl Inventor {
         }
     }
 
-    fn assets(&mut self, most: u64) -> Vec<Asset> {
-        let many = 1 + self.rng.below(most);
-        (0..many).map(|_| self.asset()).collect()
-    }
-
-    fn binance(&mut self, listing_type: ListingType, at: WallUs) -> Invented {
+    fn binance(&mut self, listing_type: ListingType, assets: &[Asset], at: WallUs) -> Invented {
         let date = clock::utc_date(at);
-        match listing_type {
+        let tickers = tickers(assets);
+        let (category, title) = match listing_type {
             ListingType::SpotListing => {
-                let assets = self.assets(2);
                 let names = join(assets.iter().map(Asset::english), " and ");
                 let tail = if self.rng.below(2) == 0 { " with Seed Tag Applied" } else { "" };
-                invented(Category::Listing, format!("Binance Will List {names}{tail}"), listing_type, &assets)
+                (Category::Listing, format!("Binance Will List {names}{tail}"))
             }
-            ListingType::FuturesListing => {
-                let asset = self.asset();
-                let title = format!(
-                    "Binance Futures Will Launch USDⓈ-Margined {}USDT Perpetual Contract ({date})",
-                    asset.ticker
-                );
-                invented(Category::Listing, title, listing_type, &[asset])
-            }
+            ListingType::FuturesListing => (
+                Category::Listing,
+                format!(
+                    "Binance Futures Will Launch USDⓈ-Margined {tickers}USDT Perpetual Contract ({date})"
+                ),
+            ),
             ListingType::SpotDelisting => {
-                let assets = self.assets(3);
-                let names = join(assets.iter().map(|a| a.ticker.clone()), ", ");
-                invented(
-                    Category::Delisting,
-                    format!("Binance Will Delist {names} on {date}"),
-                    listing_type,
-                    &assets,
-                )
+                (Category::Delisting, format!("Binance Will Delist {tickers} on {date}"))
             }
-            ListingType::FuturesDelisting => {
-                let asset = self.asset();
-                let title = format!(
-                    "Binance Futures Will Delist USDⓈ-M {}USDT Perpetual Contract ({date})",
-                    asset.ticker
-                );
-                invented(Category::Delisting, title, listing_type, &[asset])
-            }
-            ListingType::NotListing => self.binance_other(&date),
+            ListingType::FuturesDelisting => (
+                Category::Delisting,
+                format!("Binance Futures Will Delist USDⓈ-M {tickers}USDT Perpetual Contract ({date})"),
+            ),
+            ListingType::NotListing => self.binance_other(assets, &date),
+        };
+        invented(category, title, listing_type, assets)
+    }
+
+    fn binance_other(&mut self, assets: &[Asset], date: &str) -> (Category, String) {
+        let (asset, name) = (english(assets), join(assets.iter().map(|a| a.name.clone()), ", "));
+        // Only on the shelves where listings and delistings stand too: a reader of those sees all.
+        match self.rng.below(6) {
+            0 => (Category::Listing, format!("Binance Will Add {asset} on Earn, Convert & Margin")),
+            1 => (Category::Delisting, format!("Notice of Removal of Margin Trading Pairs - {date}")),
+            2 => (Category::News, format!("Wallet Maintenance for the {name} Network - {date}")),
+            3 => (Category::News, format!("{asset} Trading Competition: Share a Reward Pool")),
+            4 => (Category::News, format!("Distribution of the {asset} Airdrop Is Complete")),
+            _ => (Category::News, format!("{name} Monthly Reserve Report ({date})")),
         }
     }
 
-    fn binance_other(&mut self, date: &str) -> Invented {
-        let asset = self.asset();
-        // Only on the shelves where listings and delistings stand too: a reader of those sees all.
-        let (category, title) = match self.rng.below(6) {
-            0 => {
-                (Category::Listing, format!("Binance Will Add {} on Earn, Convert & Margin", asset.english()))
-            }
-            1 => (Category::Delisting, format!("Notice of Removal of Margin Trading Pairs - {date}")),
-            2 => (Category::News, format!("Wallet Maintenance for the {} Network - {date}", asset.name)),
-            3 => (Category::News, format!("{} Trading Competition: Share a Reward Pool", asset.english())),
-            4 => (Category::News, format!("Distribution of the {} Airdrop Is Complete", asset.english())),
-            _ => (Category::News, format!("{} Monthly Reserve Report ({date})", asset.name)),
-        };
-        invented(category, title, ListingType::NotListing, &[])
-    }
-
-    fn korean_listing(&mut self) -> Invented {
-        let assets = self.assets(2);
+    fn korean_listing(&self, assets: &[Asset]) -> Invented {
         let names = join(assets.iter().map(Asset::korean), ", ");
-        let english = join(assets.iter().map(|a| format!("{}({})", a.name, a.ticker)), ", ");
+        let latin = latin(assets);
         let (title, title_en) = match self.kind {
             Kind::Bithumb => (format!("{names} 원화 마켓 추가"), None),
             Kind::Coinone => (format!("{names} 신규 거래지원 안내"), None),
             _ => (
                 format!("{names} 신규 거래지원 안내 (KRW, BTC, USDT 마켓)"),
-                Some(format!("Market Support for {english} (KRW, BTC, USDT Market)")),
+                Some(format!("Market Support for {latin} (KRW, BTC, USDT Market)")),
             ),
         };
-        let mut listing = invented(Category::Listing, title, ListingType::SpotListing, &assets);
+        let mut listing = invented(Category::Listing, title, ListingType::SpotListing, assets);
         listing.draft.title_en = title_en;
         listing
     }
 
-    fn korean_delisting(&mut self, at: WallUs) -> Invented {
-        let asset = self.asset();
-        let when = clock::kst_short(WallUs(at.0.saturating_add(30 * 86_400_000_000)));
-        let title = format!("{} 거래지원 종료 안내 ({when})", asset.korean());
-        let title_en = format!("Termination of Market Support for {}({}) ({when})", asset.name, asset.ticker);
-        let mut delisting = invented(Category::Delisting, title, ListingType::SpotDelisting, &[asset]);
-        delisting.draft.title_en = Some(title_en);
-        delisting
-    }
-
-    fn korean_other(&mut self, at: WallUs) -> Invented {
-        let asset = self.asset();
-        let (name, latin) = (asset.korean(), format!("{}({})", asset.name, asset.ticker));
+    fn korean_other(&mut self, assets: &[Asset], at: WallUs) -> Invented {
+        let (name, latin) = (join(assets.iter().map(Asset::korean), ", "), latin(assets));
         let when = clock::kst_short(at);
         let (category, title, title_en) = match self.rng.below(5) {
             0 => (
@@ -289,18 +280,41 @@ impl Inventor {
                 format!("Change of Circulation Plan : {latin}"),
             ),
         };
-        let mut other = invented(category, title, ListingType::NotListing, &[]);
+        let mut other = invented(category, title, ListingType::NotListing, assets);
         other.draft.title_en = Some(title_en);
         other
     }
 }
 
+fn korean_delisting(assets: &[Asset], at: WallUs) -> Invented {
+    let when = clock::kst_short(WallUs(at.0.saturating_add(30 * 86_400_000_000)));
+    let names = join(assets.iter().map(Asset::korean), ", ");
+    let title = format!("{names} 거래지원 종료 안내 ({when})");
+    let mut delisting = invented(Category::Delisting, title, ListingType::SpotDelisting, assets);
+    delisting.draft.title_en = Some(format!("Termination of Market Support for {} ({when})", latin(assets)));
+    delisting
+}
+
+/// What is neither a listing nor a delisting means no symbol, whatever its title names.
 fn invented(category: Category, title: String, listing_type: ListingType, assets: &[Asset]) -> Invented {
+    let meant = if listing_type == ListingType::NotListing { &[] } else { assets };
     Invented {
         draft: Draft::new(category, title),
         listing_type,
-        tickers: assets.iter().map(|a| a.ticker.clone()).collect(),
+        tickers: meant.iter().map(|a| a.ticker.clone()).collect(),
     }
+}
+
+fn english(assets: &[Asset]) -> String {
+    join(assets.iter().map(Asset::english), ", ")
+}
+
+fn latin(assets: &[Asset]) -> String {
+    join(assets.iter().map(|a| format!("{}({})", a.name, a.ticker)), ", ")
+}
+
+fn tickers(assets: &[Asset]) -> String {
+    join(assets.iter().map(|a| a.ticker.clone()), ", ")
 }
 
 fn join(parts: impl Iterator<Item = String>, separator: &str) -> String {

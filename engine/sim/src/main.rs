@@ -20,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Serve the announcement lists of Binance, Upbit and Bithumb on loopback until killed.
+    /// Serve exchanges' announcement lists, markets and push streams on loopback until killed.
     Exchange(exchange::ExchangeArgs),
     /// Take webhooks over TLS, verify and print them, and answer as badly as asked, until killed.
     Receiver(receiver::ReceiverArgs),

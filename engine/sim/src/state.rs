@@ -22,6 +22,7 @@ use crate::options::{Kind, Options, RateAnswer};
 use crate::shape::refusal::{self, Refusal};
 use crate::shape::{self, View};
 use crate::site::{Answer, Delivery, Site};
+use crate::stream::SimStream;
 
 const MAX_LOG: usize = 4_096;
 const MAX_PENDING: usize = 4_096;
@@ -31,6 +32,8 @@ pub(crate) struct State {
     pub(crate) options: Options,
     pub(crate) catalogue: Catalogue,
     pub(crate) inventor: Inventor,
+    /// Where notices are pushed to, too.
+    pub(crate) stream: Option<Arc<SimStream>>,
     pub(crate) lag: Duration,
     pub(crate) cache: EdgeCache,
     pub(crate) served: BTreeMap<String, Arc<[u8]>>,
@@ -158,6 +161,7 @@ impl Shared {
             faults: Faults::default(),
             windows: RateWindows::default(),
             turn: 0,
+            stream: None,
             options,
         };
         Shared { kind, state: Mutex::new(state), answered: Condvar::new(), tls: Mutex::new(tls) }

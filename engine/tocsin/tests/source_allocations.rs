@@ -9,13 +9,17 @@ mod support;
 use std::sync::atomic::Ordering;
 
 use armed::allocations;
+use serde_json::json;
 use support::rig::{Options, Rig};
 use support::{Reply, Server, ok, with_headers};
 use tocsin::net::tls::{GENERATED_CERT, ServerTls};
+use tocsin::os::clock;
 use tocsin::record::Outcome;
 use tocsin::threads::source::stats::Count;
 use tocsin::threads::source::tap::tap;
 use tocsin_core::source::exchange::{bithumb, upbit};
+use tocsin_core::source::stream;
+use tocsin_sim::{SimStream, StreamKind, StreamOptions};
 
 #[test]
 fn unchanged_answers_allocate_nothing() {
@@ -89,4 +93,59 @@ fn unchanged_answers_over_tls_allocate_in_the_tls_library_alone() {
     // One more may be under way at either end.
     assert!(counted <= TLS_ALLOCATIONS_AN_ANSWER * (answers + 2), "{counted} for {answers} answers");
     assert!(rig.stats[0].count(Count::Identical) >= 200);
+}
+
+/// An announcement of now, as `kind` pushes it.
+fn pushed(kind: StreamKind) -> String {
+    let now = clock::wall();
+    let message = match kind {
+        StreamKind::Binance => {
+            let inner = json!({
+                "catalogId": 48, "publishDate": now.0 / 1_000, "title": "Binance Will List Varomi (VAROMI)",
+            });
+            json!({"type": "DATA", "topic": "com_announcement_en", "data": inner.to_string()})
+        }
+        StreamKind::Upbit => {
+            json!({
+                "type": "announcement", "event_type": "CREATED", "uuid": "71", "category": "trade",
+                "title": "[거래] 바로미(VAROMI) 신규 거래지원 안내", "timestamp": now.0 / 1_000,
+            })
+        }
+        StreamKind::Gate => {
+            json!({
+                "time": now.secs(), "channel": "announcement.summary_listing", "event": "update", "result": {
+                    "lang": "en", "origin_url": "https://www.gate.com/article/71",
+                    "title": "Gate Will List Varomi (VAROMI)", "published_at": now.secs() + 1,
+                },
+            })
+        }
+    };
+    message.to_string()
+}
+
+#[test]
+fn messages_that_are_no_news_allocate_nothing() {
+    for kind in StreamKind::ALL {
+        let sim = SimStream::start(kind, StreamOptions { plain: true, ..StreamOptions::default() }).unwrap();
+        let spec = stream::by_config_name(kind.name()).unwrap();
+        let mut rig = Rig::with_stream(spec, &sim.base_url(), &sim.credentials_text());
+        rig.until("a live session", |rig| rig.states.last() == Some(&(spec.name, "live")));
+        let known = pushed(kind);
+        sim.send_text(&known);
+        rig.until("the announcement", |rig| rig.announced.len() == 1);
+        // Sent before anything is read: what the test's own side allocates is not counted.
+        let mut hear = |many: u64| {
+            let before = rig.stats[0].count(Count::Messages);
+            (0..many).for_each(|_| sim.send_text(&known));
+            allocations(|| rig.until("messages", |rig| rig.stats[0].count(Count::Messages) >= before + many))
+        };
+        hear(400);
+        assert_eq!(hear(200), 0, "{}", spec.name);
+        assert_eq!(
+            (rig.announced.len(), rig.stats[0].count(Count::Parsed) >= 601),
+            (1, true),
+            "{}",
+            spec.name
+        );
+    }
 }

@@ -3,19 +3,21 @@
 //! The first line on standard output is a JSON object saying where they are; then one JSON line for
 //! each event.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
 use tocsin_sim::{
-    Action, AdminServer, Announced, CachePolicy, Event, Kind, Options, Script, SimError, SimExchange, TestCa,
+    AdminServer, Announced, CachePolicy, Kind, MarketOptions, Options, Script, SimError, SimExchange,
+    SimMarket, SimStream, StreamKind, StreamOptions, TestCa, market,
 };
 
+use super::play::Play;
 use super::{duration, end_with_stdin, say};
 
 /// One exchange by its name in configuration, those enabled by default, or all.
@@ -55,13 +57,40 @@ impl ValueEnum for KindArg {
     }
 }
 
+/// One push stream, or all.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StreamArg {
+    Binance,
+    Upbit,
+    /// Of an exchange whose notices are simulated here alone: `--every` publishes them.
+    Gate,
+    All,
+}
+
+impl StreamArg {
+    fn is(self, kind: StreamKind) -> bool {
+        match self {
+            StreamArg::Binance => kind == StreamKind::Binance,
+            StreamArg::Upbit => kind == StreamKind::Upbit,
+            StreamArg::Gate => kind == StreamKind::Gate,
+            StreamArg::All => true,
+        }
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let told = "takes 0.001 to 1000000";
+    text.parse().ok().filter(|times| (0.001..=1_000_000.0).contains(times)).ok_or_else(|| told.to_owned())
+}
+
 /// Arguments of `tocsin-sim exchange`.
 #[derive(Args)]
 pub(crate) struct ExchangeArgs {
     /// Which exchange; may be given more than once.
     #[arg(long, value_enum, default_value = "default")]
     kind: Vec<KindArg>,
-    /// Address of the first exchange; the next take the following ports. Port 0 takes free ones.
+    /// Address of the first exchange; the next, then markets and streams, take the following ports. Port 0
+    /// takes free ones.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen_base: SocketAddr,
     /// Where to write the certificate of the authority to trust.
@@ -81,16 +110,26 @@ pub(crate) struct ExchangeArgs {
     script: Option<PathBuf>,
     /// Publish a made-up announcement this often, the exchanges in turn.
     #[arg(long, value_name = "TIME", value_parser = duration)]
-    every: Option<Duration>,
+    pub(super) every: Option<Duration>,
     /// Stop after this time.
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
-    run_for: Option<Duration>,
+    pub(super) run_for: Option<Duration>,
     /// Stop when standard input ends: an exchange started by another program ends with it.
     #[arg(long)]
     until_stdin_ends: bool,
-    /// Decides identifiers and made-up titles.
+    /// Let the markets live, this many times as fast as real ones: sums of volumes move, and every ten hours
+    /// of their time an instrument appears, opens, is traded far more than usual and ends, with notices.
+    #[arg(long, value_name = "TIMES", value_parser = speed)]
+    pub(super) market_speed: Option<f64>,
+    /// Serve a push stream too, of what the exchange publishes; may be given more than once.
+    #[arg(long, value_enum)]
+    stream: Vec<StreamArg>,
+    /// Where to write the key and the secret that the streams of Binance and Upbit take.
+    #[arg(long, value_name = "FILE", requires = "stream")]
+    credentials_out: Option<PathBuf>,
+    /// Decides identifiers, made-up titles and markets.
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(super) seed: u64,
     /// Old notices each catalogue starts with.
     #[arg(long, default_value_t = 40)]
     old: usize,
@@ -100,6 +139,13 @@ pub(crate) struct ExchangeArgs {
     /// Hold Bithumb's readers to one request a second.
     #[arg(long)]
     enforce_rate: bool,
+}
+
+/// Everything that runs.
+pub(super) struct Running {
+    pub(super) exchanges: Vec<Arc<SimExchange>>,
+    pub(super) markets: Vec<Arc<SimMarket>>,
+    pub(super) streams: Vec<Arc<SimStream>>,
 }
 
 /// Runs it.
@@ -118,16 +164,14 @@ pub(crate) fn run(args: &ExchangeArgs) -> Result<(), SimError> {
     if let Some(path) = &args.ca_out {
         ca.write_to(path)?;
     }
-    let mut exchanges = Vec::new();
-    for (at, kind) in kinds(&args.kind).into_iter().enumerate() {
-        exchanges.push(Arc::new(SimExchange::start(kind, options(args, kind, at, &ca))?));
+    let running = start(args, &ca)?;
+    if let Some((path, stream)) = args.credentials_out.as_ref().zip(running.streams.first()) {
+        write_private(path, &stream.credentials_text()).map_err(|e| SimError::File(path.clone(), e))?;
     }
-    let mut announced = Announced::default();
-    for sim in &exchanges {
-        announced.add(sim, args.ca_out.as_deref());
-    }
-    let desk = AdminServer::start(exchanges.clone(), args.admin)?;
+    let mut announced = announce(args, &running);
+    let desk = AdminServer::start(running.exchanges.clone(), args.admin)?;
     announced.admin = desk.base_url();
+    let mut play = Play::new(args, script, running, desk)?;
     if let Some(path) = &args.announce_to {
         announced.write_to(path)?;
     }
@@ -137,7 +181,20 @@ pub(crate) fn run(args: &ExchangeArgs) -> Result<(), SimError> {
     if args.until_stdin_ends {
         end_with_stdin()?;
     }
-    play(args, &script, &exchanges, &desk)
+    // An output that nobody reads any more ends it.
+    let _ = play.run();
+    Ok(())
+}
+
+fn announce(args: &ExchangeArgs, running: &Running) -> Announced {
+    let mut announced = Announced::default();
+    let ca_file = args.ca_out.as_deref();
+    running.exchanges.iter().for_each(|sim| announced.add(sim, ca_file));
+    running.markets.iter().for_each(|sim| announced.add_market(sim, ca_file));
+    for sim in &running.streams {
+        announced.add_stream(sim, ca_file, args.credentials_out.as_deref());
+    }
+    announced
 }
 
 fn kinds(asked: &[KindArg]) -> Vec<Kind> {
@@ -151,13 +208,54 @@ fn kinds(asked: &[KindArg]) -> Vec<Kind> {
     Kind::ALL.into_iter().filter(|kind| wanted(*kind)).collect()
 }
 
-fn options(args: &ExchangeArgs, kind: Kind, at: usize, ca: &Arc<TestCa>) -> Options {
-    let mut listen = args.listen_base;
-    if listen.port() != 0 {
-        // Past the last port there is none: port 0 then takes a free one.
-        let port = u16::try_from(at).ok().and_then(|at| listen.port().checked_add(at));
-        listen.set_port(port.unwrap_or(0));
+/// Starts exchanges, then markets, then streams, each on the port after the last one's.
+fn start(args: &ExchangeArgs, ca: &Arc<TestCa>) -> Result<Running, SimError> {
+    let mut next = args.listen_base;
+    let mut listen = || {
+        let this = next;
+        if next.port() != 0 {
+            // Past the last port there is none: port 0 then takes a free one.
+            next.set_port(next.port().checked_add(1).unwrap_or(0));
+        }
+        this
+    };
+    let kinds = kinds(&args.kind);
+    let mut running = Running { exchanges: Vec::new(), markets: Vec::new(), streams: Vec::new() };
+    for kind in &kinds {
+        let options = options(args, *kind, listen(), ca);
+        running.exchanges.push(Arc::new(SimExchange::start(*kind, options)?));
     }
+    for exchange in kinds.iter().map(|kind| kind.exchange()).filter(|name| market::EXCHANGES.contains(name)) {
+        let options = MarketOptions {
+            listen: listen(),
+            plain: args.plain,
+            ca: Some(Arc::clone(ca)),
+            seed: args.seed,
+            ..MarketOptions::default()
+        };
+        running.markets.push(Arc::new(SimMarket::start(exchange, options)?));
+    }
+    for kind in StreamKind::ALL.into_iter().filter(|kind| args.stream.iter().any(|arg| arg.is(*kind))) {
+        let options = StreamOptions {
+            listen: listen(),
+            plain: args.plain,
+            ca: Some(Arc::clone(ca)),
+            ..StreamOptions::default()
+        };
+        let stream = Arc::new(SimStream::start(kind, options)?);
+        let polled = running.exchanges.iter().find(|sim| sim.kind().name() == kind.name());
+        if let Some(sim) = polled {
+            sim.stream_to(Arc::clone(&stream));
+        } else if kind != StreamKind::Gate {
+            let name = kind.name();
+            return Err(SimError::Script(format!("--stream {name} pushes what --kind {name} publishes")));
+        }
+        running.streams.push(stream);
+    }
+    Ok(running)
+}
+
+fn options(args: &ExchangeArgs, kind: Kind, listen: SocketAddr, ca: &Arc<TestCa>) -> Options {
     Options {
         listen,
         plain: args.plain,
@@ -170,72 +268,10 @@ fn options(args: &ExchangeArgs, kind: Kind, at: usize, ca: &Arc<TestCa>) -> Opti
     }
 }
 
-/// Plays the script and the periodic announcements until the time is over, or for ever. An event
-/// that cannot be done is reported on its line and does not end the run.
-fn play(
-    args: &ExchangeArgs,
-    script: &[Event],
-    exchanges: &[Arc<SimExchange>],
-    desk: &AdminServer,
-) -> Result<(), SimError> {
-    let start = Instant::now();
-    let end = args.run_for.map(|time| start + time);
-    let mut script = script.iter().peekable();
-    let mut periodic = args.every.map(|every| (start + every, every, 0_usize));
-    loop {
-        let next_event = script.peek().map(|e| start + Duration::from_millis(e.at_ms));
-        let next = [next_event, periodic.map(|(at, ..)| at), end].into_iter().flatten().min();
-        let Some(next) = next else {
-            // Nothing left to do but serve; the process ends by a signal.
-            thread::park();
-            continue;
-        };
-        thread::sleep(next.saturating_duration_since(Instant::now()));
-        let now = Instant::now();
-        if end.is_some_and(|end| now >= end) {
-            return Ok(());
-        }
-        if let Some(event) = script.next_if(|_| next_event.is_some_and(|at| at <= now))
-            && say(&line(event.exchange, &desk.apply(event))).is_err()
-        {
-            return Ok(());
-        }
-        if let Some((at, every, count)) = &mut periodic
-            && *at <= now
-        {
-            *at += *every;
-            let event = periodic_event(exchanges, *count);
-            *count += 1;
-            if let Some(event) = event
-                && say(&line(event.exchange, &desk.apply(&event))).is_err()
-            {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// The exchanges in turn make something up; now and then one of them edits its last notice.
-fn periodic_event(exchanges: &[Arc<SimExchange>], count: usize) -> Option<Event> {
-    let sim = exchanges.get(count % exchanges.len().max(1))?;
-    let listed = sim.listed();
-    let action = match listed.first() {
-        Some(newest) if count % 7 == 6 => Action::Edit {
-            notice: newest.clone(),
-            title: if sim.kind().is_korean() {
-                format!("모의 거래소 공지 {count} (내용 수정)")
-            } else {
-                format!("Updated Notice No. {count} of the Simulated Exchange")
-            },
-        },
-        _ => Action::Invent { listing_type: None },
-    };
-    Some(Event { at_ms: 0, exchange: sim.kind(), action })
-}
-
-fn line(kind: Kind, result: &Result<Value, SimError>) -> String {
-    match result {
-        Ok(value) => json!({ "exchange": kind.name(), "result": value }).to_string(),
-        Err(e) => json!({ "exchange": kind.name(), "error": e.to_string() }).to_string(),
-    }
+/// A file that only its owner may read, from its first moment.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())
 }

@@ -1,6 +1,7 @@
 //! The commands of `tocsin-sim`, and what they share: how they print and when they end.
 
 pub(crate) mod exchange;
+mod play;
 pub(crate) mod receiver;
 
 use std::io::{self, Write};

@@ -9,8 +9,11 @@
 
 mod shape;
 mod site;
+mod story;
+mod tape;
 mod world;
 
+pub use story::{ACTS, Act, BURST, BURST_SLOTS, ROUND, Scene, Story, StoryOptions};
 pub use world::{InstrumentId, Listing, Shown};
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
-use tocsin_core::market::Trading;
+use tocsin_core::market::{InstrumentKind, Trading};
 use tocsin_core::model::Exchange;
 use tocsin_core::time::WallUs;
 
@@ -255,6 +258,29 @@ impl SimMarket {
     #[must_use]
     pub fn symbol(&self, id: InstrumentId) -> Option<String> {
         self.state().world.get(id).map(|listing| (self.shared.shape.symbol)(listing))
+    }
+
+    /// Every instrument as it is, whatever is shown of it, in the order of identifiers.
+    #[must_use]
+    pub fn instruments(&self) -> Vec<(InstrumentId, Listing)> {
+        self.state().world.listed().map(|(id, listing)| (id, listing.clone())).collect()
+    }
+
+    /// The kind of market in which this exchange tells a beginning and an end before they come, the first it
+    /// lists if in none, and what it is priced in.
+    fn foretold(&self) -> (InstrumentKind, String) {
+        let shape = self.shared.shape;
+        let quote = shape.quotes.first().copied().unwrap_or("USDT");
+        let at = Some(WallUs::from_secs(1));
+        let told = |kind: &InstrumentKind| {
+            let ahead = (shape.shown)(&Listing::ahead(*kind, "", quote, at));
+            let ending = (shape.shown)(&Listing { closes_at: at, ..Listing::open(*kind, "", quote) });
+            ahead.is_some_and(|listing| listing.trading == Trading::Ahead && listing.opens_at == at)
+                && ending.is_some_and(|listing| listing.closes_at == at)
+        };
+        let mut kinds = shape.kinds.iter().filter(|kind| **kind != InstrumentKind::Dated);
+        let first = shape.kinds.first().copied().unwrap_or(InstrumentKind::Spot);
+        (kinds.find(|kind| told(kind)).copied().unwrap_or(first), quote.to_owned())
     }
 
     /// Everything a reader of all of this exchange's lists can learn, in the order of identifiers.

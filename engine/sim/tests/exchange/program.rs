@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
@@ -115,6 +116,85 @@ fn it_publishes_on_its_own_and_writes_its_authority() {
     assert_eq!(edits, 2);
 }
 
+/// The acts of two rounds of one exchange, as its lines name them.
+fn acts(program: &mut Program, many: usize) -> Vec<(String, String)> {
+    let text = |line: &Value, field: &str| line["result"][field].as_str().unwrap().to_owned();
+    let lines = (0..many).map(|_| program.line());
+    lines.map(|line| (text(&line, "act"), text(&line, "symbol"))).collect()
+}
+
+#[test]
+fn its_markets_live_their_story_beside_their_notices() {
+    let mut program =
+        Program::start(&["--plain", "--kind", "okx", "--market-speed", "100000", "--for", "20s"]);
+    let located = program.line();
+    let market = located["markets"]["okx"]["base_url"].as_str().unwrap().to_owned();
+    let exchange = located["exchanges"]["okx"]["base_url"].as_str().unwrap().to_owned();
+    assert_ne!(market, exchange);
+    let acts = acts(&mut program, 7);
+    let (names, symbols): (Vec<&str>, Vec<&str>) =
+        acts.iter().map(|(act, symbol)| (act.as_str(), symbol.as_str())).unzip();
+    assert_eq!(
+        names,
+        ["preview", "listing_notice", "opening", "spike", "end_set", "delisting_notice", "over"]
+    );
+    let [new, noticed, opened, burst, ending, told, over] = symbols.try_into().unwrap();
+    assert_eq!((new, ending, ending), (noticed, told, over));
+    assert_eq!(new, opened);
+    assert!(new != burst && burst != ending && new != ending, "{acts:?}");
+    // What opened is on the list of the market, and its notice on that of the exchange.
+    let listed = get(&market, "/api/v5/public/instruments?instType=SPOT");
+    assert!(listed.contains(&format!("\"{new}\"")), "{listed}");
+    let ticker = new.strip_suffix("-USDT").unwrap();
+    let notices = get(&exchange, "/api/v5/support/announcements?annType=announcements-new-listings");
+    assert!(notices.contains(&format!("({ticker}) for spot trading")), "{notices}");
+}
+
+#[test]
+fn markets_stand_still_unless_told_to_live() {
+    let mut program = Program::start(&["--plain", "--kind", "all"]);
+    let located = program.line();
+    let markets: Vec<&str> = located["markets"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(markets, ["binance", "bitget", "bithumb", "bybit", "htx", "kucoin", "okx", "upbit"]);
+    let htx = located["markets"]["htx"]["base_url"].as_str().unwrap();
+    let answer = || get(htx, "/market/tickers");
+    assert_eq!(answer(), answer());
+    assert!(located.get("streams").is_none());
+}
+
+#[test]
+fn streams_are_served_with_a_file_of_credentials_of_ones_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ca, key) = (dir.path().join("ca.pem"), dir.path().join("key.txt"));
+    // It was readable by others before.
+    fs::write(&key, "old").unwrap();
+    fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+    let mut program = Program::start(&[
+        "--stream",
+        "all",
+        "--every",
+        "10ms",
+        "--ca-out",
+        ca.to_str().unwrap(),
+        "--credentials-out",
+        key.to_str().unwrap(),
+    ]);
+    let located = program.line();
+    for name in ["binance", "upbit", "gate"] {
+        let stream = &located["streams"][name];
+        assert!(stream["base_url"].as_str().unwrap().starts_with("wss://127.0.0.1:"), "{stream}");
+        assert_eq!(stream["ca_file"], ca.to_str().unwrap());
+        assert_eq!(stream["credentials_file"].is_null(), name == "gate");
+    }
+    assert_eq!(located["streams"]["upbit"]["credentials_file"], key.to_str().unwrap());
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_to_string(&key).unwrap().lines().count(), 2);
+    // Gate is simulated by its stream alone, and has its turn.
+    let told = (0..8).map(|_| program.line()).filter(|line| line["exchange"] == "gate");
+    let titles: Vec<String> = told.map(|line| line["result"]["title"].to_string()).collect();
+    assert!(titles.len() == 2 && titles.iter().all(|title| title.contains("Gate Will ")), "{titles:?}");
+}
+
 #[test]
 fn wrong_usage_is_told() {
     let run = |args: &[&str]| {
@@ -128,6 +208,10 @@ fn wrong_usage_is_told() {
     assert!(code == Some(2) && said.contains("more than nothing"));
     let (code, said) = run(&["--plain", "--script", "/nonexistent/script.json"]);
     assert!(code == Some(1) && said.contains("/nonexistent/script.json"));
+    let (code, said) = run(&["--plain", "--market-speed", "0"]);
+    assert!(code == Some(2) && said.contains("takes 0.001 to 1000000"), "{said}");
+    let (code, said) = run(&["--plain", "--kind", "okx", "--stream", "upbit"]);
+    assert!(code == Some(1) && said.contains("--stream upbit pushes what --kind upbit publishes"), "{said}");
     assert_eq!(run(&["--plain", "--for", "1ms"]).0, Some(0));
     // `output` gives it an empty standard input.
     assert_eq!(run(&["--plain", "--until-stdin-ends"]).0, Some(0));

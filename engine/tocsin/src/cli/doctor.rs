@@ -33,7 +33,7 @@ pub fn run(args: &DoctorArgs, config: &Config) -> Result<ExitCode, CliError> {
     }
     let mut wants = Wants::new(config);
     let measured = match args.root == Path::new("/") {
-        true => Measured::take(&config.data_dir),
+        true => Measured::take(&wants),
         false => Measured::default(),
     };
     if args.root != Path::new("/") {

@@ -62,6 +62,14 @@ impl fmt::Display for CredentialsError {
 
 impl std::error::Error for CredentialsError {}
 
+impl CredentialsError {
+    /// Whether this user may not read it: another one may.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(&self.fault, Fault::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// Reads a file of credentials.
 ///
 /// # Errors

@@ -6,9 +6,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tocsin_core::source::stream;
 
 use super::Measured;
 use crate::config::{Config, TopologyMode};
+use crate::serve::streams;
 use crate::topology::Plan;
 
 /// More of a file is not read.
@@ -27,8 +31,41 @@ pub struct Wants {
     pub journals: u64,
     /// Where the store is.
     pub data_dir: PathBuf,
+    /// Push sources that are switched on.
+    pub streams: Vec<WantedStream>,
     /// The running service, whose limits are looked at instead of our own.
     pub service: Option<u32>,
+}
+
+/// A push source that is switched on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedStream {
+    /// Name of its section.
+    pub name: String,
+    /// File of its key, where it takes one.
+    pub credentials_file: Option<PathBuf>,
+    /// Name or address of its host.
+    pub host: String,
+    /// How far our clock may be from the exchange's, where requests are signed with the time.
+    pub clock_within: Option<Duration>,
+}
+
+impl WantedStream {
+    /// Those of a configuration. One whose address is no address has none.
+    fn all(config: &Config) -> Vec<WantedStream> {
+        let enabled = config.streams.iter().filter(|(_, section)| section.enabled);
+        let wanted = enabled.filter_map(|(name, section)| {
+            let spec = stream::by_config_name(name)?;
+            let url = streams::address(spec, section).ok();
+            Some(WantedStream {
+                name: name.clone(),
+                credentials_file: section.credentials_file.clone().filter(|_| spec.needs_credentials),
+                host: url.map(|url| url.host.as_ref().to_owned()).unwrap_or_default(),
+                clock_within: spec.clock_within,
+            })
+        });
+        wanted.collect()
+    }
 }
 
 impl Wants {
@@ -50,6 +87,7 @@ impl Wants {
             max_in_flight: config.webhooks.max_in_flight,
             journals: Plan::new(config).sources.len() as u64 + 1,
             data_dir: config.data_dir.clone(),
+            streams: WantedStream::all(config),
             service: holder.filter(is_ours),
         }
     }

@@ -1,10 +1,13 @@
-//! What no file says: the kernel's clock state, free space, whether a file can be synced, coalescing.
+//! What no file says: the kernel's clock state, free space, whether a file can be synced, coalescing; of push
+//! sources, whether the service could use their keys and find their hosts.
 //!
 //! Contract: asks and does not change, but for one file of a few bytes in `data_dir`, written, synced and
-//! removed. What cannot be had is `None`. Blocks on the disk and, for coalescing, on the kernel's answer.
+//! removed. What cannot be had is `None`. Blocks on the disk, for
+//! coalescing on the kernel's answer and, where push sources are switched on, on name servers as long as the system does.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::net::ToSocketAddrs as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +15,8 @@ use std::time::Duration;
 use ethtool::{EthtoolAttr, EthtoolCoalesceAttr, EthtoolHeader};
 use futures_util::StreamExt as _;
 
+use super::host::{WantedStream, Wants};
+use crate::config::credentials;
 use crate::os::clock::{self, ClockState};
 
 /// Longer than the kernel takes to list every card.
@@ -54,6 +59,28 @@ pub struct Coalescing {
     pub receive_us: Option<u32>,
 }
 
+/// A file with a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// As the service wants it.
+    Usable,
+    /// Not, and why.
+    Unusable(String),
+    /// This user may not see.
+    Hidden,
+}
+
+/// What was seen of a push source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenStream {
+    /// Name of its section.
+    pub name: String,
+    /// The file of its key, where it takes one.
+    pub key: Option<Key>,
+    /// Addresses its host has.
+    pub addresses: usize,
+}
+
 /// See the module head. The default knows nothing, as for a copy of another host's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
@@ -69,12 +96,15 @@ pub struct Measured {
     pub coalescing: Option<Vec<Coalescing>>,
     /// What `/dev/cpu_dma_latency` holds cores to, where this user may read it.
     pub dma_latency_us: Option<i32>,
+    /// Of every push source that is wanted.
+    pub streams: Option<Vec<SeenStream>>,
 }
 
 impl Measured {
     /// Of this machine.
     #[must_use]
-    pub fn take(data_dir: &Path) -> Measured {
+    pub fn take(wants: &Wants) -> Measured {
+        let data_dir = &wants.data_dir;
         let owner = data_dir.metadata().map_or_else(|_| rustix::process::getuid().as_raw(), |m| m.uid());
         Measured {
             clock: clock::state(),
@@ -83,8 +113,20 @@ impl Measured {
             owner: Some(owner),
             coalescing: coalescing(),
             dma_latency_us: dma_latency(),
+            streams: Some(wants.streams.iter().map(seen).collect()),
         }
     }
+}
+
+fn seen(stream: &WantedStream) -> SeenStream {
+    let key = stream.credentials_file.as_deref().map(|file| match credentials::read(file) {
+        Ok(_) => Key::Usable,
+        Err(error) if error.is_denied() => Key::Hidden,
+        Err(error) => Key::Unusable(error.to_string()),
+    });
+    // The port does not matter to the question.
+    let addresses = (stream.host.as_str(), 443).to_socket_addrs().map_or(0, Iterator::count);
+    SeenStream { name: stream.name.clone(), key, addresses }
 }
 
 fn space(path: &Path) -> Option<Space> {
@@ -188,13 +230,40 @@ mod tests {
     #[test]
     fn this_machine_can_be_asked_and_nothing_is_left_behind() {
         let dir = tempfile::tempdir().unwrap();
-        let measured = Measured::take(dir.path());
+        let measured = Measured::take(&wants(dir.path()));
         assert!(measured.clock.is_some() && measured.shm.is_some());
         assert!(measured.disk.is_some_and(|disk| disk.synced && disk.sync_error.is_none()));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         // Not there yet: what is above it is asked, and not written to.
-        let measured = Measured::take(&dir.path().join("a/b"));
+        let measured = Measured::take(&wants(&dir.path().join("a/b")));
         assert!(measured.disk.is_some_and(|disk| !disk.synced && disk.sync_error.is_none()));
+    }
+
+    fn wants(data_dir: &Path) -> Wants {
+        let config = crate::config::Config::from_layers(&crate::config::Layers::defaults().unwrap()).unwrap();
+        Wants { data_dir: data_dir.to_owned(), ..Wants::new(&config) }
+    }
+
+    #[test]
+    fn keys_and_names_of_push_sources_are_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("binance.key");
+        let stream = |host: &str, file: Option<&Path>| WantedStream {
+            name: "binance".into(),
+            credentials_file: file.map(Path::to_owned),
+            host: host.into(),
+            clock_within: None,
+        };
+        let key = || seen(&stream("127.0.0.1", Some(&file))).key.unwrap();
+        assert!(matches!(key(), Key::Unusable(problem) if problem.contains("does not exist")));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o644).open(&file).unwrap().write_all(b"k\ns\n").unwrap();
+        assert!(matches!(key(), Key::Unusable(problem) if problem.contains("(mode 0644)")));
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(key(), Key::Usable);
+        assert_eq!(seen(&stream("127.0.0.1", None)).addresses, 1);
+        assert_eq!(seen(&stream("", None)).addresses, 0);
+        assert_eq!(seen(&stream("no-such-name.invalid", None)).addresses, 0);
     }
 
     #[test]

@@ -16,11 +16,12 @@ pub mod measure;
 mod memory;
 mod network;
 mod power;
+mod streams;
 mod system;
 #[cfg(test)]
 mod tests;
 
-pub use host::{CoreSet, Host, Wants};
+pub use host::{CoreSet, Host, WantedStream, Wants};
 pub use measure::Measured;
 
 /// How a check came out.
@@ -101,7 +102,7 @@ const fn check(id: &'static str, title: &'static str, run: fn(&Host) -> Found) -
 }
 
 /// Every check, in the order in which they are shown.
-pub const CHECKS: [Check; 29] = [
+pub const CHECKS: [Check; 32] = [
     check("cores.pinned", "hot threads have cores of their own", cores::pinned),
     check("cores.isolated", "nothing else is scheduled there", cores::isolated),
     check("cores.tickless", "no timer tick there", cores::tickless),
@@ -131,4 +132,7 @@ pub const CHECKS: [Check; 29] = [
     check("host.steal", "no stolen time", system::steal),
     check("host.ipc", "shared memory outlives a crash", system::remove_ipc),
     check("disk.data_dir", "data_dir keeps what is written", system::data_dir),
+    check("streams.credentials", "keys of push sources can be used", streams::credentials),
+    check("streams.address", "push sources have addresses", streams::address),
+    check("streams.clock", "the clock is right enough for signatures", streams::clock),
 ];

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::measure::{Coalescing, Disk, Space};
+use super::measure::{Coalescing, Disk, Key, SeenStream, Space};
 use super::*;
 use crate::os::clock::ClockState;
 
@@ -81,6 +81,7 @@ fn measured() -> Measured {
         owner: Some(107),
         coalescing: Some(vec![Coalescing { card: "eth0".into(), adaptive: false, receive_us: Some(0) }]),
         dma_latency_us: None,
+        streams: Some(vec![SeenStream { name: "binance".into(), key: Some(Key::Usable), addresses: 4 }]),
     }
 }
 
@@ -91,6 +92,12 @@ fn wants() -> Wants {
         max_in_flight: 4_096,
         journals: 2,
         data_dir: "/var/lib/tocsin".into(),
+        streams: vec![WantedStream {
+            name: "binance".into(),
+            credentials_file: Some("/etc/tocsin/binance.key".into()),
+            host: "api.binance.com".into(),
+            clock_within: Some(std::time::Duration::from_secs(30)),
+        }],
         service: None,
     }
 }
@@ -404,6 +411,27 @@ fn what_was_measured_is_judged() {
         ("disk.data_dir", |m| disk(m).sync_error = Some("No space left".into()), Level::Bad, "df -hT"),
         ("disk.data_dir", |m| disk(m).synced = false, Level::Unknown, "sudo -u tocsin"),
         ("power.sleep", |m| m.dma_latency_us = Some(0), Level::Ok, ""),
+        (
+            "streams.credentials",
+            |m| stream(m).key = Some(Key::Unusable("has mode 0644".into())),
+            Level::Bad,
+            "chmod 600 /etc/tocsin/binance.key",
+        ),
+        ("streams.credentials", |m| stream(m).key = Some(Key::Hidden), Level::Unknown, "sudo -u tocsin"),
+        ("streams.address", |m| stream(m).addresses = 0, Level::Bad, "getent ahosts api.binance.com"),
+        (
+            "streams.clock",
+            |m| m.clock = Some(ClockState { synchronised: false, max_error_us: 0 }),
+            Level::Warn,
+            "chrony",
+        ),
+        (
+            "streams.clock",
+            |m| m.clock = Some(ClockState { synchronised: true, max_error_us: 30_000_000 }),
+            Level::Bad,
+            "chrony",
+        ),
+        ("streams.clock", |m| m.clock = None, Level::Unknown, "chronyc tracking"),
     ];
     for (id, change, level, fix) in rows {
         let mut measured = measured();
@@ -418,6 +446,22 @@ fn what_was_measured_is_judged() {
     let mut person = measured();
     person.owner = Some(1_000);
     assert_eq!(found("host.ipc", &Host::new(dir.path(), wants(), person)).level, Level::Warn);
+}
+
+fn stream(measured: &mut Measured) -> &mut SeenStream {
+    measured.streams.as_mut().unwrap().first_mut().unwrap()
+}
+
+#[test]
+fn without_push_sources_there_is_nothing_to_say_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let wants = Wants { streams: Vec::new(), ..wants() };
+    for measured in [measured(), Measured::default()] {
+        let host = Host::new(dir.path(), wants.clone(), measured);
+        for id in ["streams.credentials", "streams.address", "streams.clock"] {
+            assert_eq!(found(id, &host).level, Level::Ok, "{id}");
+        }
+    }
 }
 
 fn disk(measured: &mut Measured) -> &mut Disk {

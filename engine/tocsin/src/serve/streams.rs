@@ -14,7 +14,7 @@ use tocsin_core::source::stream::{self, StreamSpec};
 use super::StartError;
 use crate::config::{Config, Stream as StreamConfig, credentials};
 use crate::net::tls::{ClientTls, ClientTrust};
-use crate::net::url::BaseUrl;
+use crate::net::url::{BaseUrl, UrlError};
 use crate::os::clock;
 use crate::store::{Store, StoredAnnouncement};
 use crate::threads::source::StreamParts;
@@ -38,16 +38,24 @@ pub fn check(config: &Config) -> Result<(), String> {
 
 fn named(name: &str, stream: &StreamConfig) -> Result<Named, String> {
     let spec = stream::by_config_name(name).ok_or_else(|| format!("there is no push source `{name}`"))?;
-    let url = stream.base_url.as_deref().unwrap_or(spec.base_url);
-    // A WebSocket's address is an HTTP server's under another scheme.
-    let http = if url.starts_with("ws") { url.replacen("ws", "http", 1) } else { url.to_owned() };
-    let url = BaseUrl::parse(&http).map_err(|e| format!("streams.{name}.base_url: {e}"))?;
+    let url = address(spec, stream).map_err(|e| format!("streams.{name}.base_url: {e}"))?;
     let trust = ClientTrust { ca_file: stream.ca_file.clone(), insecure: false };
     let tls = ClientTls::new(&trust).map_err(|e| format!("streams.{name}.ca_file: {e}"))?;
     let file = stream.credentials_file.as_deref().filter(|_| stream.enabled && spec.needs_credentials);
     let read = file.map(credentials::read).transpose();
     let credentials = read.map_err(|e| format!("streams.{name}.credentials_file: {e}"))?;
     Ok(Named { spec, url, tls, credentials })
+}
+
+/// Where a push source is: its own address, or the configured one.
+///
+/// # Errors
+/// What is wrong with the configured one.
+pub fn address(spec: &StreamSpec, stream: &StreamConfig) -> Result<BaseUrl, UrlError> {
+    let url = stream.base_url.as_deref().unwrap_or(spec.base_url);
+    // A WebSocket's address is an HTTP server's under another scheme.
+    let http = if url.starts_with("ws") { url.replacen("ws", "http", 1) } else { url.to_owned() };
+    BaseUrl::parse(&http)
 }
 
 /// One push source with what the store remembers of it, and where its counts will be.

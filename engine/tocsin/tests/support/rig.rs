@@ -13,13 +13,16 @@ use tocsin::os::clock;
 use tocsin::rings::{SourceToFeed, SourceToJournal, ToSource};
 use tocsin::threads::source::publish::{AnnouncementLog, Losses, PublisherParts};
 use tocsin::threads::source::stats::{Count, SourceStats};
-use tocsin::threads::source::{LaneParts, SourceParts, SourceThread};
+use tocsin::threads::source::{LaneParts, SourceParts, SourceThread, StreamParts};
 use tocsin::threads::{Step, Turn};
+use tocsin_core::detect::stream::StreamDetector;
 use tocsin_core::detect::told::Told;
 use tocsin_core::detect::{Detector, ListHistory};
 use tocsin_core::model::Announcement;
 use tocsin_core::source::SourceSpec;
 use tocsin_core::source::pacing::Mode;
+use tocsin_core::source::stream::credentials::Credentials;
+use tocsin_core::source::stream::{ParameterOrder, StreamSpec};
 use tocsin_core::time::{Mono, WallUs};
 use tocsin_core::wire::EncodedAnnouncement;
 
@@ -78,17 +81,32 @@ impl Rig {
     }
 
     pub fn with_resolver(lanes: Vec<Options>, lookup: impl Fn(&str) -> Addresses + Send + 'static) -> Rig {
+        Rig::start(lanes, None, lookup)
+    }
+
+    /// With one push source, at a plain address, and nothing else.
+    pub fn with_stream(spec: &'static StreamSpec, url: &str, credentials: &str) -> Rig {
+        let credentials = Credentials::parse(credentials).unwrap();
+        Rig::start(Vec::new(), Some(stream(spec, url, credentials)), |_| Addresses::NONE)
+    }
+
+    fn start(
+        lanes: Vec<Options>,
+        stream: Option<StreamParts>,
+        lookup: impl Fn(&str) -> Addresses + Send + 'static,
+    ) -> Rig {
         let (feed_in, feed) = rtrb::RingBuffer::new(1_024);
         let (journal_in, journal) = rtrb::RingBuffer::new(8_192);
         let (history_in, history) = rtrb::RingBuffer::new(1_024);
         let (commands, commands_out) = rtrb::RingBuffer::new(8);
         let (resolver, mut clients) = Resolver::start_with(1, lookup).unwrap();
         let (logged, losses) = (Arc::new(AtomicU64::new(0)), Arc::new(Losses::default()));
-        let stats: Vec<_> = lanes.iter().map(|l| Arc::new(SourceStats::new(l.spec.name))).collect();
+        let mut stats: Vec<_> = lanes.iter().map(|l| Arc::new(SourceStats::new(l.spec.name))).collect();
         let lanes = lanes.into_iter().zip(&stats).map(|(options, stats)| lane(options, stats)).collect();
+        stats.extend(stream.iter().map(|stream| Arc::clone(&stream.stats)));
         let thread = SourceThread::new(SourceParts {
             lanes,
-            streams: Vec::new(),
+            streams: stream.into_iter().collect(),
             publisher: PublisherParts {
                 epoch: 3,
                 next_seq: Arc::new(AtomicU64::new(1)),
@@ -202,6 +220,27 @@ fn lane(options: Options, stats: &Arc<SourceStats>) -> LaneParts {
         detector,
         told: Told::new(),
         stats: Arc::clone(stats),
+    }
+}
+
+fn stream(spec: &'static StreamSpec, url: &str, credentials: Credentials) -> StreamParts {
+    let fresh_for = Duration::from_secs(60);
+    let mut detector = StreamDetector::new(spec, fresh_for);
+    for channel in 0..spec.channels.len() {
+        detector.load_channel(channel, ListHistory { first_start: first_start(), baselined: true });
+    }
+    StreamParts {
+        spec,
+        url: BaseUrl::parse(&url.replacen("ws", "http", 1)).unwrap(),
+        tls: ClientTls::new(&ClientTrust { ca_file: None, insecure: false }).unwrap(),
+        credentials: spec.needs_credentials.then_some(credentials),
+        order: ParameterOrder::Alphabetical,
+        rotate_after: None,
+        fresh_for,
+        bind: Vec::new(),
+        detector,
+        told: Told::new(),
+        stats: Arc::new(SourceStats::new(spec.name)),
     }
 }
 

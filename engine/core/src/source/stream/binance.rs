@@ -32,6 +32,7 @@ pub static STREAM: StreamSpec = StreamSpec {
     base_url: "wss://api.binance.com",
     path: "/sapi/wss",
     needs_credentials: true,
+    clock_within: Some(Duration::from_secs(30)),
     channels: &[TOPIC],
     upgrade,
     greet: |_, _, _| false,

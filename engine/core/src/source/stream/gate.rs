@@ -30,6 +30,7 @@ pub static STREAM: StreamSpec = StreamSpec {
     base_url: "wss://api.gateio.ws",
     path: "/ws/v4/ann",
     needs_credentials: false,
+    clock_within: None,
     channels: CHANNELS,
     upgrade,
     greet,

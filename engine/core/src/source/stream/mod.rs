@@ -51,6 +51,8 @@ pub struct StreamSpec {
     pub path: &'static str,
     /// Whether it is given to holders of an API key alone.
     pub needs_credentials: bool,
+    /// How far the clocks may differ where the request is signed with the time.
+    pub clock_within: Option<Duration>,
     /// What it subscribes to, at most [`crate::limits::LISTS_PER_SOURCE`]: each has a baseline of its own, kept
     /// by the store under this name. All share one seen set.
     pub channels: &'static [&'static str],

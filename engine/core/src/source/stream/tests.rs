@@ -77,6 +77,8 @@ fn binance_signs_its_query_in_either_order() {
             format!("random={hex}&topic=com_announcement_en&recvWindow=30000&timestamp=1795000000123"),
         ),
     ] {
+        let within = binance::STREAM.clock_within.unwrap().as_millis();
+        assert!(query.contains(&format!("recvWindow={within}&")), "what is asked for is what is said of it");
         let upgrade = (binance::STREAM.upgrade)(&ask(&credentials, order));
         let (start, signature) = upgrade.target.split_once("&signature=").unwrap();
         assert_eq!(start, format!("/sapi/wss?{query}"));

@@ -28,6 +28,7 @@ pub static STREAM: StreamSpec = StreamSpec {
     base_url: "wss://api.upbit.com",
     path: "/websocket/v1/private",
     needs_credentials: true,
+    clock_within: None,
     channels: &["announcement"],
     upgrade,
     greet,
