@@ -237,6 +237,9 @@ pub const MARKET_CHECKPOINT: Duration = Duration::from_secs(600);
 pub const MARKET_VOLUMES: usize = 4_096;
 /// Assets of one exchange whose price in dollars is remembered; further ones are not.
 pub const MARKET_QUOTES: usize = 64;
+/// Assets whose volume over all exchanges is told: about twice as many as there are. Beyond it the least
+/// traded are left out.
+pub const MARKET_ASSETS: usize = 16_384;
 /// Market events stay in the store for so long.
 pub const MARKET_EVENTS_KEPT: Duration = Duration::from_secs(90 * 86_400);
 /// Most market events read from the store at once.

@@ -7,6 +7,7 @@
 //! and counted, an unusable answer is a [`ParseError`] that says where.
 
 pub mod book;
+pub mod context;
 mod event;
 pub mod exchange;
 mod guard;
@@ -16,9 +17,12 @@ pub mod register;
 pub mod rules;
 pub mod scorecard;
 pub mod spike;
+pub mod table;
 pub mod volume;
 
+pub use context::{AssetContext, AssetMarket, Context};
 pub use event::{MarketEvent, MarketEventKind};
+pub use table::VolumeTable;
 
 use core::time::Duration;
 

@@ -176,7 +176,7 @@ impl Register {
 
 /// An asset without the multiplier of its contract: `1000SATS` and `1MBABYDOGE` are SATS and BABYDOGE.
 /// What follows must begin with a letter, so that `1INCH` and `0G` stay.
-fn bare(base: &str) -> &str {
+pub(super) fn bare(base: &str) -> &str {
     for multiplier in ["1000000", "100000", "10000", "1000", "1M"] {
         if let Some(rest) = base.strip_prefix(multiplier)
             && rest.chars().next().is_some_and(char::is_alphabetic)
