@@ -15,8 +15,8 @@ fn names() -> BTreeSet<&'static str> {
 /// Reads the section.
 pub(super) fn read(read: &Reader<'_>) -> Result<Market, ConfigError> {
     let speed = match read.float("market.speed")? {
-        speed if (0.1..=10_000.0).contains(&speed) => speed,
-        _ => return Err(read.error("market.speed", "takes a number from 0.1 to 10000")),
+        speed if (0.1..=1_000.0).contains(&speed) => speed,
+        _ => return Err(read.error("market.speed", "takes a number from 0.1 to 1000")),
     };
     let exchanges = names().into_iter().map(|name| {
         let key = |field: &str| format!("market.{name}.{field}");
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let rows = [
-            ("[market]\nspeed = 0.01", "takes a number from 0.1 to 10000"),
+            ("[market]\nspeed = 0.01", "takes a number from 0.1 to 1000"),
             ("[market]\nenabled = true\nspeed = 2", "above 1 is for simulated exchanges"),
             ("[market.okx]\nbase_url = \"okx.com\"", "takes http://HOST"),
             ("[market.coinone]\nenabled = true", "there is no key `market.coinone.enabled`"),

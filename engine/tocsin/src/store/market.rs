@@ -13,6 +13,7 @@ use tocsin_core::market::watcher::Changes;
 use tocsin_core::market::{InstrumentKind, MarketEvent, MarketEventKind, exchange};
 use tocsin_core::model::Exchange;
 use tocsin_core::time::WallUs;
+use utoipa::ToSchema;
 
 use super::error::StoreError;
 use super::{Reader, Store};
@@ -73,7 +74,7 @@ pub(super) fn apply(connection: &Connection, row: MarketRow<'_>) -> rusqlite::Re
 fn insert(connection: &Connection, event: &MarketEvent) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO market_events (id, received_us, event) VALUES (?1, ?2, ?3)";
     let received = event.received.0;
-    let row = params![event.source_item(), received, json(&EventText::of(event))?];
+    let row = params![event.source_item(), received, json(&MarketEventText::of(event))?];
     connection.prepare_cached(sql)?.execute(row)?;
     let kept = i64::try_from(limits::MARKET_EVENTS_KEPT.as_micros()).unwrap_or(i64::MAX);
     let sql = "DELETE FROM market_events WHERE received_us < ?1";
@@ -132,8 +133,8 @@ pub(super) fn events(
     let mut rows = statement.query(params![since.0, limit.min(limits::MARKET_EVENTS_PER_QUERY)])?;
     let (mut events, mut unreadable) = (Vec::new(), 0_usize);
     while let Some(row) = rows.next()? {
-        let text: Option<EventText> = serde_json::from_str(row.get_ref(0)?.as_str()?).ok();
-        match text.and_then(EventText::event) {
+        let text: Option<MarketEventText> = serde_json::from_str(row.get_ref(0)?.as_str()?).ok();
+        match text.and_then(MarketEventText::event) {
             Some(event) => events.push(event),
             None => unreadable += 1,
         }
@@ -149,33 +150,40 @@ fn json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// An event as it is kept: names as in its message, so that whoever reads the file can read it.
-#[derive(Serialize, Deserialize)]
+/// An event as it is kept and listed: names as in its message, so that whoever reads the file can read it.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct EventText {
-    event: String,
-    publisher: String,
-    source: String,
-    symbol: String,
-    base: String,
-    quote: String,
-    instrument: String,
-    state: String,
-    occurrence: u32,
-    new_asset: bool,
-    noticed: bool,
-    effective_at_us: Option<WallUs>,
-    volume24h_usd: Option<f64>,
-    ratio: Option<f64>,
-    score: Option<u8>,
-    since_us: Option<WallUs>,
-    received_us: WallUs,
-    detected_us: WallUs,
+#[allow(missing_docs, reason = "said at `MarketEvent`")]
+pub struct MarketEventText {
+    pub event: String,
+    pub publisher: String,
+    pub source: String,
+    pub symbol: String,
+    pub base: String,
+    pub quote: String,
+    pub instrument: String,
+    pub state: String,
+    pub occurrence: u32,
+    pub new_asset: bool,
+    pub noticed: bool,
+    #[schema(value_type = Option<i64>)]
+    pub effective_at_us: Option<WallUs>,
+    pub volume24h_usd: Option<f64>,
+    pub ratio: Option<f64>,
+    pub score: Option<u8>,
+    #[schema(value_type = Option<i64>)]
+    pub since_us: Option<WallUs>,
+    #[schema(value_type = i64)]
+    pub received_us: WallUs,
+    #[schema(value_type = i64)]
+    pub detected_us: WallUs,
 }
 
-impl EventText {
-    fn of(event: &MarketEvent) -> EventText {
-        EventText {
+impl MarketEventText {
+    /// As it is.
+    #[must_use]
+    pub fn of(event: &MarketEvent) -> MarketEventText {
+        MarketEventText {
             event: event.kind.name().to_owned(),
             publisher: event.exchange.name().to_owned(),
             source: event.source.to_owned(),
