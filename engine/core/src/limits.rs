@@ -245,6 +245,14 @@ pub const MARKET_EVENTS_KEPT: Duration = Duration::from_secs(90 * 86_400);
 /// Most market events read from the store at once.
 pub const MARKET_EVENTS_PER_QUERY: usize = 1_000;
 
+/// Events of one exchange whose identities are remembered, so that two requests that show one instrument
+/// do not tell it twice; the oldest is forgotten first.
+pub const MARKET_TOLD: usize = 512;
+/// Markets told of one asset beside an announcement; those with the least volume are left out.
+pub const CONTEXT_MARKETS: usize = 16;
+/// The same over all assets of one announcement: some 12 KB. Each asset has at least one.
+pub const CONTEXT_MARKETS_IN_ALL: usize = 96;
+
 // ---- Push sources ------------------------------------------------------------------------------
 
 /// Longest message accepted from a push source: Binance sends whole articles, of up to about 100 KB.
@@ -515,6 +523,9 @@ const _: () = assert!(
 );
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
 const _: () = assert!(MARKET_BODY_BYTES > RESPONSE_BODY_BYTES && MARKET_ROWS > ITEMS_PER_RESPONSE);
+const _: () = assert!(
+    CONTEXT_MARKETS <= CONTEXT_MARKETS_IN_ALL && TICKERS_PER_ANNOUNCEMENT <= CONTEXT_MARKETS_IN_ALL
+);
 const _: () = assert!(2 * TICKER_BYTES <= SYMBOL_BYTES, "the longest base and quote make a name");
 const _: () = assert!(HANDSHAKES_PER_ADDRESS > IP_CONNECTIONS);
 const _: () = assert!(HANDSHAKES_PER_ADDRESS_AT_LEAST <= HANDSHAKES_PER_ADDRESS);

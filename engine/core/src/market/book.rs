@@ -127,6 +127,8 @@ pub struct Book {
     guard: Guard,
     counts: Counts,
     staged: Vec<Staged>,
+    /// A row of the answer that is being read was not taken.
+    cut: bool,
     text: String,
 }
 
@@ -145,6 +147,7 @@ impl Book {
             guard: Guard::default(),
             counts: Counts::default(),
             staged: Vec::new(),
+            cut: false,
             text: String::new(),
         }
     }
@@ -214,9 +217,26 @@ impl Book {
         })
     }
 
+    /// Whether its baseline was taken.
+    #[must_use]
+    pub fn is_baselined(&self) -> bool {
+        self.record.baselined
+    }
+
+    /// What is known of one instrument, and of each.
+    pub(super) fn record(&self, symbol: &str) -> Option<&InstrumentRecord> {
+        self.entries.get(symbol).map(|entry| &entry.record)
+    }
+
+    /// See [`Book::record`].
+    pub(super) fn records(&self) -> impl Iterator<Item = &InstrumentRecord> {
+        self.entries.values().map(|entry| &entry.record)
+    }
+
     /// Takes a row of the answer that is being read.
     pub fn stage(&mut self, row: &Instrument<'_>) {
         let usable = !row.symbol.is_empty() && row.symbol.len() <= limits::SYMBOL_BYTES;
+        self.cut |= !usable || self.staged.len() >= limits::MARKET_INSTRUMENTS;
         if !usable || self.staged.len() >= limits::MARKET_INSTRUMENTS {
             if usable {
                 self.counts.beyond_limit += 1;
@@ -241,6 +261,7 @@ impl Book {
     pub fn discard(&mut self) {
         self.staged.clear();
         self.text.clear();
+        self.cut = false;
     }
 
     /// Decides what the staged rows mean. `whole`: the parser read every row of the answer; what a cut
@@ -260,7 +281,7 @@ impl Book {
         staged.dedup_by(|later, first| later.symbol(&text) == first.symbol(&text));
         let rules = self.rules;
         let m = Moment { spec: self.spec, rules: &rules, since: self.record.last_answer, received, now };
-        let complete = self.complete && whole;
+        let complete = self.complete && whole && !self.cut;
         let told = findings.events.len();
         let outcome = if self.complete && staged.is_empty() {
             Outcome::Empty

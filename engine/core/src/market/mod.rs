@@ -19,6 +19,7 @@ pub mod scorecard;
 pub mod spike;
 pub mod table;
 pub mod volume;
+pub mod watcher;
 
 pub use context::{AssetContext, AssetMarket, Context};
 pub use event::{MarketEvent, MarketEventKind};
@@ -43,6 +44,9 @@ pub struct MarketSpec {
     pub evidence: Evidence,
     /// Scheme and authority, without a path.
     pub base_url: &'static str,
+    /// Its word for an instrument that is not traded yet stands for others that are stopped too: what is
+    /// ahead of a time that is past is one of those.
+    pub ahead_by_time: bool,
     /// Header fields beside `Host`, in the order they are sent.
     pub headers: &'static [(&'static str, &'static str)],
     /// What it asks for.
@@ -63,8 +67,35 @@ pub struct MarketRequest {
     pub every: Duration,
     /// Whether an answer names all there is, so that what is absent is gone.
     pub complete: bool,
+    /// What its rows are.
+    pub tells: Tells,
     /// Reads one answer.
     pub parse: MarketParse,
+}
+
+/// What the rows of a request's answers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    /// Instruments alone.
+    Instruments,
+    /// Volumes alone.
+    Volumes,
+    /// An instrument and its volume.
+    Both,
+}
+
+impl Tells {
+    /// Whether instruments are among them.
+    #[must_use]
+    pub const fn instruments(self) -> bool {
+        matches!(self, Tells::Instruments | Tells::Both)
+    }
+
+    /// Whether volumes are among them.
+    #[must_use]
+    pub const fn volumes(self) -> bool {
+        matches!(self, Tells::Volumes | Tells::Both)
+    }
 }
 
 /// Reads the rows of one answer, giving each to the callback. Works in place: the body is scrambled

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::*;
 use crate::market::record::Ending;
 use crate::market::register::Hearing;
-use crate::market::{MarketRow, Trading::*};
+use crate::market::{MarketRow, Tells, Trading::*};
 use crate::model::{Exchange, ListingType, Ticker};
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
 
@@ -14,7 +14,15 @@ fn parse(_: &mut Scratch, _: &mut [u8], _: &mut dyn FnMut(MarketRow<'_>)) -> Res
 }
 
 const fn request(name: &'static str, complete: bool) -> MarketRequest {
-    MarketRequest { name, target: "/", body: None, every: Duration::from_secs(60), complete, parse }
+    MarketRequest {
+        name,
+        target: "/",
+        body: None,
+        every: Duration::from_secs(60),
+        complete,
+        tells: Tells::Instruments,
+        parse,
+    }
 }
 
 static REQUESTS: [MarketRequest; 2] = [request("all", true), request("ahead", false)];
@@ -23,6 +31,7 @@ static SPEC: MarketSpec = MarketSpec {
     exchange: Exchange::Okx,
     evidence: Evidence::Official,
     base_url: "https://exchange.test",
+    ahead_by_time: false,
     headers: &[],
     requests: &REQUESTS,
 };

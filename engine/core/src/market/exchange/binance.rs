@@ -8,7 +8,7 @@
 use core::time::Duration;
 
 use super::{HEADERS, list, name, read_instruments, read_volumes, refused, time, word};
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
@@ -19,6 +19,7 @@ pub static SPOT: MarketSpec = MarketSpec {
     exchange: Exchange::Binance,
     evidence: Evidence::Official,
     base_url: "https://data-api.binance.vision",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         MarketRequest {
@@ -28,6 +29,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(30),
             complete: true,
+            tells: Tells::Instruments,
             parse: parse_spot,
         },
         MarketRequest {
@@ -36,6 +38,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(60),
             complete: false,
+            tells: Tells::Volumes,
             parse: parse_tickers,
         },
     ],
@@ -47,6 +50,7 @@ pub static USDM: MarketSpec = MarketSpec {
     exchange: Exchange::Binance,
     evidence: Evidence::Official,
     base_url: "https://fapi.binance.com",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         MarketRequest {
@@ -55,6 +59,7 @@ pub static USDM: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(10),
             complete: true,
+            tells: Tells::Instruments,
             parse: parse_usdm,
         },
         MarketRequest {
@@ -63,6 +68,7 @@ pub static USDM: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(60),
             complete: false,
+            tells: Tells::Volumes,
             parse: parse_tickers,
         },
     ],

@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use super::{HEADERS, expect, list, name, read_instruments, read_volumes, time, word};
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
@@ -18,6 +18,7 @@ pub static SPOT: MarketSpec = MarketSpec {
     exchange: Exchange::Bitget,
     evidence: Evidence::Official,
     base_url: "https://api.bitget.com",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         MarketRequest {
@@ -26,6 +27,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(10),
             complete: true,
+            tells: Tells::Instruments,
             parse: parse_pairs,
         },
         tickers("tickers", "/api/v2/spot/market/tickers"),
@@ -38,6 +40,7 @@ pub static MIX: MarketSpec = MarketSpec {
     exchange: Exchange::Bitget,
     evidence: Evidence::Official,
     base_url: "https://api.bitget.com",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         contracts("usdt", "/api/v2/mix/market/contracts?productType=USDT-FUTURES"),
@@ -49,12 +52,12 @@ pub static MIX: MarketSpec = MarketSpec {
 
 const fn contracts(name: &'static str, target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(10);
-    MarketRequest { name, target, body: None, every, complete: true, parse: parse_contracts }
+    MarketRequest { name, target, body: None, every, complete: true, tells: Tells::Instruments, parse: parse_contracts }
 }
 
 const fn tickers(name: &'static str, target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(60);
-    MarketRequest { name, target, body: None, every, complete: false, parse: parse_tickers }
+    MarketRequest { name, target, body: None, every, complete: false, tells: Tells::Volumes, parse: parse_tickers }
 }
 
 fn data<'t, 'a>(root: Json<'t, 'a>) -> Result<Json<'t, 'a>, ParseError> {

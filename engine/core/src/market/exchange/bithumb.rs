@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use super::{HEADERS, amount, give_volume, plain, price, read_instruments, read_rows, refused, upbit, word};
-use crate::market::{MarketRequest, MarketRow, MarketSpec};
+use crate::market::{MarketRequest, MarketRow, MarketSpec, Tells};
 use crate::model::Exchange;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
 
@@ -16,6 +16,7 @@ pub static SPOT: MarketSpec = MarketSpec {
     exchange: Exchange::Bithumb,
     evidence: Evidence::Official,
     base_url: "https://api.bithumb.com",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         MarketRequest {
@@ -24,6 +25,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(10),
             complete: true,
+            tells: Tells::Instruments,
             parse: parse_markets,
         },
         tickers("krw-tickers", "/public/ticker/ALL_KRW", parse_krw),
@@ -36,7 +38,7 @@ const fn tickers(
     target: &'static str,
     parse: crate::market::MarketParse,
 ) -> MarketRequest {
-    MarketRequest { name, target, body: None, every: Duration::from_secs(60), complete: false, parse }
+    MarketRequest { name, target, body: None, every: Duration::from_secs(60), complete: false, tells: Tells::Volumes, parse }
 }
 
 fn parse_markets(

@@ -8,7 +8,7 @@
 use core::time::Duration;
 
 use super::{HEADERS, expect, list, name, read_instruments, read_volumes, time, word};
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
@@ -23,6 +23,7 @@ pub static SPOT: MarketSpec = MarketSpec {
     exchange: Exchange::Bybit,
     evidence: Evidence::Official,
     base_url: "https://api.bybit.com",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         instruments("instruments", "/v5/market/instruments-info?category=spot", true),
@@ -36,6 +37,7 @@ pub static LINEAR: MarketSpec = MarketSpec {
     exchange: Exchange::Bybit,
     evidence: Evidence::Official,
     base_url: "https://api.bybit.com",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         instruments("instruments", "/v5/market/instruments-info?category=linear&limit=1000", true),
@@ -51,12 +53,12 @@ pub static LINEAR: MarketSpec = MarketSpec {
 
 const fn instruments(name: &'static str, target: &'static str, complete: bool) -> MarketRequest {
     let every = Duration::from_secs(10);
-    MarketRequest { name, target, body: None, every, complete, parse: parse_instruments }
+    MarketRequest { name, target, body: None, every, complete, tells: Tells::Instruments, parse: parse_instruments }
 }
 
 const fn tickers(target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(60);
-    MarketRequest { name: "tickers", target, body: None, every, complete: false, parse: parse_tickers }
+    MarketRequest { name: "tickers", target, body: None, every, complete: false, tells: Tells::Volumes, parse: parse_tickers }
 }
 
 fn result<'t, 'a>(root: Json<'t, 'a>) -> Result<Json<'t, 'a>, ParseError> {

@@ -9,7 +9,7 @@ use core::time::Duration;
 use super::{
     HEADERS, amount, begun, flag, give_volume, list, name, not_traded, price, read_rows, refused, time, word,
 };
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
@@ -21,8 +21,9 @@ pub static PRODUCTS: MarketSpec = MarketSpec {
     exchange: Exchange::Coinbase,
     evidence: Evidence::Official,
     base_url: "https://api.coinbase.com",
+    ahead_by_time: true,
     headers: HEADERS,
-    requests: &[products("/api/v3/brokerage/market/products?product_type=SPOT")],
+    requests: &[products("/api/v3/brokerage/market/products?product_type=SPOT", Tells::Both)],
 };
 
 /// `coinbase.exchange`: the same products on the older interface, without times and volumes. Off by default:
@@ -32,13 +33,14 @@ pub static EXCHANGE: MarketSpec = MarketSpec {
     exchange: Exchange::Coinbase,
     evidence: Evidence::Official,
     base_url: "https://api.exchange.coinbase.com",
+    ahead_by_time: true,
     headers: HEADERS,
-    requests: &[products("/products")],
+    requests: &[products("/products", Tells::Instruments)],
 };
 
-const fn products(target: &'static str) -> MarketRequest {
+const fn products(target: &'static str, tells: Tells) -> MarketRequest {
     let every = Duration::from_secs(10);
-    MarketRequest { name: "products", target, body: None, every, complete: true, parse: parse_products }
+    MarketRequest { name: "products", target, body: None, every, complete: true, tells, parse: parse_products }
 }
 
 fn parse_products(

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::{
     HEADERS, begun, flag, name, not_traded, plain, read_instruments, read_volumes, refused, time, word,
 };
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
@@ -20,6 +20,7 @@ pub static SPOT: MarketSpec = MarketSpec {
     exchange: Exchange::Gate,
     evidence: Evidence::Official,
     base_url: "https://api.gateio.ws",
+    ahead_by_time: true,
     headers: HEADERS,
     requests: &[
         MarketRequest {
@@ -28,6 +29,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(10),
             complete: true,
+            tells: Tells::Instruments,
             parse: parse_pairs,
         },
         MarketRequest {
@@ -36,6 +38,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(60),
             complete: false,
+            tells: Tells::Volumes,
             parse: parse_spot_tickers,
         },
     ],
@@ -47,6 +50,7 @@ pub static FUTURES: MarketSpec = MarketSpec {
     exchange: Exchange::Gate,
     evidence: Evidence::Official,
     base_url: "https://api.gateio.ws",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         MarketRequest {
@@ -55,6 +59,7 @@ pub static FUTURES: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(10),
             complete: true,
+            tells: Tells::Instruments,
             parse: parse_contracts,
         },
         MarketRequest {
@@ -63,6 +68,7 @@ pub static FUTURES: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(60),
             complete: false,
+            tells: Tells::Volumes,
             parse: parse_futures_tickers,
         },
     ],

@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use super::{amount, flag, give_volume, list, name, read_rows, refused};
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
@@ -17,6 +17,7 @@ pub static PERPETUALS: MarketSpec = MarketSpec {
     exchange: Exchange::Hyperliquid,
     evidence: Evidence::Official,
     base_url: "https://api.hyperliquid.xyz",
+    ahead_by_time: false,
     headers: &[
         ("user-agent", concat!("tocsin/", env!("CARGO_PKG_VERSION"))),
         ("accept", "application/json"),
@@ -28,6 +29,7 @@ pub static PERPETUALS: MarketSpec = MarketSpec {
         body: Some("{\"type\":\"metaAndAssetCtxs\"}"),
         every: Duration::from_secs(10),
         complete: true,
+        tells: Tells::Both,
         parse: parse_universe,
     }],
 };

@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use super::{HEADERS, begun, expect, flag, list, name, not_traded, read_instruments, read_volumes, time};
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
@@ -19,6 +19,7 @@ pub static SPOT: MarketSpec = MarketSpec {
     exchange: Exchange::Kucoin,
     evidence: Evidence::Official,
     base_url: "https://api.kucoin.com",
+    ahead_by_time: true,
     headers: HEADERS,
     requests: &[
         MarketRequest {
@@ -27,6 +28,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(10),
             complete: true,
+            tells: Tells::Instruments,
             parse: parse_symbols,
         },
         MarketRequest {
@@ -35,6 +37,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(60),
             complete: false,
+            tells: Tells::Volumes,
             parse: parse_tickers,
         },
     ],

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::{
     HEADERS, expect, list, name, plain, read_instruments, read_rows, read_volumes, refused, time, word,
 };
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch, exchange};
@@ -19,6 +19,7 @@ pub static SPOT: MarketSpec = MarketSpec {
     exchange: Exchange::Mexc,
     evidence: Evidence::Official,
     base_url: "https://api.mexc.com",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         MarketRequest {
@@ -27,6 +28,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(30),
             complete: true,
+            tells: Tells::Instruments,
             parse: parse_pairs,
         },
         MarketRequest {
@@ -35,6 +37,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(60),
             complete: false,
+            tells: Tells::Volumes,
             parse: parse_tickers,
         },
     ],
@@ -46,6 +49,7 @@ pub static CALENDAR: MarketSpec = MarketSpec {
     exchange: Exchange::Mexc,
     evidence: Evidence::Unofficial,
     base_url: "https://www.mexc.com",
+    ahead_by_time: false,
     headers: &[("user-agent", exchange::BROWSER), ("accept", "application/json")],
     requests: &[MarketRequest {
         name: "calendar",
@@ -53,6 +57,7 @@ pub static CALENDAR: MarketSpec = MarketSpec {
         body: None,
         every: Duration::from_secs(60),
         complete: false,
+        tells: Tells::Instruments,
         parse: parse_calendar,
     }],
 };

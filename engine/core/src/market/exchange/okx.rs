@@ -10,7 +10,7 @@ use core::time::Duration;
 use super::{
     HEADERS, amount, expect, give_volume, list, name, plain, price, read_instruments, read_rows, time, word,
 };
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch, when};
@@ -26,6 +26,7 @@ pub static INSTRUMENTS: MarketSpec = MarketSpec {
     exchange: Exchange::Okx,
     evidence: Evidence::Official,
     base_url: "https://www.okx.com",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         instruments("spot", "/api/v5/public/instruments?instType=SPOT"),
@@ -39,12 +40,12 @@ pub static INSTRUMENTS: MarketSpec = MarketSpec {
 
 const fn instruments(name: &'static str, target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(10);
-    MarketRequest { name, target, body: None, every, complete: true, parse: parse_instruments }
+    MarketRequest { name, target, body: None, every, complete: true, tells: Tells::Instruments, parse: parse_instruments }
 }
 
 const fn tickers(name: &'static str, target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(60);
-    MarketRequest { name, target, body: None, every, complete: false, parse: parse_tickers }
+    MarketRequest { name, target, body: None, every, complete: false, tells: Tells::Volumes, parse: parse_tickers }
 }
 
 fn parse_instruments(

@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use super::{HEADERS, flag, name, plain, read_instruments, read_volumes, refused};
-use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Trading};
+use crate::market::{Instrument, InstrumentKind, MarketRequest, MarketRow, MarketSpec, Tells, Trading};
 use crate::model::Exchange;
 use crate::source::json::Json;
 use crate::source::{Evidence, ParseError, Parsed, Scratch};
@@ -18,6 +18,7 @@ pub static SPOT: MarketSpec = MarketSpec {
     exchange: Exchange::Upbit,
     evidence: Evidence::Official,
     base_url: "https://api.upbit.com",
+    ahead_by_time: false,
     headers: HEADERS,
     requests: &[
         MarketRequest {
@@ -26,6 +27,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(5),
             complete: true,
+            tells: Tells::Instruments,
             parse: parse_markets,
         },
         MarketRequest {
@@ -34,6 +36,7 @@ pub static SPOT: MarketSpec = MarketSpec {
             body: None,
             every: Duration::from_secs(60),
             complete: false,
+            tells: Tells::Volumes,
             parse: parse_tickers,
         },
     ],
