@@ -240,6 +240,11 @@ pub const MARKET_QUOTES: usize = 64;
 /// Assets whose volume over all exchanges is told: about twice as many as there are. Beyond it the least
 /// traded are left out.
 pub const MARKET_ASSETS: usize = 16_384;
+/// The assets of one `context` message at most, in bytes of JSON; their last markets are left out.
+pub const EXTRA_BYTES: usize = 8 * 1_024;
+/// Messages beside announcements that wait in a feed writer at most; beyond it the oldest that is not being
+/// sent is dropped.
+pub const EXTRAS_WAITING: usize = 64;
 /// Market events stay in the store for so long.
 pub const MARKET_EVENTS_KEPT: Duration = Duration::from_secs(90 * 86_400);
 /// Most market events read from the store at once.
@@ -540,6 +545,11 @@ const _: () = assert!((BURST as u64) < LAG_MESSAGES);
 const _: () = assert!(BURST <= u8::BITS as usize, "a bit each in `feed::burst`");
 const _: () = assert!(ORDER_BUFFER < HISTORY_IN_MEMORY);
 const _: () = assert!(HANDSHAKE_HEAD_BYTES < PRIVATE_QUEUE_BYTES);
+const _: () = assert!(2 * EXTRA_BYTES <= PRIVATE_QUEUE_BYTES);
+const _: () = assert!(
+    EXTRA_BYTES / TICKERS_PER_ANNOUNCEMENT > 3 * TICKER_BYTES + 128,
+    "an asset without its markets always fits"
+);
 const _: () = assert!(PING_PERIOD.as_secs() < PONG_TIMEOUT.as_secs() + 1);
 const _: () = assert!(WEBHOOK_RETRIES_IN_FLIGHT + WEBHOOK_IN_FLIGHT_ASSURED <= WEBHOOK_IN_FLIGHT);
 const _: () = assert!(WEBHOOK_PENDING_PER_ENDPOINT < WEBHOOK_PENDING);

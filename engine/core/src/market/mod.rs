@@ -12,6 +12,7 @@ mod event;
 pub mod exchange;
 mod guard;
 mod judge;
+pub mod message;
 pub mod record;
 pub mod register;
 pub mod rules;

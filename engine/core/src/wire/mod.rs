@@ -5,6 +5,7 @@
 //! length is bounded by `limits` before it comes here, and the one list that is not is cut at
 //! [`MARKETS_WRITTEN`].
 
+pub mod extra;
 pub mod json;
 pub mod message;
 mod template;
