@@ -27,6 +27,7 @@ use tocsin_core::feed::key::{KeyId, KeyRecord};
 use tocsin_core::feed::look::Row;
 use tocsin_core::feed::subscription::Subscription;
 use tocsin_core::market::MarketEvent;
+use tocsin_core::market::table::VolumeTable;
 use tocsin_core::market::watcher::Changes;
 use tocsin_core::model::{Exchange, ListingType, Ticker};
 use tocsin_core::source::SourceStatus;
@@ -41,6 +42,7 @@ use tocsin_core::webhook::outgoing::{Outgoing, RecordedOutcome};
 use tocsin_core::webhook::signature::Secret;
 use tocsin_core::webhook::url::EndpointUrl;
 use tocsin_core::wire::EncodedAnnouncement;
+use tocsin_core::wire::extra::Extra;
 use tokio::sync::oneshot;
 
 use crate::net::tls::ServerTls;
@@ -82,6 +84,19 @@ pub enum SourceToJournal {
         /// Name of the list within it.
         list: &'static str,
     },
+}
+
+/// Market thread to feed writer.
+#[derive(Debug)]
+pub struct MarketToFeed(pub Arc<Extra>);
+
+/// Market thread to webhook thread.
+#[derive(Debug)]
+pub enum MarketToWebhook {
+    /// An event that was told.
+    Event(Arc<MarketEvent>),
+    /// What is traded of each asset.
+    Volumes(Arc<VolumeTable>),
 }
 
 /// Market thread to journal thread. What was told comes before what is then known.

@@ -22,6 +22,10 @@ pub const ACCEPT_TO_FEED: usize = 1_024;
 pub const SOURCE_TO_WEBHOOK: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
 /// Announcements for the market thread, which looks every 20 ms.
 pub const SOURCE_TO_MARKET: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
+/// Market events and contexts for a feed writer.
+pub const MARKET_TO_FEED: usize = 256;
+/// Market events and tables of volumes for the webhook thread.
+pub const MARKET_TO_WEBHOOK: usize = 256;
 /// Events and changes on their way to the journal thread; a first answer of the longest list is 32 of them.
 pub const MARKET_TO_JOURNAL: usize = 256;
 /// Rows in one message of changes.
