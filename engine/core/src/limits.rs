@@ -528,9 +528,8 @@ const _: () = assert!(
 );
 const _: () = assert!(TICKER_BYTES < TITLE_BYTES);
 const _: () = assert!(MARKET_BODY_BYTES > RESPONSE_BODY_BYTES && MARKET_ROWS > ITEMS_PER_RESPONSE);
-const _: () = assert!(
-    CONTEXT_MARKETS <= CONTEXT_MARKETS_IN_ALL && TICKERS_PER_ANNOUNCEMENT <= CONTEXT_MARKETS_IN_ALL
-);
+const _: () =
+    assert!(CONTEXT_MARKETS <= CONTEXT_MARKETS_IN_ALL && TICKERS_PER_ANNOUNCEMENT <= CONTEXT_MARKETS_IN_ALL);
 const _: () = assert!(2 * TICKER_BYTES <= SYMBOL_BYTES, "the longest base and quote make a name");
 const _: () = assert!(HANDSHAKES_PER_ADDRESS > IP_CONNECTIONS);
 const _: () = assert!(HANDSHAKES_PER_ADDRESS_AT_LEAST <= HANDSHAKES_PER_ADDRESS);

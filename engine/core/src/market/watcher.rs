@@ -301,6 +301,14 @@ impl Watcher {
         }
     }
 
+    /// An event of an earlier start, by its [`MarketEvent::source_item`], oldest first: it is not told again, though
+    /// what followed from it was not stored.
+    pub fn told_before(&mut self, exchange: Exchange, source_item: &str) {
+        if let Some(place) = self.places.iter_mut().find(|place| place.exchange == exchange) {
+            place.remember(source_item);
+        }
+    }
+
     /// An announcement: those of the last [`BookRules::notice_before`] out of history, oldest first, then each as
     /// it comes. What waited for it is decided.
     pub fn announcement(&mut self, announcement: &Announcement, now: WallUs, told: &mut Told) {
@@ -329,7 +337,9 @@ impl Watcher {
 
     fn settle_place(&mut self, place: usize, but: Option<usize>, now: WallUs, told: &mut Told) {
         for at in 0..self.requests.len() {
-            let Some(asked) = self.requests.get_mut(at).filter(|asked| asked.place == place) else { continue };
+            let Some(asked) = self.requests.get_mut(at).filter(|asked| asked.place == place) else {
+                continue;
+            };
             let Some(place) = self.places.get_mut(place).filter(|_| but != Some(at)) else { continue };
             let Some(book) = &mut asked.book else { continue };
             book.settle(now, &mut place.register, &mut self.findings);
@@ -582,19 +592,27 @@ fn spike_event(
 }
 
 impl Place {
-    /// Whether no other request of the exchange has told it.
+    /// Whether it was not told before, by another request or another start.
     fn is_news(&mut self, event: &MarketEvent) -> bool {
-        let item = event.source_item();
-        if self.told.iter().any(|told| **told == *item) {
+        self.remember(&event.source_item())
+    }
+
+    /// False where it was known.
+    fn remember(&mut self, source_item: &str) -> bool {
+        if self.told.iter().any(|told| **told == *source_item) {
             return false;
         }
         if self.told.len() >= limits::MARKET_TOLD {
             self.told.pop_front();
         }
-        self.told.push_back(item.into());
+        self.told.push_back(source_item.into());
         true
     }
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;

@@ -8,3 +8,4 @@ mod client;
 mod faults;
 mod reader;
 mod round_trip;
+mod watched;

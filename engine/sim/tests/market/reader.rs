@@ -60,6 +60,7 @@ pub(crate) fn read_all(sim: &SimMarket) -> Reading {
             assert_eq!(reply.status, 200, "{} {}", spec.name, request.name);
             assert!(reply.body.len() <= limits::MARKET_BODY_BYTES);
             let Reading { instruments, volumes, parsed } = &mut reading;
+            let before = (instruments.len(), volumes.len());
             let outcome = (request.parse)(&mut scratch, &mut reply.body, &mut |row| match row {
                 MarketRow::Instrument(i) => instruments.push(Shown {
                     symbol: i.symbol.to_owned(),
@@ -76,6 +77,8 @@ pub(crate) fn read_all(sim: &SimMarket) -> Reading {
                 }),
                 MarketRow::Volume(v) => volumes.push((v.symbol.to_owned(), v.quote_24h, v.last)),
             });
+            assert!(request.tells.instruments() || instruments.len() == before.0, "{}", request.name);
+            assert!(request.tells.volumes() || volumes.len() == before.1, "{}", request.name);
             parsed.push((request.name, outcome));
         }
     }

@@ -52,12 +52,28 @@ pub static MIX: MarketSpec = MarketSpec {
 
 const fn contracts(name: &'static str, target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(10);
-    MarketRequest { name, target, body: None, every, complete: true, tells: Tells::Instruments, parse: parse_contracts }
+    MarketRequest {
+        name,
+        target,
+        body: None,
+        every,
+        complete: true,
+        tells: Tells::Instruments,
+        parse: parse_contracts,
+    }
 }
 
 const fn tickers(name: &'static str, target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(60);
-    MarketRequest { name, target, body: None, every, complete: false, tells: Tells::Volumes, parse: parse_tickers }
+    MarketRequest {
+        name,
+        target,
+        body: None,
+        every,
+        complete: false,
+        tells: Tells::Volumes,
+        parse: parse_tickers,
+    }
 }
 
 fn data<'t, 'a>(root: Json<'t, 'a>) -> Result<Json<'t, 'a>, ParseError> {

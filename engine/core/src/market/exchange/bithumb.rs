@@ -38,7 +38,15 @@ const fn tickers(
     target: &'static str,
     parse: crate::market::MarketParse,
 ) -> MarketRequest {
-    MarketRequest { name, target, body: None, every: Duration::from_secs(60), complete: false, tells: Tells::Volumes, parse }
+    MarketRequest {
+        name,
+        target,
+        body: None,
+        every: Duration::from_secs(60),
+        complete: false,
+        tells: Tells::Volumes,
+        parse,
+    }
 }
 
 fn parse_markets(

@@ -53,12 +53,28 @@ pub static LINEAR: MarketSpec = MarketSpec {
 
 const fn instruments(name: &'static str, target: &'static str, complete: bool) -> MarketRequest {
     let every = Duration::from_secs(10);
-    MarketRequest { name, target, body: None, every, complete, tells: Tells::Instruments, parse: parse_instruments }
+    MarketRequest {
+        name,
+        target,
+        body: None,
+        every,
+        complete,
+        tells: Tells::Instruments,
+        parse: parse_instruments,
+    }
 }
 
 const fn tickers(target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(60);
-    MarketRequest { name: "tickers", target, body: None, every, complete: false, tells: Tells::Volumes, parse: parse_tickers }
+    MarketRequest {
+        name: "tickers",
+        target,
+        body: None,
+        every,
+        complete: false,
+        tells: Tells::Volumes,
+        parse: parse_tickers,
+    }
 }
 
 fn result<'t, 'a>(root: Json<'t, 'a>) -> Result<Json<'t, 'a>, ParseError> {

@@ -40,7 +40,15 @@ pub static EXCHANGE: MarketSpec = MarketSpec {
 
 const fn products(target: &'static str, tells: Tells) -> MarketRequest {
     let every = Duration::from_secs(10);
-    MarketRequest { name: "products", target, body: None, every, complete: true, tells, parse: parse_products }
+    MarketRequest {
+        name: "products",
+        target,
+        body: None,
+        every,
+        complete: true,
+        tells,
+        parse: parse_products,
+    }
 }
 
 fn parse_products(

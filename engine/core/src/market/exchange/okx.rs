@@ -40,12 +40,28 @@ pub static INSTRUMENTS: MarketSpec = MarketSpec {
 
 const fn instruments(name: &'static str, target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(10);
-    MarketRequest { name, target, body: None, every, complete: true, tells: Tells::Instruments, parse: parse_instruments }
+    MarketRequest {
+        name,
+        target,
+        body: None,
+        every,
+        complete: true,
+        tells: Tells::Instruments,
+        parse: parse_instruments,
+    }
 }
 
 const fn tickers(name: &'static str, target: &'static str) -> MarketRequest {
     let every = Duration::from_secs(60);
-    MarketRequest { name, target, body: None, every, complete: false, tells: Tells::Volumes, parse: parse_tickers }
+    MarketRequest {
+        name,
+        target,
+        body: None,
+        every,
+        complete: false,
+        tells: Tells::Volumes,
+        parse: parse_tickers,
+    }
 }
 
 fn parse_instruments(

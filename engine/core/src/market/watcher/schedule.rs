@@ -62,8 +62,7 @@ impl Schedule {
                 hosts.push(Host { base_url: spec.base_url, asking: None, guard });
             }
             let every = request.every.div_f64(speed);
-            let patience =
-                (every * limits::STALE_POLLS).clamp(limits::STALE_AFTER, limits::STALE_AT_MOST);
+            let patience = (every * limits::STALE_POLLS).clamp(limits::STALE_AFTER, limits::STALE_AT_MOST);
             turns.push(Turn {
                 host,
                 every,
