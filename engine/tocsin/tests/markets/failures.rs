@@ -6,7 +6,7 @@ use tocsin_core::model::Exchange;
 use tocsin_sim::{Fault, Listing, SimMarket};
 
 use crate::harness::{Engine, Mode, wait_for};
-use crate::world::{World, asked_again, assert_stored, quote, request, requests, subscriber};
+use crate::world::{World, asked_again, assert_stored, quote, request, requests};
 
 const SOURCE: &str = "okx.instruments";
 
@@ -74,7 +74,6 @@ fn a_list_that_loses_too_much_is_held_and_no_delisting() {
     let world = World::of(&[Exchange::Okx]);
     let sim = world.market(Exchange::Okx);
     let engine = world.engine();
-    let mut client = subscriber(&engine);
     assert!(sim.lose(0.5) > 0);
     let seen = troubled(&engine, "lost too much");
     assert_eq!(seen["list"], "shrunk", "{seen}");
@@ -90,7 +89,6 @@ fn a_list_that_loses_too_much_is_held_and_no_delisting() {
     // A quarter of an hour at the default speed; then it is believed in silence.
     well(&engine);
     assert_eq!(request(&engine, SOURCE, "spot")["believed"], 1);
-    client.nothing_of("market", std::time::Duration::from_millis(500));
     assert_stored(&engine, &[]);
 }
 

@@ -5,14 +5,14 @@ use tocsin_core::market::{InstrumentKind, Trading};
 use tocsin_core::model::Exchange;
 use tocsin_sim::{InstrumentId, Listing, SimMarket};
 
-use crate::harness::{Client, Engine};
-use crate::world::{DAY, World, after, asked_again, assert_stored, next, quote, shown, subscriber};
+use crate::harness::Engine;
+use crate::world::{DAY, Told, World, after, asked_again, assert_stored, quote, shown};
 
 /// One instrument, and what has been told of it.
 struct Life<'a> {
     sim: &'a SimMarket,
     engine: &'a Engine,
-    client: &'a mut Client,
+    events: Told<'a>,
     id: InstrumentId,
     symbol: String,
     kind: InstrumentKind,
@@ -27,7 +27,7 @@ impl Life<'_> {
 
     /// The next event is this one.
     fn tells(&mut self, event: &'static str) -> Value {
-        let told = next(self.client);
+        let told = self.events.next();
         assert_eq!((told["event"].as_str(), told["symbol"].as_str()), (Some(event), Some(&*self.symbol)), "{told}");
         assert_eq!(told["publisher"], self.sim.exchange().name());
         assert_eq!(told["instrument"], self.kind.name());
@@ -80,17 +80,16 @@ fn lives(exchange: Exchange) {
     let world = World::of(&[exchange]);
     let sim = world.market(exchange);
     let engine = world.engine();
-    let mut client = subscriber(&engine);
-    let mut told = Vec::new();
+    let (mut told, mut events) = (Vec::new(), Told::of(&engine));
     for kind in [InstrumentKind::Spot, InstrumentKind::Perpetual] {
         let listing = Listing::ahead(kind, "VAROMI", &quote(sim), Some(after(DAY)));
         let Ok(id) = sim.add(listing) else { continue };
         let symbol = sim.symbol(id).unwrap();
-        let (engine, client, told_of_it) = (&engine, &mut client, Vec::new());
-        let mut life = Life { sim, engine, client, id, symbol, kind, told: told_of_it };
+        let mut life = Life { sim, engine: &engine, events, id, symbol, kind, told: Vec::new() };
         life.begins();
         life.ends();
         told.append(&mut life.told);
+        events = life.events;
     }
     assert!(told.len() >= 2, "{told:?}");
     // What a row does not say changes nothing.

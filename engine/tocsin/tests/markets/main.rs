@@ -7,6 +7,7 @@
 mod harness;
 
 mod failures;
+mod feed;
 mod lives;
 mod notices;
 mod restarts;

@@ -11,7 +11,7 @@ use tocsin_core::time::WallUs;
 use tocsin_sim::market::Shown;
 use tocsin_sim::{Listing, MarketOptions, SimMarket, TestCa};
 
-use crate::harness::{Client, Engine, Mode, wait_for};
+use crate::harness::{Engine, Mode, wait_for};
 
 /// How many times faster than by default they are asked: a wait of ten minutes is three seconds.
 pub(crate) const SPEED: u32 = 200;
@@ -126,22 +126,46 @@ pub(crate) fn asked_again(engine: &Engine, times: u64) {
     });
 }
 
-/// A subscriber to market events and contexts.
-pub(crate) fn subscriber(engine: &Engine) -> Client {
-    engine.connect(&engine.key(), "events=market&context=1")
+/// What has been told, read from the store as it comes.
+pub(crate) struct Told<'a> {
+    engine: &'a Engine,
+    read: usize,
 }
 
-/// The next market event: what, and of which symbol.
-pub(crate) fn next(client: &mut Client) -> Value {
-    client.json_of("market")
+impl<'a> Told<'a> {
+    /// From the first event on.
+    pub(crate) fn of(engine: &'a Engine) -> Told<'a> {
+        Told { engine, read: 0 }
+    }
+
+    /// The next event.
+    pub(crate) fn next(&mut self) -> Value {
+        let mut event = Value::Null;
+        wait_for("the next event on disk", || {
+            let mut all = events(self.engine);
+            let found = all.len() > self.read;
+            if found {
+                event = all.swap_remove(self.read);
+            }
+            found
+        });
+        self.read += 1;
+        event
+    }
 }
 
-/// Everything told so far as the store has it, oldest first: event and symbol.
-pub(crate) fn stored(engine: &Engine) -> Vec<(String, String)> {
+/// Everything told so far as the store has it, oldest first.
+pub(crate) fn events(engine: &Engine) -> Vec<Value> {
     let all = engine.admin("GET", "/admin/v1/markets/events?limit=1000", None);
+    let mut events = all["events"].as_array().unwrap().clone();
+    events.reverse();
+    events
+}
+
+/// The same, event and symbol.
+pub(crate) fn stored(engine: &Engine) -> Vec<(String, String)> {
     let text = |event: &Value, name: &str| event[name].as_str().unwrap().to_owned();
-    let events = all["events"].as_array().unwrap().iter().rev();
-    events.map(|event| (text(event, "event"), text(event, "symbol"))).collect()
+    events(engine).iter().map(|event| (text(event, "event"), text(event, "symbol"))).collect()
 }
 
 /// Waits until as many events are stored, and compares them.
