@@ -5,6 +5,7 @@
 
 use super::{Asked, Watcher};
 use crate::limits;
+use crate::market::book::Book;
 use crate::market::record::InstrumentRecord;
 use crate::market::register::bare;
 use crate::market::{AssetContext, AssetMarket, Context, InstrumentKind, VolumeTable, exchange};
@@ -55,7 +56,7 @@ impl Watcher {
     /// Every instrument that is on a list and not over, with its request, each market once.
     fn markets(&self) -> impl Iterator<Item = (usize, &InstrumentRecord)> {
         self.requests.iter().enumerate().flat_map(move |(at, asked)| {
-            let records = asked.book.iter().flat_map(|book| book.records());
+            let records = asked.book.iter().flat_map(Book::records);
             records
                 .filter(move |record| record.is_live() && !self.shown_before(at, asked.place, record))
                 .map(move |record| (at, record))
@@ -102,7 +103,7 @@ impl Watcher {
         }
         let read = |exchange: Exchange| {
             let mut asked = self.requests.iter().filter(|asked| asked.spec.exchange == exchange);
-            asked.any(|asked| asked.book.as_ref().is_some_and(|book| book.is_baselined()))
+            asked.any(|asked| asked.book.as_ref().is_some_and(Book::is_baselined))
         };
         let mut lists = KOREAN.into_iter().filter(|e| exchange::ALL.iter().any(|spec| spec.exchange == *e));
         lists.all(read).then_some(true)
