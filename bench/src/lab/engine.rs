@@ -120,6 +120,7 @@ impl Engine {
         let (accept, from_accept) = RingBuffer::new(64);
         let (to_accept, released) = RingBuffer::new(subscribers.max(1));
         let rings = FeedRings {
+            market: None,
             sources: vec![from_source],
             accept: from_accept,
             released: to_accept,

@@ -249,6 +249,8 @@ pub const EXTRAS_WAITING: usize = 64;
 pub const MARKET_EVENTS_KEPT: Duration = Duration::from_secs(90 * 86_400);
 /// Most market events read from the store at once.
 pub const MARKET_EVENTS_PER_QUERY: usize = 1_000;
+/// Newest market events that a start looks through for some that webhooks had not heard of.
+pub const MARKET_EVENTS_MADE_GOOD: usize = 256;
 
 /// Events of one exchange whose identities are remembered, so that two requests that show one instrument
 /// do not tell it twice; the oldest is forgotten first.

@@ -62,6 +62,7 @@ fn subscription(exchanges: ExchangeSet) -> Subscription {
         frames: FrameKind::Binary,
         fields: FieldSet::Basic,
         sources: false,
+        extras: tocsin_core::wire::extra::Extras::default(),
         redact: false,
         delay: Duration::ZERO,
         resume: None,

@@ -16,6 +16,8 @@
 //! webhook  ──WebhookToJournal──► journal     full: kept waiting in the webhook thread, log lines dropped first
 //! source-N ──Arc<Encoded…>─────► market      full: dropped and counted: no context, and a listing may be told as stealth
 //! market   ──MarketToJournal───► journal     full: kept waiting in the market thread, which asks nothing meanwhile
+//! market   ──MarketToFeed──────► feed-N      full: dropped and counted; the feed writer drops the oldest before that
+//! market   ──MarketToWebhook───► webhook     full: dropped and counted; events are made good at the next start
 //! journal  ──JournalToLive─────► control     (while a dashboard looks) full: dropped; its readers are told
 //! ```
 

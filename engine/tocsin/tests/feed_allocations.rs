@@ -17,7 +17,7 @@ use armed::allocations;
 use tocsin::net::Stream;
 use tocsin::net::tls::{ClientTls, ClientTrust, ServerTls};
 use tocsin::os::sockopt::tune_subscriber;
-use tocsin::rings::{AcceptToFeed, LiveSession, Released, SourceToFeed, SubscriberPage};
+use tocsin::rings::{AcceptToFeed, LiveSession, MarketToFeed, Released, SourceToFeed, SubscriberPage};
 use tocsin::threads::Step;
 use tocsin::threads::feed::{FeedRings, FeedStats, FeedThread};
 use tocsin_core::feed::history::History;
@@ -28,7 +28,8 @@ use tocsin_core::model::{
     ListingTypeSet, Ticker,
 };
 use tocsin_core::time::{Mono, Now, WallUs};
-use tocsin_core::wire::{EncodedAnnouncement, encode};
+use tocsin_core::wire::extra::{Extra, ExtraKind, Extras};
+use tocsin_core::wire::{EncodedAnnouncement, Payload, encode};
 use tocsin_core::ws::frame::write_frame;
 use tocsin_core::ws::session::Event;
 use tocsin_core::ws::{Opcode, Role, Session, SessionLimits};
@@ -75,6 +76,7 @@ fn subscription(n: usize) -> Subscription {
         frames: if n & 1 == 0 { FrameKind::Binary } else { FrameKind::Text },
         fields: if n & 2 == 0 { FieldSet::Basic } else { FieldSet::Full },
         sources: n & 8 != 0,
+        extras: Extras { market: true, context: n & 16 != 0 },
         redact: n & 4 != 0,
         delay: Duration::ZERO,
         resume: None,
@@ -117,6 +119,7 @@ struct Rig {
     thread: FeedThread,
     clock: Arc<AtomicU64>,
     source: rtrb::Producer<SourceToFeed>,
+    market: rtrb::Producer<MarketToFeed>,
     accept: rtrb::Producer<AcceptToFeed>,
     clients: Vec<Client>,
     seq: u64,
@@ -134,11 +137,17 @@ impl Rig {
         tocsin::os::memory::raise_descriptor_limit().unwrap();
         let clock = Arc::new(AtomicU64::new(1_000_000_000));
         let (source, from_source) = rtrb::RingBuffer::new(1_024);
+        let (market, from_market) = rtrb::RingBuffer::new(64);
         let (accept, from_accept) = rtrb::RingBuffer::new(64);
         let (to_accept, released) = rtrb::RingBuffer::new(2_048);
         let (looked, pages) = rtrb::RingBuffer::new(2);
-        let rings =
-            FeedRings { sources: vec![from_source], accept: from_accept, released: to_accept, looked };
+        let rings = FeedRings {
+            sources: vec![from_source],
+            market: Some(from_market),
+            accept: from_accept,
+            released: to_accept,
+            looked,
+        };
         let thread_clock = Arc::clone(&clock);
         let thread = FeedThread::new(
             rings,
@@ -148,8 +157,17 @@ impl Rig {
             Box::new(move || read_clock(&thread_clock)),
         )
         .unwrap();
-        let mut rig =
-            Rig { thread, clock, source, accept, clients: Vec::new(), seq: 0, pages, _released: released };
+        let mut rig = Rig {
+            thread,
+            clock,
+            source,
+            market,
+            accept,
+            clients: Vec::new(),
+            seq: 0,
+            pages,
+            _released: released,
+        };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for n in 0..subscribers {
             rig.join(&listener, n, tls);
@@ -233,6 +251,31 @@ fn a_connected_feed_allocates_nothing(tls: Option<&(ServerTls, ClientTls)>) {
     let all = SUBSCRIBERS * 206;
     got += rig.read_up_to(all - got);
     assert_eq!(got, all);
+    assert_eq!(counted, 0);
+}
+
+/// A message beside announcements is framed once, in memory that is there from the second of its length on.
+#[test]
+fn a_message_beside_announcements_allocates_nothing_for_any_subscriber() {
+    let mut rig = Rig::new(SUBSCRIBERS, None);
+    let extra = Arc::new(Extra {
+        kind: ExtraKind::Market,
+        exchange: Exchange::Binance,
+        listing_type: None,
+        tickers: [Ticker::new("TOKEN").unwrap()].into(),
+        is_news: true,
+        payload: Payload { json: br#"{"type":"market"}"#.as_slice().into(), dispatch_at: u32::MAX },
+    });
+    let mut counted = 0;
+    for round in 0..20 {
+        let told = MarketToFeed(Arc::clone(&extra));
+        let made = allocations(|| {
+            assert!(rig.market.push(told).is_ok());
+            rig.turns(10);
+        });
+        counted += if round == 0 { 0 } else { made };
+    }
+    assert_eq!(rig.read_up_to(SUBSCRIBERS * 20), SUBSCRIBERS * 20);
     assert_eq!(counted, 0);
 }
 

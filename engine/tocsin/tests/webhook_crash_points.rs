@@ -188,6 +188,7 @@ impl Life {
             endpoints: setups.collect(),
             start,
             announcements: vec![hears],
+            market: None,
             commands,
             journal: tells,
             log: Box::new(Log(outcomes, point, Arc::clone(&recorded))),

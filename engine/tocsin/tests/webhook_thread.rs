@@ -12,9 +12,11 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use rig::{Surroundings, WebhookRig, secret};
-use tocsin::rings::{ToWebhook, WebhookToJournal};
+use tocsin::rings::{MarketToWebhook, ToWebhook, WebhookToJournal};
 use tocsin::threads::Step as _;
 use tocsin_core::limits;
+use tocsin_core::market::{InstrumentKind, MarketEvent, MarketEventKind, VolumeTable};
+use tocsin_core::model::Exchange;
 use tocsin_core::webhook::attempt::FailureClass;
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::dispatcher::Refusal;
@@ -144,6 +146,53 @@ fn an_announcement_reaches_a_verified_endpoint_signed_on_a_warm_connection() {
         _ => None,
     });
     assert_eq!(row, Some(vec![id]));
+}
+
+#[test]
+fn what_market_watchers_tell_is_sent_once_and_volumes_are_those_last_told() {
+    let mut place = place();
+    let id = place.rig.register_active(&place.receiver.url("/hook"));
+    place.warm(id);
+    let now = tocsin::os::clock::now().wall;
+    let preview = MarketEvent {
+        kind: MarketEventKind::ListingPreview,
+        exchange: Exchange::Okx,
+        source: "okx.instruments",
+        symbol: "SOON-USDT".into(),
+        base: "SOON".into(),
+        quote: "USDT".into(),
+        instrument: InstrumentKind::Spot,
+        state: "preopen".into(),
+        occurrence: 1,
+        new_asset: true,
+        noticed: false,
+        effective_at: None,
+        volume_24h: None,
+        ratio: None,
+        score: Some(81),
+        since: Some(now),
+        received: now,
+        detected: now,
+    };
+    let further = MarketEvent { new_asset: false, symbol: "SOON-USDC".into(), ..preview.clone() };
+    let events = [&preview, &preview, &further].map(|told| MarketToWebhook::Event(Arc::new(told.clone())));
+    for event in events {
+        place.rig.market.push(event).unwrap();
+    }
+    let received = place.deliveries(1);
+    let body = received[0].json().unwrap();
+    assert_eq!((body["type"].as_str(), body["symbol"].as_str()), (Some("listing_preview"), Some("SOONUSDT")));
+    assert_eq!((body["ai_score"].as_u64(), body["exchange"].as_str()), (Some(81), Some("OKX")));
+    for volume in [1.0, 12.5] {
+        let table = Arc::new(VolumeTable::sum([("NEWT", volume)]));
+        place.rig.market.push(MarketToWebhook::Volumes(table)).unwrap();
+    }
+    place.rig.run_for(Duration::from_millis(50));
+    place.rig.announce("NEWT");
+    let received = place.deliveries(1);
+    assert_eq!(received.len(), 1, "the preview once, the further quote not at all");
+    let body = received[0].json().unwrap();
+    assert_eq!((body["symbol"].as_str(), body["volume_24h"].as_f64()), (Some("NEWTUSDT"), Some(12.5)));
 }
 
 #[test]

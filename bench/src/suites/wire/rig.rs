@@ -167,7 +167,7 @@ impl Rig {
         })?;
         let (looked, _) = rtrb::RingBuffer::new(1);
         let sources = vec![from_source];
-        let rings = FeedRings { sources, accept: from_accept, released: to_accept, looked };
+        let rings = FeedRings { sources, market: None, accept: from_accept, released: to_accept, looked };
         let stamps = FeedStamps::default();
         let known = History::new(1, limits::HISTORY_IN_MEMORY, [], true);
         let mut feed = FeedThread::new(rings, known, Arc::new(FeedStats::default()), seed, stamps.clock())?;

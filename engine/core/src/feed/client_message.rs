@@ -10,6 +10,7 @@ use simd_json::tape::Value;
 use super::subscription::Filter;
 use crate::limits;
 use crate::model::{Exchange, ExchangeSet, ListingType, ListingTypeSet, Ticker};
+use crate::wire::extra::Extras;
 
 /// A client message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +32,22 @@ pub struct FilterChange {
     pub types: Option<ListingTypeSet>,
     /// `tickers`; `Some(None)` takes the filter away.
     pub tickers: Option<Option<Box<[Ticker]>>>,
+    /// `events`: whether those of markets.
+    pub market: Option<bool>,
+    /// `context`.
+    pub context: Option<bool>,
 }
 
 impl FilterChange {
+    /// What was asked for of messages beside announcements, being `extras` before.
+    #[must_use]
+    pub fn extras(&self, extras: Extras) -> Extras {
+        Extras {
+            market: self.market.unwrap_or(extras.market),
+            context: self.context.unwrap_or(extras.context),
+        }
+    }
+
     /// Changes `filter`. Exchanges stay within those the key allows.
     pub fn apply(self, filter: &mut Filter, allowed: ExchangeSet) {
         if let Some(exchanges) = self.exchanges {
@@ -67,8 +81,8 @@ pub fn parse(message: &[u8]) -> ClientMessage {
     }
 }
 
-/// `None` when a member is neither text nor a list of texts, a type does not exist, or a ticker list is
-/// too long or holds what can be no ticker.
+/// `None` when a member is neither text nor a list of texts (`context`: neither true nor false), a type or
+/// kind of event does not exist, or a ticker list is too long or holds what can be no ticker.
 fn filter_change(root: &Value<'_, '_>) -> Option<FilterChange> {
     let mut change = FilterChange::default();
     if let Some(cex) = root.get("cex") {
@@ -100,7 +114,24 @@ fn filter_change(root: &Value<'_, '_>) -> Option<FilterChange> {
         })?;
         change.tickers = Some(any.then(|| list.into_boxed_slice()));
     }
+    if let Some(events) = root.get("events") {
+        change.market = Some(market_events(&events)?);
+    }
+    if let Some(context) = root.get("context") {
+        change.context = Some(context.as_bool()?);
+    }
     Some(change)
+}
+
+/// Whether a text or list of texts names events of markets; `null` names none.
+fn market_events(value: &Value<'_, '_>) -> Option<bool> {
+    if let Some(names) = value.as_str() {
+        return Extras::parse_events(names);
+    }
+    if let Some(list) = value.as_array() {
+        return list.iter().try_fold(false, |any, name| Some(any | Extras::parse_events(name.as_str()?)?));
+    }
+    value.is_null().then_some(false)
 }
 
 /// Calls `take` for each name of a comma-separated text or of a list of texts, trimmed, empty ones
@@ -168,6 +199,12 @@ mod tests {
             r#"{"type":"subscribe","types":"spot_listing,spot"}"#,
             r#"{"type":"subscribe","tickers":"A B"}"#,
             r#"{"type":"subscribe","cex":{"a":"b"}}"#,
+            r#"{"type":"subscribe","events":"*"}"#,
+            r#"{"type":"subscribe","events":["market","news"]}"#,
+            r#"{"type":"subscribe","events":[true]}"#,
+            r#"{"type":"subscribe","events":true}"#,
+            r#"{"type":"subscribe","context":"1"}"#,
+            r#"{"type":"subscribe","context":null}"#,
             "\u{0}",
             &deep,
         ];
@@ -204,6 +241,27 @@ mod tests {
         assert_eq!(two.types, ListingTypeSet::EMPTY.with(ListingType::SpotListing));
         let names: Vec<&str> = two.tickers.as_deref().unwrap().iter().map(Ticker::as_str).collect();
         assert_eq!(names, ["ABC", "DEF"]);
+    }
+
+    #[test]
+    fn messages_beside_announcements_change_only_where_named() {
+        let [none, both] = [false, true].map(|on| Extras { market: on, context: on });
+        let rows = [
+            (r#"{"type":"subscribe"}"#, none, both),
+            (r#"{"type":"subscribe","events":"market"}"#, Extras { market: true, ..none }, both),
+            (r#"{"type":"subscribe","events":["Market",""]}"#, Extras { market: true, ..none }, both),
+            (
+                r#"{"type":"subscribe","events":"","context":true}"#,
+                Extras { context: true, ..none },
+                Extras { market: false, ..both },
+            ),
+            (r#"{"type":"subscribe","events":[],"context":false}"#, none, none),
+            (r#"{"type":"subscribe","events":null}"#, none, Extras { market: false, ..both }),
+        ];
+        for (json, from_none, from_both) in rows {
+            let change = subscribe(json);
+            assert_eq!((change.extras(none), change.extras(both)), (from_none, from_both), "{json}");
+        }
     }
 
     proptest! {

@@ -109,6 +109,12 @@ pub struct Counters {
     pub bytes: u64,
     /// Times a socket was full.
     pub blocked: u64,
+    /// Messages beside announcements ([`crate::wire::extra`]) that left for subscribers.
+    pub extras: u64,
+    /// Of those that were for a subscriber, not sent because it was behind or still had a replay to come.
+    pub extras_missed: u64,
+    /// Dropped for everyone, because too many waited.
+    pub extras_dropped: u64,
     /// Messages from subscribers.
     pub client_messages: u64,
     /// Time from PING to PONG, in microseconds.

@@ -5,6 +5,7 @@ pub mod burst;
 pub mod client_message;
 pub mod close;
 pub mod counters;
+pub mod extras;
 pub mod frame_log;
 pub mod history;
 pub mod key;

@@ -20,6 +20,7 @@ use super::subscription::Filter;
 use crate::limits;
 use crate::model::{Announcement, FeedPosition};
 use crate::time::{Mono, Now};
+use crate::wire::extra::Extra;
 use crate::ws::frame::write_frame;
 
 /// No pong has come yet.
@@ -101,6 +102,17 @@ pub fn matches(filter: &Filter, class: Class, announcement: &Announcement) -> bo
         && filter.types.contains(announcement.classification.listing_type)
         && (class.is_full() || announcement.action.is_news())
         && (class.is_redacted() || filter.tickers.as_deref().is_none_or(wanted))
+}
+
+/// Whether a message beside announcements is for a subscriber who asked for its kind: that of an
+/// announcement goes to those the announcement is for.
+#[must_use]
+pub fn matches_extra(filter: &Filter, class: Class, extra: &Extra) -> bool {
+    let wanted = |tickers: &[crate::model::Ticker]| extra.tickers.iter().any(|t| tickers.contains(t));
+    filter.exchanges.contains(extra.exchange)
+        && extra.listing_type.is_none_or(|listing_type| filter.types.contains(listing_type))
+        && (class.is_full() || extra.is_news)
+        && filter.tickers.as_deref().is_none_or(wanted)
 }
 
 impl<S: Socket> Outlet<S> {

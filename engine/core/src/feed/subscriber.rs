@@ -21,14 +21,15 @@ use super::frame_log::{Class, FrameLog};
 use super::history::History;
 use super::key::{KeyId, KeyShared};
 use super::look::{Row, Standing};
-use super::outlet::{Mode, NO_RTT, Outlet, Owed};
+use super::outlet::{self, Mode, NO_RTT, Outlet, Owed};
 use super::socket::Socket;
 use super::subscription::Subscription;
 use crate::limits;
 use crate::model::ExchangeSet;
 use crate::source::SourceStatus;
 use crate::time::{Mono, Now, WallUs};
-use crate::wire::message;
+use crate::wire::extra::{Extra, Extras};
+use crate::wire::message::{self, Granted};
 use crate::ws::frame::{write_close, write_frame};
 use crate::ws::session::Event;
 use crate::ws::{CloseCode, Opcode, Role, Session, SessionLimits, Violation};
@@ -111,6 +112,7 @@ struct Live<S> {
     expires_us: Option<NonZeroI64>,
     allowed: ExchangeSet,
     sources: bool,
+    extras: Extras,
     /// How many of [`EXPIRY_NOTICES_SECS`] are behind.
     notices: u8,
     /// The peer's close frame arrived.
@@ -143,8 +145,8 @@ fn expiry(at: Option<WallUs>) -> Option<NonZeroI64> {
 impl<S: Socket> Subscriber<S> {
     /// A session whose handshake is done. Nothing is sent yet.
     pub fn new(now: Now, socket: S, subscription: Subscription, shared: &mut Shared) -> Subscriber<S> {
-        let Subscription { key, allowed, expires_at, filter, frames, fields, sources, redact, delay, resume } =
-            subscription;
+        let Subscription { key, allowed, expires_at, filter, frames, fields, .. } = subscription;
+        let Subscription { sources, extras, redact, delay, resume, .. } = subscription;
         let class = Class::new(frames, fields, redact);
         let delay_ns = u64::try_from(delay.min(limits::KEY_DELAY).as_nanos()).unwrap_or(u64::MAX);
         let phase =
@@ -156,6 +158,7 @@ impl<S: Socket> Subscriber<S> {
             allowed,
             expires_us: expiry(expires_at),
             sources,
+            extras,
             notices: 0,
             peer_closed: false,
             deaf: false,
@@ -237,6 +240,31 @@ impl<S: Socket> Subscriber<S> {
     pub fn announce(&mut self, from: u64, shared: &mut Shared) -> Result<Wanted, CloseReason> {
         let Shared { log, joined, counters, .. } = shared;
         self.live.outlet.announce(log, from, joined, counters)
+    }
+
+    /// Whether a message beside announcements is for it.
+    pub fn wants_extra(&self, extra: &Extra) -> bool {
+        let Live { extras, outlet, closing, .. } = &self.live;
+        extras.contains(extra.kind)
+            && closing.is_none()
+            && outlet::matches_extra(&outlet.filter, outlet.class(), extra)
+    }
+
+    /// Sends it one, framed for its class. One that is behind or still gets a replay goes without: it would
+    /// come before the announcements that wait.
+    pub fn extra(&mut self, now: Now, frame: &[u8], shared: &mut Shared) -> Fate {
+        let Live { outlet, .. } = &mut self.live;
+        if outlet.is_blocked() || outlet.mode() != Mode::Live {
+            shared.counters.extras_missed += 1;
+            return Fate::Stays;
+        }
+        match outlet.send(frame, &shared.log, &mut shared.counters) {
+            Ok(()) => {
+                shared.counters.extras += 1;
+                Fate::Stays
+            }
+            Err(reason) => self.live.end(now, reason, shared),
+        }
     }
 
     /// What is due at `now`.
@@ -524,19 +552,29 @@ impl<S: Socket> Live<S> {
                 Err(left) => self.tell(shared, |json| message::test_rate_limited(json, left)),
             },
             ClientMessage::Subscribe(change) => {
+                let asked = change.extras(self.extras);
+                let named = Extras { market: change.market.is_some(), context: change.context.is_some() };
+                self.extras = if self.sees_all_at_once() { asked } else { Extras::default() };
                 change.apply(&mut self.outlet.filter, self.allowed);
                 self.outlet.recount(&shared.log);
-                self.tell_subscribed(shared)
+                self.tell_subscribed(named, shared)
             }
             ClientMessage::Unsupported => self.tell(shared, message::unsupported_message),
         }
     }
 
-    fn tell_subscribed(&mut self, shared: &mut Shared) -> Result<(), CloseReason> {
+    /// What a key must for messages beside announcements.
+    fn sees_all_at_once(&self) -> bool {
+        self.outlet.delay_ns() == 0 && !self.outlet.class().is_redacted()
+    }
+
+    /// Messages beside announcements are spoken of where they were `named` or come.
+    fn tell_subscribed(&mut self, named: Extras, shared: &mut Shared) -> Result<(), CloseReason> {
         let Shared { log, counters, frames, json, .. } = shared;
         let filter = &self.outlet.filter;
+        let extras = Granted::of(named, self.extras);
         json.clear();
-        message::subscribed(json, filter.exchanges, filter.types, filter.tickers.as_deref());
+        message::subscribed(json, filter.exchanges, filter.types, filter.tickers.as_deref(), extras);
         frames.clear();
         write_frame(frames, self.outlet.class().opcode(), json, None);
         self.outlet.send(frames, log, counters)

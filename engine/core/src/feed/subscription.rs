@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::key::KeyShared;
 use crate::model::{ExchangeSet, FeedPosition, ListingTypeSet, Ticker};
 use crate::time::WallUs;
+use crate::wire::extra::Extras;
 
 /// Opcode of the frames a subscriber gets (`?frames=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -55,6 +56,8 @@ pub struct Subscription {
     pub fields: FieldSet,
     /// `?sources=1`: source status messages, and sources in heartbeats.
     pub sources: bool,
+    /// `?events=market` and `?context=1`, where the key may have them: neither delayed nor redacted.
+    pub extras: Extras,
     /// Title and ticker withheld.
     pub redact: bool,
     /// Announcements are held back this long.

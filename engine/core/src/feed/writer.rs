@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::burst::{Joined, Wanted};
 use super::close::CloseReason;
 use super::counters::Counters;
+use super::extras::ExtraQueue;
 use super::frame_log::{Class, ClassSet, FrameLog};
 use super::history::History;
 use super::key::KeyId;
@@ -28,6 +29,7 @@ use crate::limits;
 use crate::source::SourceStatus;
 use crate::time::{Mono, Now, WallUs};
 use crate::wire::EncodedAnnouncement;
+use crate::wire::extra::Extra;
 
 /// See the module head.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub struct Writer<S> {
     /// The oldest log index that a subscriber left behind by the last fan-out needs.
     oldest_needed: u64,
     sweeps: VecDeque<Sweep>,
+    extras: ExtraQueue,
     drain: Option<Drain>,
     ended: VecDeque<Ended<S>>,
 }
@@ -111,6 +114,7 @@ impl<S: Socket> Writer<S> {
             rotation: Rotation::default(),
             oldest_needed: u64::MAX,
             sweeps: VecDeque::with_capacity(limits::SWEEPS),
+            extras: ExtraQueue::new(),
             drain: None,
             ended: VecDeque::new(),
         }
@@ -283,6 +287,14 @@ impl<S: Socket> Writer<S> {
         }
     }
 
+    /// A message beside announcements, for those who asked for its kind: a slice a turn, and only while no
+    /// announcement waits for its turn.
+    pub fn extra(&mut self, extra: Arc<Extra>) {
+        if self.extras.push(extra) {
+            self.shared.counters.extras_dropped += 1;
+        }
+    }
+
     // ---- Sessions ----------------------------------------------------------------------------
 
     /// The number that the next session gets: what its socket is registered under.
@@ -387,10 +399,11 @@ impl<S: Socket> Writer<S> {
 
     // ---- Housekeeping ------------------------------------------------------------------------
 
-    /// At most `budget` timers, and a slice of sweeps and of the drain. Returns how much was done;
+    /// At most `budget` timers, and a slice of sweeps, of the drain and of messages beside announcements. Returns how much was done;
     /// 0 when nothing is due.
     pub fn housekeep(&mut self, now: Now, budget: usize) -> usize {
         let mut done = self.sweep_slice(now, budget) + self.drain_slice(now, budget);
+        done += self.extra_slice(now, budget);
         for _ in 0..budget {
             let Some(slot) = self.wheel.pop_due(now.mono) else { break };
             self.with(now, slot, |subscriber, shared| subscriber.on_timer(now, shared));
@@ -406,7 +419,11 @@ impl<S: Socket> Writer<S> {
             return Mono(0);
         }
         // A drain goes on with the wheel's ticks.
-        self.wheel.deadline().min(self.merge.deadline())
+        let announcement = self.merge.deadline();
+        if announcement == Mono::NEVER && !self.extras.is_empty() {
+            return Mono(0);
+        }
+        self.wheel.deadline().min(announcement)
     }
 
     fn sweep(&mut self, now: Now, what: Change) {
@@ -454,6 +471,32 @@ impl<S: Socket> Writer<S> {
             }
             Change::Revoked(_) | Change::Expiry(..) => {}
         }
+    }
+
+    /// Sends the message whose turn it is to the next `budget` subscribers that it is for. Holding it back
+    /// for an announcement keeps a context behind the announcement it is of.
+    fn extra_slice(&mut self, now: Now, budget: usize) -> usize {
+        if self.extras.is_empty() || self.merge.deadline() != Mono::NEVER {
+            return 0;
+        }
+        // Out of the way while subscribers are visited; nothing is allocated for the one in its place.
+        let mut extras = core::mem::take(&mut self.extras);
+        if let Some((extra, mut slot)) = extras.turn(now.wall, &mut self.shared.json) {
+            let end = self.slots.end();
+            let to = slot.saturating_add(u32::try_from(limits::SWEEP_SLOTS).unwrap_or(u32::MAX)).min(end);
+            let mut sent = 0;
+            while slot < to && sent < budget {
+                let wants = self.slots.get_mut(slot).filter(|subscriber| subscriber.wants_extra(&extra));
+                if let Some(opcode) = wants.map(|subscriber| subscriber.outlet().class().opcode()) {
+                    self.with(now, slot, |s, shared| s.extra(now, extras.frame(opcode), shared));
+                    sent += 1;
+                }
+                slot += 1;
+            }
+            extras.advance(slot, end);
+        }
+        self.extras = extras;
+        1
     }
 
     fn drain_slice(&mut self, now: Now, budget: usize) -> usize {
@@ -506,6 +549,8 @@ impl<S: Socket> Writer<S> {
 mod bursts;
 #[cfg(test)]
 mod delivery;
+#[cfg(test)]
+mod extras;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

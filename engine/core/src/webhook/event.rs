@@ -1,7 +1,7 @@
-//! What a webhook tells: the specification's events, made from announcements.
+//! What a webhook tells: the specification's events, made from announcements and of what market watchers tell.
 //!
-//! Contract: pure. [`Event::of`] makes one event a ticker and allocates them; nothing here fails. An
-//! item detected again after a crash gives events with the same ids.
+//! Contract: pure. [`Event::of`] makes one event a ticker, [`Event::of_market`] at most one, and allocates
+//! them; nothing here fails. An item detected again after a crash gives events with the same ids.
 //!
 //! Decisions:
 //! - A listing or delisting whose title names no ticker makes no event: `symbol` is required and a
@@ -14,13 +14,19 @@
 //! - `ai_score` is worked out here, once an announcement: made again by the same engine it is the same.
 //!   An engine with another model may give another; whoever keeps bodies sends what it kept.
 //! - `timestamp` is the instant of detection, of which `latency_ms` tells the distance to
-//!   publication.
+//!   publication. Nobody publishes what a market watcher tells: it happened after the answer before, so that
+//!   is what `latency_ms` counts from, the most it can have been.
+//! - What a market watcher tells becomes an event where it is news of an asset: a preview or an unannounced
+//!   listing of one that was not traded there before, a delisting that no notice told of, a spike. The
+//!   others (confirmed, withdrawn, further quotes) have no type in the specification; the feed tells them.
 
 use core::fmt;
 
 use ring::hmac;
 
+use super::lane::fresh_for;
 use crate::limits;
+use crate::market::{InstrumentKind, MarketEvent, MarketEventKind};
 use crate::model::{Announcement, Exchange, ListingType, Ticker};
 use crate::score;
 use crate::time::WallUs;
@@ -237,9 +243,11 @@ pub struct Event {
     pub symbol: Box<str>,
     /// `listing_type`.
     pub market: MarketKind,
-    /// `volume_24h` in US dollars, where known.
+    /// `volume_24h` in US dollars over all exchanges that are watched, where known; of what a market watcher
+    /// tells, that of the instrument.
     pub volume_24h_usd: Option<f64>,
-    /// `ai_score`, 0 to 100, where known: of every announcement's events (`docs/score.md`).
+    /// `ai_score`, 0 to 100, where known: of every announcement's events (`docs/score.md`) and of previews
+    /// (`docs/markets.md`).
     pub ai_score: Option<u8>,
     /// `latency_ms`.
     pub latency_ms: u64,
@@ -259,6 +267,15 @@ impl Event {
     /// events of all its tickers; those told before carry their old identity ([`EventId::identity`]).
     #[must_use]
     pub fn of(announcement: &Announcement, key: &IdKey) -> Vec<Event> {
+        Event::with_volumes(announcement, key, |_| None)
+    }
+
+    /// The same, where `volumes` may know what was traded of an asset within 24 hours, in US dollars.
+    pub fn with_volumes(
+        announcement: &Announcement,
+        key: &IdKey,
+        volumes: impl Fn(&str) -> Option<f64>,
+    ) -> Vec<Event> {
         let classification = &announcement.classification;
         let contract =
             || if says_perpetual(&announcement.title) { MarketKind::Perp } else { MarketKind::Futures };
@@ -276,7 +293,7 @@ impl Event {
         // One for all its tickers, whoever gets them: the title, the classification and the model decide it.
         let ai_score = Some(score::of(announcement.exchange, &announcement.title, classification));
         let latency_us = announcement.detected.micros_since(announcement.published).max(0);
-        let event = |ticker| {
+        let event = |ticker: &Ticker| {
             let symbol = symbol(announcement, ticker);
             let identity =
                 Identity { kind, exchange, symbol: &symbol, market, source_item: &announcement.id };
@@ -287,13 +304,52 @@ impl Event {
                 exchange,
                 symbol,
                 market,
-                volume_24h_usd: None,
+                volume_24h_usd: volumes(ticker.as_str()),
                 ai_score,
                 latency_ms: latency_us.unsigned_abs() / 1_000,
                 late: announcement.late,
             }
         };
         classification.tickers.iter().map(event).collect()
+    }
+
+    /// The event of what a market watcher tells, if it is one for webhooks and its names fit into a symbol.
+    /// It is late when it was decided so long after it was seen that one of its kind is no news any more.
+    #[must_use]
+    pub fn of_market(told: &MarketEvent, key: &IdKey) -> Option<Event> {
+        let (market, opened) = match told.instrument {
+            InstrumentKind::Spot => (MarketKind::Spot, EventKind::NewListing),
+            InstrumentKind::Perpetual => (MarketKind::Perp, EventKind::FuturesListing),
+            InstrumentKind::Dated => (MarketKind::Futures, EventKind::FuturesListing),
+        };
+        let kind = match told.kind {
+            MarketEventKind::ListingPreview if told.new_asset => EventKind::ListingPreview,
+            MarketEventKind::StealthListing if told.new_asset => opened,
+            MarketEventKind::Delisting if !told.noticed => EventKind::Delisting,
+            MarketEventKind::VolumeSpike => EventKind::VolumeSpike,
+            _ => return None,
+        };
+        let symbol: Box<str> = [told.base.as_str(), told.quote.as_str()].concat().into();
+        if symbol.len() > limits::WEBHOOK_SYMBOL_BYTES {
+            return None;
+        }
+        let exchange = Some(told.exchange);
+        let source_item = told.source_item();
+        let identity = Identity { kind, exchange, symbol: &symbol, market, source_item: &source_item };
+        let micros_since = |earlier| told.detected.micros_since(earlier).max(0).unsigned_abs();
+        let fresh_us = fresh_for(kind).as_micros();
+        Some(Event {
+            id: EventId::derive(key, told.item_time(), &identity),
+            kind,
+            timestamp: told.detected,
+            exchange,
+            market,
+            volume_24h_usd: told.volume_24h,
+            ai_score: told.score.filter(|_| kind == EventKind::ListingPreview),
+            latency_ms: micros_since(told.since.unwrap_or(told.received)) / 1_000,
+            late: u128::from(micros_since(told.received)) > fresh_us,
+            symbol,
+        })
     }
 
     /// The health ping of endpoint number `endpoint`: "same envelope with every required field

@@ -17,6 +17,40 @@ pub enum ExtraKind {
     Context,
 }
 
+/// Which of them a subscriber gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// [`ExtraKind::Market`].
+    pub market: bool,
+    /// [`ExtraKind::Context`].
+    pub context: bool,
+}
+
+impl Extras {
+    /// Whether it gets none.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        !self.market && !self.context
+    }
+
+    /// Whether it gets those of this kind.
+    #[must_use]
+    pub const fn contains(self, kind: ExtraKind) -> bool {
+        match kind {
+            ExtraKind::Market => self.market,
+            ExtraKind::Context => self.context,
+        }
+    }
+
+    /// Whether a comma-separated list of kinds of events names those of markets, of which there are no
+    /// others yet; `None` when it names what does not exist.
+    #[must_use]
+    pub fn parse_events(list: &str) -> Option<bool> {
+        let mut words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+        words.try_fold(false, |_, word| word.eq_ignore_ascii_case("market").then_some(true))
+    }
+}
+
 /// See the module head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extra {

@@ -6,6 +6,7 @@
 
 use core::time::Duration;
 
+use super::extra::Extras;
 use super::json;
 use super::template;
 use crate::model::{Exchange, ExchangeSet, FeedPosition, ListingType, ListingTypeSet, Ticker};
@@ -25,6 +26,35 @@ pub struct Welcome<'a> {
     pub expires_in_secs: Option<u64>,
     /// Names of the request that are no exchange, comma separated; not written when empty.
     pub ignored_cex: &'a str,
+    /// What of [`super::extra`] it gets, for those who asked.
+    pub extras: Granted,
+}
+
+/// What is told of messages beside announcements: for each kind whether they come, or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// `events`: `market`, or empty.
+    pub market: Option<bool>,
+    /// `context`.
+    pub context: Option<bool>,
+}
+
+impl Granted {
+    /// What `granted` says of all that was asked for or is granted.
+    #[must_use]
+    pub fn of(asked: Extras, granted: Extras) -> Granted {
+        let told = |asked: bool, granted: bool| (asked || granted).then_some(granted);
+        Granted { market: told(asked.market, granted.market), context: told(asked.context, granted.context) }
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        if let Some(market) = self.market {
+            out.extend_from_slice(if market { b",\"events\":\"market\"" } else { b",\"events\":\"\"" });
+        }
+        if let Some(context) = self.context {
+            out.extend_from_slice(if context { b",\"context\":true" } else { b",\"context\":false" });
+        }
+    }
 }
 
 /// Specification, "Welcome": "Sent once, immediately after a successful connection."
@@ -44,6 +74,7 @@ pub fn welcome(out: &mut Vec<u8>, w: &Welcome<'_>) {
         out.extend_from_slice(b",\"ignoredCex\":");
         json::string(out, w.ignored_cex);
     }
+    w.extras.write(out);
     out.push(b'}');
 }
 
@@ -156,6 +187,7 @@ pub fn subscribed(
     exchanges: ExchangeSet,
     types: ListingTypeSet,
     tickers: Option<&[Ticker]>,
+    extras: Granted,
 ) {
     out.extend_from_slice(b"{\"type\":\"subscribed\",\"allowedCex\":");
     if exchanges.is_all() {
@@ -175,6 +207,7 @@ pub fn subscribed(
         None => out.extend_from_slice(b"\"*\""),
         Some(tickers) => joined(out, tickers.iter().map(Ticker::as_str)),
     }
+    extras.write(out);
     out.push(b'}');
 }
 
@@ -211,6 +244,7 @@ mod tests {
             allowed_cex: "*",
             expires_in_secs: Some(2_592_000),
             ignored_cex: "",
+            extras: Granted::default(),
         };
         assert_eq!(
             written(|out| welcome(out, &w)),
@@ -226,6 +260,20 @@ mod tests {
                 r#""expiresInSecs":null,"ignoredCex":"no\"pe,zilch"}"#
             )
         );
+        w.ignored_cex = "";
+        let both = Extras { market: true, context: true };
+        let rows = [
+            (both, both, r#","events":"market","context":true}"#),
+            (both, Extras::default(), r#","events":"","context":false}"#),
+            (Extras { market: true, context: false }, Extras::default(), r#"null,"events":""}"#),
+            (Extras::default(), Extras { market: false, context: true }, r#"null,"context":true}"#),
+            (Extras::default(), Extras::default(), "null}"),
+        ];
+        for (asked, granted, end) in rows {
+            w.extras = Granted::of(asked, granted);
+            let text = written(|out| welcome(out, &w));
+            assert!(text.ends_with(end), "{text}");
+        }
     }
 
     #[test]
@@ -282,16 +330,22 @@ mod tests {
             ),
             (written(|out| key_expiring(out, 3_600)), r#"{"type":"key_expiring","expiresInSecs":3600}"#),
             (
-                written(|out| subscribed(out, ExchangeSet::ALL, ListingTypeSet::ALL, None)),
+                written(|out| {
+                    subscribed(out, ExchangeSet::ALL, ListingTypeSet::ALL, None, Granted::default());
+                }),
                 r#"{"type":"subscribed","allowedCex":"*","types":"*","tickers":"*"}"#,
             ),
             (
                 written(|out| {
                     let types = ListingTypeSet::EMPTY.with(ListingType::NotListing);
                     let both = ExchangeSet::EMPTY.with(Exchange::Upbit).with(Exchange::Binance);
-                    subscribed(out, both, types, Some(&[Ticker::new("A\"").unwrap()]));
+                    let extras = Granted { market: Some(true), context: Some(false) };
+                    subscribed(out, both, types, Some(&[Ticker::new("A\"").unwrap()]), extras);
                 }),
-                r#"{"type":"subscribed","allowedCex":"binance,upbit","types":"not_listing","tickers":"A\""}"#,
+                concat!(
+                    r#"{"type":"subscribed","allowedCex":"binance,upbit","types":"not_listing","tickers":"A\"","#,
+                    r#""events":"market","context":false}"#
+                ),
             ),
         ];
         for (text, wanted) in rows {

@@ -47,6 +47,12 @@ pub struct WatchArgs {
     /// Only these tickers, comma separated
     #[arg(long, value_name = "TICKERS")]
     tickers: Option<String>,
+    /// Ask for further kinds of events: market
+    #[arg(long, value_name = "KINDS")]
+    events: Option<String>,
+    /// Ask for what is known of an announcement's assets, in a second message
+    #[arg(long)]
+    context: bool,
     /// Accept any certificate: whoever sits between can read the key
     #[arg(long, conflicts_with = "ca")]
     insecure: bool,
@@ -73,6 +79,8 @@ impl WatchArgs {
             cex: None,
             types: None,
             tickers: None,
+            events: None,
+            context: false,
             insecure: false,
             ca: Some(ca.to_owned()),
             json: false,
@@ -161,7 +169,14 @@ struct Asking {
 
 impl Asking {
     fn new(args: &WatchArgs) -> Asking {
-        let given = [("cex", &args.cex), ("types", &args.types), ("tickers", &args.tickers)];
+        let context = args.context.then(|| "1".to_owned());
+        let given = [
+            ("cex", &args.cex),
+            ("types", &args.types),
+            ("tickers", &args.tickers),
+            ("events", &args.events),
+            ("context", &context),
+        ];
         let filters = given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
         Asking { filters, full: true, resume: true, last: None }
     }

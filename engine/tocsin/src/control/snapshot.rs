@@ -187,6 +187,9 @@ pub struct FeedSnapshot {
     pub heartbeats: u64,
     pub bytes: u64,
     pub blocked: u64,
+    pub extras: u64,
+    pub extras_missed: u64,
+    pub extras_dropped: u64,
     pub client_messages: u64,
     #[serde(serialize_with = "summary")]
     pub rtt_us: Distribution,

@@ -72,7 +72,7 @@ impl ReplayFeed {
         let (released, ended) = RingBuffer::new(topology::Plan::sessions_per_writer(config));
         // Nobody looks at the subscribers of a replay.
         let (looked, _) = RingBuffer::new(topology::FEED_TO_CONTROL);
-        let rings = FeedRings { sources: vec![sources], accept: joined, released, looked };
+        let rings = FeedRings { sources: vec![sources], market: None, accept: joined, released, looked };
         let history = History::new(EPOCH, limits::HISTORY_IN_MEMORY, [], true);
         let feed_stats = Arc::new(FeedStats::default());
         let mut feed =

@@ -235,32 +235,9 @@ mod tests {
     use tocsin_core::market::Trading;
     use tocsin_core::market::record::Standing;
 
-    use super::super::testing::{NOW, store};
+    use super::super::testing::{NOW, market_event as event, store};
     use super::super::{Row, Store};
     use super::*;
-
-    fn event(symbol: &str, received: WallUs) -> MarketEvent {
-        MarketEvent {
-            kind: MarketEventKind::ListingPreview,
-            exchange: Exchange::Okx,
-            source: "okx.instruments",
-            symbol: symbol.to_owned(),
-            base: "ABC".to_owned(),
-            quote: "USDT".to_owned(),
-            instrument: InstrumentKind::Spot,
-            state: "preopen".to_owned(),
-            occurrence: 1,
-            new_asset: true,
-            noticed: false,
-            effective_at: Some(NOW),
-            volume_24h: None,
-            ratio: Some(4.5),
-            score: Some(85),
-            since: Some(WallUs(NOW.0 - 1)),
-            received,
-            detected: WallUs(received.0 + 7),
-        }
-    }
 
     fn record(symbol: &str, trading: Trading) -> InstrumentRecord {
         InstrumentRecord {

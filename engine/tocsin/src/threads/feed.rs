@@ -28,7 +28,9 @@ use tocsin_core::time::{Mono, Now};
 use self::connection::Connection;
 pub use self::stats::{FeedStats, SharedDistribution};
 use super::{Step, Turn};
-use crate::rings::{AcceptToFeed, LiveSession, Released, SourceToFeed, SubscriberPage, SubscriberRow};
+use crate::rings::{
+    AcceptToFeed, LiveSession, MarketToFeed, Released, SourceToFeed, SubscriberPage, SubscriberRow,
+};
 
 /// Sessions taken over in one turn at most.
 const JOINS_A_TURN: usize = 8;
@@ -36,6 +38,8 @@ const JOINS_A_TURN: usize = 8;
 const EVENTS_A_TURN: usize = 64;
 /// Timers handled in one turn at most.
 const TIMERS_A_TURN: usize = 16;
+/// Messages beside announcements taken over in one turn at most.
+const EXTRAS_A_TURN: usize = 8;
 /// Reads from one socket in one turn at most.
 const READS_A_SOCKET: usize = 4;
 /// The buffer all reads of a thread share.
@@ -47,6 +51,8 @@ const PUBLISH_PERIOD: Duration = Duration::from_millis(250);
 pub struct FeedRings {
     /// One from each source thread.
     pub sources: Vec<Consumer<SourceToFeed>>,
+    /// From the market thread, where there is one.
+    pub market: Option<Consumer<MarketToFeed>>,
     /// From the accept thread.
     pub accept: Consumer<AcceptToFeed>,
     /// Back to the accept thread.
@@ -275,6 +281,21 @@ impl FeedThread {
         work
     }
 
+    /// Messages beside announcements, at the end of a turn and sent in the next one's housekeeping: what is
+    /// taken here of an announcement was put into its ring after that announcement, which the next turn
+    /// therefore finds before.
+    fn extras(&mut self) -> usize {
+        let Some(market) = &mut self.rings.market else { return 0 };
+        let mut taken = 0;
+        while taken < EXTRAS_A_TURN
+            && let Ok(MarketToFeed(extra)) = market.pop()
+        {
+            self.writer.extra(extra);
+            taken += 1;
+        }
+        taken
+    }
+
     fn publish(&mut self, now: Mono) {
         if now >= self.next_publish {
             self.next_publish = now + PUBLISH_PERIOD;
@@ -291,6 +312,7 @@ impl Step for FeedThread {
         work += self.leftovers(now);
         work += self.writer.housekeep(now, TIMERS_A_TURN);
         work += self.look();
+        work += self.extras();
         self.release();
         self.publish(now.mono);
         let more = !self.unread.is_empty() || !self.unreleased.is_empty() || self.look.is_some();

@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use tocsin::net::egress::EgressResolver;
 use tocsin::net::tls::{ClientTls, ClientTrust};
 use tocsin::os::clock;
-use tocsin::rings::{AttemptReport, EndpointReport, EndpointSetup, ToWebhook, WebhookToJournal};
+use tocsin::rings::{
+    AttemptReport, EndpointReport, EndpointSetup, MarketToWebhook, ToWebhook, WebhookToJournal,
+};
 use tocsin::store::shm::OutcomeLog;
 use tocsin::store::webhook::deliveries::{AttemptRecord, WebhookStart};
 use tocsin::threads::Step;
@@ -89,6 +91,7 @@ impl Default for Surroundings<'_> {
 pub struct WebhookRig {
     pub thread: WebhookThread,
     pub announcements: rtrb::Producer<Arc<EncodedAnnouncement>>,
+    pub market: rtrb::Producer<MarketToWebhook>,
     pub commands: rtrb::Producer<ToWebhook>,
     pub journal: rtrb::Consumer<WebhookToJournal>,
     pub stats: Arc<WebhookStats>,
@@ -115,6 +118,7 @@ impl WebhookRig {
         let servers = if around.resolvers.is_empty() { &[nobody][..] } else { around.resolvers };
         let (resolver, client) = EgressResolver::start(servers, bell.waker()).unwrap();
         let (announcements, hears) = rtrb::RingBuffer::new(1_024);
+        let (market, hears_market) = rtrb::RingBuffer::new(64);
         let (commands, obeys) = rtrb::RingBuffer::new(4_096);
         let (tells, journal) = rtrb::RingBuffer::new(65_536);
         let allow = around.allow.iter().map(|net| net.parse().unwrap()).collect();
@@ -126,6 +130,7 @@ impl WebhookRig {
             endpoints: Vec::new(),
             start: WebhookStart::default(),
             announcements: vec![hears],
+            market: Some(hears_market),
             commands: obeys,
             journal: tells,
             log: Box::new(outcomes.clone()),
@@ -142,6 +147,7 @@ impl WebhookRig {
         WebhookRig {
             thread,
             announcements,
+            market,
             commands,
             journal,
             stats,

@@ -19,7 +19,8 @@ use crate::feed::subscription::{Filter, FrameKind, Subscription};
 use crate::http1::request::RequestHead;
 use crate::limits;
 use crate::time::Now;
-use crate::wire::message::{self, Welcome};
+use crate::wire::extra::Extras;
+use crate::wire::message::{self, Granted, Welcome};
 use crate::ws::frame::{self, Opcode};
 use crate::ws::handshake::{self, AcceptKey};
 
@@ -166,6 +167,7 @@ fn subscription(entry: &KeyEntry, query: FeedQuery) -> Subscription {
         frames: query.frames,
         fields: query.fields,
         sources: query.sources,
+        extras: extras_of(record, query.extras),
         redact: record.redact,
         delay: delay_of(record),
         resume: query.resume,
@@ -180,6 +182,11 @@ fn delay_of(record: &KeyRecord) -> Duration {
     }
 }
 
+/// A message beside an announcement would tell at once what such a key gets later, or what it may not see.
+fn extras_of(record: &KeyRecord, asked: Extras) -> Extras {
+    if record.redact || !delay_of(record).is_zero() { Extras::default() } else { asked }
+}
+
 fn greeting(accept: &AcceptKey, record: &KeyRecord, query: &FeedQuery, now: Now) -> Vec<u8> {
     let left_us = record.expires_at.map(|end| end.micros_since(now.wall));
     let mut welcome = Vec::with_capacity(256);
@@ -191,6 +198,7 @@ fn greeting(accept: &AcceptKey, record: &KeyRecord, query: &FeedQuery, now: Now)
             allowed_cex: &record.allowed.effective(query.exchanges),
             expires_in_secs: left_us.map(|us| u64::try_from(us / 1_000_000).unwrap_or(0)),
             ignored_cex: &query.ignored_cex,
+            extras: Granted::of(query.extras, extras_of(record, query.extras)),
         },
     );
     let opcode = match query.frames {

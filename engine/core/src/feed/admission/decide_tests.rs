@@ -118,6 +118,42 @@ fn subscription_is_what_was_asked_within_what_the_key_may() {
 }
 
 #[test]
+fn messages_beside_announcements_are_granted_to_keys_that_see_all_at_once() {
+    let mut a = admission();
+    let basic = || KeyRecord { tier: Tier::Basic, max_connections: 9, ..record(7) };
+    let asked = "/?events=market&context=1";
+    let both = Extras { market: true, context: true };
+    let refused = r#"null,"events":"","context":false}"#;
+    let rows = [
+        (basic(), asked, both, r#"null,"events":"market","context":true}"#),
+        (basic(), "/?context=1", Extras { market: false, ..both }, r#"null,"context":true}"#),
+        (
+            basic(),
+            "/?events=market&context=0",
+            Extras { context: false, ..both },
+            r#"null,"events":"market"}"#,
+        ),
+        (basic(), "/", Extras::default(), r#""expiresInSecs":null}"#),
+        (KeyRecord { redact: true, ..basic() }, asked, Extras::default(), refused),
+        (KeyRecord { delay: Duration::from_millis(1), ..basic() }, asked, Extras::default(), refused),
+        // "Premium and enterprise are never delayed."
+        (
+            KeyRecord { tier: Tier::Premium, delay: Duration::from_secs(5), ..basic() },
+            asked,
+            both,
+            r#"null,"events":"market","context":true}"#,
+        ),
+    ];
+    for (key, target, granted, welcome) in rows {
+        a.keys.upsert(key);
+        let got = admitted(&mut a, &request(target, &with_key(7)), "192.0.2.1", 0);
+        assert_eq!(got.subscription.extras, granted, "{target}");
+        let greeting = String::from_utf8_lossy(&got.greeting);
+        assert!(greeting.ends_with(welcome), "{greeting}");
+    }
+}
+
+#[test]
 fn checks_come_in_their_order() {
     // Each row has every fault of the rows below it too.
     let mut a = admission();

@@ -10,6 +10,7 @@ use crate::feed::subscription::{FieldSet, FrameKind};
 use crate::http1::request::{QueryError, QueryPairs};
 use crate::limits;
 use crate::model::{Exchange, ExchangeSet, FeedPosition, ListingType, ListingTypeSet, Ticker};
+use crate::wire::extra::Extras;
 
 /// Why a query is refused: 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct FeedQuery {
     pub fields: FieldSet,
     /// `sources=1`.
     pub sources: bool,
+    /// `events=market` and `context=1`.
+    pub extras: Extras,
     /// `resume=EPOCH:SEQ`.
     pub resume: Option<FeedPosition>,
 }
@@ -87,6 +90,7 @@ impl FeedQuery {
             frames: FrameKind::Binary,
             fields: FieldSet::Basic,
             sources: false,
+            extras: Extras::default(),
             resume: None,
         };
         for pair in pairs {
@@ -103,6 +107,8 @@ impl FeedQuery {
                 "frames" => query.frames = parse_frames(value)?,
                 "fields" => query.fields = parse_fields(value)?,
                 "sources" => query.sources = parse_switch("sources", value)?,
+                "events" => query.extras.market |= parse_events(value)?,
+                "context" => query.extras.context = parse_switch("context", value)?,
                 "resume" => query.resume = Some(parse_position("resume", value)?),
                 _ => {}
             }
@@ -252,6 +258,10 @@ fn parse_fields(value: &str) -> Result<FieldSet, BadParameter> {
     }
 }
 
+fn parse_events(value: &str) -> Result<bool, BadParameter> {
+    Extras::parse_events(value).ok_or(BadParameter::Value { name: "events", takes: "market" })
+}
+
 fn parse_switch(name: &'static str, value: &str) -> Result<bool, BadParameter> {
     match value {
         "1" | "true" => Ok(true),
@@ -320,7 +330,7 @@ mod tests {
     fn every_parameter_is_read_and_unknown_ones_passed_over() {
         let read = feed(
             "cex=upbit&frames=Text&fields=full&resume=3:12&types=spot_listing,NOT_LISTING&types=spot_delisting\
-             &tickers=abc,%20DEF,abc&sources=1&api_key=dsk_x&utm=%20&v",
+             &tickers=abc,%20DEF,abc&sources=1&events=Market,&context=1&api_key=dsk_x&utm=%20&v",
         )
         .unwrap();
         let types = [ListingType::SpotListing, ListingType::NotListing, ListingType::SpotDelisting];
@@ -335,11 +345,13 @@ mod tests {
                 frames: FrameKind::Text,
                 fields: FieldSet::Full,
                 sources: true,
+                extras: Extras { market: true, context: true },
                 resume: Some(FeedPosition { epoch: 3, seq: 12 }),
             }
         );
         let nothing = feed("").unwrap();
         assert_eq!(feed("frames=&fields=&resume=&types=&tickers=&sources=&api_key=&cex=").unwrap(), nothing);
+        assert_eq!(feed("events=&events=,&context=0").unwrap(), nothing);
         assert_eq!(feed("types=,&tickers=,").unwrap(), nothing);
     }
 
@@ -350,6 +362,8 @@ mod tests {
             ("frames=json", "frames takes binary or text"),
             ("fields=some", "fields takes basic or full"),
             ("sources=yes", "sources takes 1 or 0"),
+            ("events=market,news", "events takes market"),
+            ("context=full", "context takes 1 or 0"),
             ("resume=12", "resume takes EPOCH:SEQ, two decimal numbers"),
             ("types=spot_listing,spot", &types),
             ("tickers=A%0AB", "tickers takes a list of at most 64 symbols of up to 32 bytes"),
@@ -383,7 +397,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_query_makes_it_panic(query in "(cex|types|tickers|frames|resume|limit|api_key)?=?[ -~%&=+,é]{0,80}") {
+        fn no_query_makes_it_panic(query in "(cex|types|tickers|frames|resume|limit|api_key|events|context)?=?[ -~%&=+,é]{0,80}") {
             let _ = feed(&query);
             let _ = history(&query);
         }

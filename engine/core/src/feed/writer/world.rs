@@ -15,6 +15,7 @@ use crate::feed::socket::{Broken, Offer, Socket};
 use crate::feed::subscription::{FieldSet, Filter, FrameKind, Subscription};
 use crate::model::{Exchange, ExchangeSet, FeedPosition, ListingTypeSet};
 use crate::time::{Mono, Now, WallUs};
+use crate::wire::extra::Extras;
 use crate::wire::tests::example;
 use crate::wire::{EncodedAnnouncement, encode};
 use crate::ws::frame::write_frame;
@@ -113,6 +114,7 @@ pub(super) fn subscription(key: &Arc<KeyShared>) -> Subscription {
         frames: FrameKind::Binary,
         fields: FieldSet::Full,
         sources: false,
+        extras: Extras::default(),
         redact: false,
         delay: Duration::ZERO,
         resume: None,

@@ -231,3 +231,123 @@ proptest! {
         }
     }
 }
+
+fn market_event(kind: MarketEventKind) -> MarketEvent {
+    let received = WallUs(1_788_480_002_000_000);
+    MarketEvent {
+        kind,
+        exchange: Exchange::Okx,
+        source: "okx.instruments",
+        symbol: "QUOK-USDT-SWAP".into(),
+        base: "QUOK".into(),
+        quote: "USDT".into(),
+        instrument: InstrumentKind::Perpetual,
+        state: "preopen".into(),
+        occurrence: 1,
+        new_asset: true,
+        noticed: false,
+        effective_at: Some(WallUs::from_secs(86_400 * 20_705)),
+        volume_24h: Some(12.5),
+        ratio: None,
+        score: Some(81),
+        since: Some(WallUs(received.0 - 5_000_000)),
+        received,
+        detected: WallUs(received.0 + 250_000),
+    }
+}
+
+#[test]
+fn what_market_watchers_tell_becomes_events_where_it_is_news() {
+    use InstrumentKind::{Dated, Perpetual, Spot};
+    use MarketEventKind::{
+        Delisting, DelistingWithdrawn, ListingPreview, PreviewConfirmed, PreviewWithdrawn, StealthListing,
+        VolumeSpike,
+    };
+    // What is told, of which instrument, whether of a new asset, and whether a notice told of it.
+    let rows = [
+        (ListingPreview, Perpetual, true, false, "listing_preview QUOKUSDT perp 81"),
+        (ListingPreview, Spot, true, true, "listing_preview QUOKUSDT spot 81"),
+        (ListingPreview, Spot, false, false, ""),
+        (StealthListing, Spot, true, false, "new_listing QUOKUSDT spot -"),
+        (StealthListing, Perpetual, true, false, "futures_listing QUOKUSDT perp -"),
+        (StealthListing, Dated, true, false, "futures_listing QUOKUSDT futures -"),
+        (StealthListing, Spot, false, false, ""),
+        (Delisting, Spot, false, false, "delisting QUOKUSDT spot -"),
+        (Delisting, Dated, true, false, "delisting QUOKUSDT futures -"),
+        (Delisting, Spot, false, true, ""),
+        (VolumeSpike, Spot, false, false, "volume_spike QUOKUSDT spot -"),
+        (PreviewConfirmed, Spot, true, true, ""),
+        (PreviewWithdrawn, Spot, true, false, ""),
+        (DelistingWithdrawn, Spot, true, false, ""),
+    ];
+    for (kind, instrument, new_asset, noticed, wanted) in rows {
+        let told = MarketEvent { instrument, new_asset, noticed, ..market_event(kind) };
+        let event = Event::of_market(&told, &key());
+        let text = event.as_ref().map_or(String::new(), |e| {
+            let score = e.ai_score.map_or("-".to_owned(), |score| score.to_string());
+            format!("{} {} {} {score}", e.kind.name(), e.symbol, e.market.name())
+        });
+        assert_eq!(text, wanted, "{kind:?} {instrument:?} {new_asset} {noticed}");
+        let Some(event) = event else { continue };
+        assert_eq!((event.exchange, event.volume_24h_usd), (Some(Exchange::Okx), Some(12.5)));
+        assert_eq!((event.timestamp, event.latency_ms, event.late), (told.detected, 5_250, false));
+    }
+    let long = MarketEvent { base: "Q".repeat(61), ..market_event(VolumeSpike) };
+    assert_eq!(Event::of_market(&long, &key()), None, "no symbol has so many bytes");
+}
+
+#[test]
+fn a_market_event_is_late_when_its_kind_is_no_news_any_more() {
+    for (kind, seconds) in [
+        (MarketEventKind::ListingPreview, 60),
+        (MarketEventKind::VolumeSpike, 60),
+        (MarketEventKind::StealthListing, 900),
+        (MarketEventKind::Delisting, 900),
+    ] {
+        for (more_us, late) in [(0, false), (1, true)] {
+            let mut told = market_event(kind);
+            told.detected = WallUs(told.received.0 + seconds * 1_000_000 + more_us);
+            let event = Event::of_market(&told, &key()).unwrap();
+            assert_eq!(event.late, late, "{kind:?}");
+        }
+    }
+    let unknown = MarketEvent { since: None, ..market_event(MarketEventKind::Delisting) };
+    assert_eq!(Event::of_market(&unknown, &key()).unwrap().latency_ms, 250);
+}
+
+#[test]
+fn a_market_event_repeated_after_a_crash_is_the_same() {
+    let first = market_event(MarketEventKind::ListingPreview);
+    let id = |told: &MarketEvent| Event::of_market(told, &key()).unwrap().id;
+    let again = MarketEvent {
+        state: "pre".into(),
+        score: Some(3),
+        since: None,
+        received: WallUs(first.received.0 + 3_600_000_000),
+        detected: WallUs(first.detected.0 + 3_600_000_000),
+        ..first.clone()
+    };
+    assert_eq!(id(&again), id(&first));
+    let next_day = MarketEvent { received: WallUs(first.received.0 + 86_400_000_000), ..first.clone() };
+    assert_eq!(id(&next_day).identity(), id(&first).identity());
+    assert_ne!(id(&next_day), id(&first));
+    for other in [
+        MarketEvent { occurrence: 2, ..first.clone() },
+        MarketEvent { effective_at: None, ..first.clone() },
+        MarketEvent { instrument: InstrumentKind::Spot, ..first.clone() },
+        MarketEvent { symbol: "QUOK-USDT".into(), ..first.clone() },
+    ] {
+        assert_ne!(id(&other).identity(), id(&first).identity());
+    }
+}
+
+#[test]
+fn events_have_the_volume_of_their_asset_where_it_is_known() {
+    let two = announcement(Exchange::Binance, "Binance Will List Quokka (QUOK) and Wombat (1000WOMB)");
+    let table = crate::market::VolumeTable::sum([("WOMB", 7.0), ("WOMB", 0.5), ("OTHER", 1.0)]);
+    let events = Event::with_volumes(&two, &key(), |base| table.of(base));
+    let volumes: Vec<_> = events.iter().map(|event| (&*event.symbol, event.volume_24h_usd)).collect();
+    assert_eq!(volumes, [("QUOKUSDT", None), ("1000WOMBUSDT", Some(7.5))]);
+    let plain = events.into_iter().map(|event| Event { volume_24h_usd: None, ..event }).collect::<Vec<_>>();
+    assert_eq!(plain, Event::of(&two, &key()));
+}

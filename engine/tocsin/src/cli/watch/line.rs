@@ -29,6 +29,8 @@ enum Message {
     Welcome(Welcome),
     Announcement(Announcement),
     TestAnnouncement(Announcement),
+    Market(Market),
+    Context(Context),
     SourceStatus {
         source: String,
         state: String,
@@ -50,6 +52,8 @@ struct Welcome {
     expires_in_secs: Option<u64>,
     #[serde(default)]
     ignored_cex: String,
+    events: Option<String>,
+    context: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -83,12 +87,52 @@ struct Announcement {
     url: String,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Market {
+    event: String,
+    publisher: String,
+    symbol: String,
+    instrument: String,
+    state: String,
+    effective_at_us: Option<i64>,
+    #[serde(rename = "volume24hUsd")]
+    volume: Option<f64>,
+    ratio: Option<f64>,
+    score: Option<u8>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Context {
+    publisher: String,
+    assets: Vec<Asset>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asset {
+    ticker: String,
+    markets: Vec<AssetMarket>,
+    first_korean: Option<bool>,
+    #[serde(rename = "volume24hUsd")]
+    volume: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct AssetMarket {
+    exchange: String,
+    status: String,
+}
+
 /// The line for people; `None` for heartbeats and what is not known. `at` is when it arrived.
 #[must_use]
 pub fn of_message(message: &[u8], at: WallUs, colour: bool) -> Option<String> {
     let line = match serde_json::from_slice(message).ok()? {
         Message::Announcement(a) => announcement(&a, at, false, colour),
         Message::TestAnnouncement(a) => announcement(&a, at, true, colour),
+        Message::Market(m) => market(&m, colour),
+        Message::Context(c) => context(&c, colour),
         Message::Welcome(w) => welcome(&w),
         Message::SourceStatus { source, state } => printable(&format!("source {source} is {state}")),
         Message::Gap(gap) => format!("announcements {} to {} are lost", gap.from_seq, gap.to_seq),
@@ -113,7 +157,80 @@ fn welcome(w: &Welcome) -> String {
     if !w.ignored_cex.is_empty() {
         _ = write!(line, ", unknown: {}", printable(&w.ignored_cex));
     }
+    let withheld = [("events", w.events.as_deref() == Some("")), ("context", w.context == Some(false))];
+    for (name, _) in withheld.into_iter().filter(|(_, withheld)| *withheld) {
+        _ = write!(line, ", without {name}");
+    }
     line
+}
+
+/// `market okx listing_preview ABC-USDT spot preopen`, then what is known of it.
+fn market(m: &Market, colour: bool) -> String {
+    let style = if colour { AnsiColor::Magenta.on_default().bold() } else { Style::new() };
+    let mut line = format!(
+        "{style}market {publisher} {event} {symbol}{style:#} {instrument} {state}",
+        publisher = printable(&m.publisher),
+        event = printable(&m.event),
+        symbol = printable(&m.symbol),
+        instrument = printable(&m.instrument),
+        state = printable(&m.state),
+    );
+    if let Some(at) = m.effective_at_us {
+        _ = write!(line, ", effective {}", date_and_time(WallUs(at)));
+    }
+    if let Some(ratio) = m.ratio {
+        _ = write!(line, ", {ratio:.1} times the usual");
+    }
+    if let Some(usd) = m.volume {
+        _ = write!(line, ", {} in 24 h", dollars(usd));
+    }
+    if let Some(score) = m.score {
+        _ = write!(line, ", score {score}");
+    }
+    line
+}
+
+/// `context binance ABC: on gate (open), okx (ahead), $1.2M in 24 h`, an asset after the other.
+fn context(c: &Context, colour: bool) -> String {
+    let dim = if colour { Style::new().dimmed() } else { Style::new() };
+    let mut line = format!("{dim}context {}", printable(&c.publisher));
+    for (i, asset) in c.assets.iter().enumerate() {
+        _ = write!(line, "{} {}: ", if i > 0 { ";" } else { "" }, printable(&asset.ticker));
+        let mut places: Vec<(&str, &str)> = Vec::new();
+        for market in &asset.markets {
+            let place = (market.exchange.as_str(), market.status.as_str());
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        let places: Vec<String> = places.iter().map(|(name, status)| format!("{name} ({status})")).collect();
+        match places.as_slice() {
+            [] => line.push_str("on no exchange watched"),
+            places => _ = write!(line, "on {}", printable(&places.join(", "))),
+        }
+        if asset.first_korean == Some(true) {
+            line.push_str(", first in Korea");
+        }
+        if let Some(usd) = asset.volume {
+            _ = write!(line, ", {} in 24 h", dollars(usd));
+        }
+    }
+    _ = write!(line, "{dim:#}");
+    line
+}
+
+/// `$1.2M`.
+fn dollars(usd: f64) -> String {
+    let scales = [(1e9, "B"), (1e6, "M"), (1e3, "k")];
+    let (unit, name) = scales.into_iter().find(|(unit, _)| usd >= *unit).unwrap_or((1.0, ""));
+    format!("${:.1}{name}", usd / unit)
+}
+
+/// `2026-09-01T12:30:45.123456Z`.
+fn date_and_time(at: WallUs) -> String {
+    let mut quoted = Vec::new();
+    tocsin_core::wire::json::utc(&mut quoted, at);
+    String::from_utf8_lossy(&quoted).trim_matches('"').to_owned()
 }
 
 fn announcement(a: &Announcement, at: WallUs, test: bool, colour: bool) -> String {
@@ -219,6 +336,30 @@ mod tests {
             (
                 r#"{"type":"welcome","tier":"basic","maxConnections":1,"allowedCex":"","expiresInSecs":86400,"ignoredCex":"x"}"#,
                 Some("welcome: tier basic, no exchange, key ends in 24h, unknown: x"),
+            ),
+            (
+                r#"{"type":"welcome","tier":"basic","allowedCex":"*","expiresInSecs":null,"events":"","context":false}"#,
+                Some("welcome: tier basic, all exchanges, key without end, without events, without context"),
+            ),
+            (
+                r#"{"type":"welcome","tier":"basic","allowedCex":"*","expiresInSecs":null,"events":"market","context":true}"#,
+                Some("welcome: tier basic, all exchanges, key without end"),
+            ),
+            (
+                r#"{"type":"market","event":"listing_preview","publisher":"okx","symbol":"ABC-USDT","instrument":"spot","state":"preopen","effectiveAtUs":1710345000000000,"volume24hUsd":null,"ratio":null,"score":81}"#,
+                Some(
+                    "market okx listing_preview ABC-USDT spot preopen, effective 2024-03-13T15:50:00.000000Z, score 81",
+                ),
+            ),
+            (
+                r#"{"type":"market","event":"volume_spike","publisher":"gate","symbol":"ABC_USDT","instrument":"spot","state":"tradable","effectiveAtUs":null,"volume24hUsd":1234567.5,"ratio":7.13,"score":null}"#,
+                Some("market gate volume_spike ABC_USDT spot tradable, 7.1 times the usual, $1.2M in 24 h"),
+            ),
+            (
+                r#"{"type":"context","publisher":"upbit","assets":[{"ticker":"ABC","firstKorean":true,"volume24hUsd":950,"markets":[{"exchange":"gate","status":"open"},{"exchange":"gate","status":"open"},{"exchange":"okx","status":"ahead"}]},{"ticker":"DEF","firstKorean":null,"volume24hUsd":null,"markets":[]}]}"#,
+                Some(
+                    "context upbit ABC: on gate (open), okx (ahead), first in Korea, $950.0 in 24 h; DEF: on no exchange watched",
+                ),
             ),
             (r#"{"type":"heartbeat","timestampNs":1,"timeUtc":""}"#, None),
             (r#"{"type":"gap","fromSeq":4,"toSeq":9}"#, Some("announcements 4 to 9 are lost")),

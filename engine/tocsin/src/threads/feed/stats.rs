@@ -57,6 +57,9 @@ pub struct FeedStats {
     pub heartbeats: AtomicU64,
     pub bytes: AtomicU64,
     pub blocked: AtomicU64,
+    pub extras: AtomicU64,
+    pub extras_missed: AtomicU64,
+    pub extras_dropped: AtomicU64,
     pub client_messages: AtomicU64,
     /// Microseconds from PING to PONG.
     pub rtt_us: SharedDistribution,
@@ -80,6 +83,9 @@ impl FeedStats {
             (&self.heartbeats, c.heartbeats),
             (&self.bytes, c.bytes),
             (&self.blocked, c.blocked),
+            (&self.extras, c.extras),
+            (&self.extras_missed, c.extras_missed),
+            (&self.extras_dropped, c.extras_dropped),
             (&self.client_messages, c.client_messages),
         ];
         for (to, from) in pairs.into_iter().chain(self.closes.iter().zip(c.closes)) {

@@ -17,7 +17,8 @@ use tocsin_core::model::{
     ListingTypeSet, Ticker,
 };
 use tocsin_core::time::WallUs;
-use tocsin_core::wire::encode;
+use tocsin_core::wire::extra::{Extra, ExtraKind, Extras};
+use tocsin_core::wire::{Payload, encode};
 use tocsin_core::ws::frame::write_frame;
 use tocsin_core::ws::session::Event;
 use tocsin_core::ws::{CloseCode, Opcode, Role, Session, SessionLimits};
@@ -43,6 +44,7 @@ struct Bench {
     listener: TcpListener,
     clock_ns: Arc<AtomicU64>,
     source: Producer<SourceToFeed>,
+    market: Producer<MarketToFeed>,
     accept: Producer<AcceptToFeed>,
     released: Consumer<Released>,
     clients: Vec<Client>,
@@ -59,6 +61,7 @@ fn subscription() -> Subscription {
         frames: FrameKind::Binary,
         fields: FieldSet::Full,
         sources: false,
+        extras: Extras::default(),
         redact: false,
         delay: Duration::ZERO,
         resume: None,
@@ -74,10 +77,12 @@ impl Bench {
     fn new() -> Bench {
         let clock_ns = Arc::new(AtomicU64::new(1_000_000_000));
         let (source, from_source) = rtrb::RingBuffer::new(64);
+        let (market, from_market) = rtrb::RingBuffer::new(64);
         let (accept, from_accept) = rtrb::RingBuffer::new(64);
         let (to_accept, released) = rtrb::RingBuffer::new(64);
         let rings = FeedRings {
             sources: vec![from_source],
+            market: Some(from_market),
             accept: from_accept,
             released: to_accept,
             looked: rtrb::RingBuffer::new(2).0,
@@ -96,6 +101,7 @@ impl Bench {
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             clock_ns,
             source,
+            market,
             accept,
             released,
             clients: Vec::new(),
@@ -417,6 +423,30 @@ fn resume_test_and_subscribe() {
     bench.say(client, "{}");
     bench.expect(client, &["close 1008 rate_limit_exceeded"]);
     bench.expect_end(client);
+}
+
+#[test]
+fn a_message_beside_announcements_comes_behind_the_announcement_that_came_before_it() {
+    let mut bench = Bench::new();
+    let extras = Extras { market: true, context: true };
+    let (asked, plain) = (bench.join(Subscription { extras, ..subscription() }), bench.join(subscription()));
+    bench.expect(asked, &["welcome"]);
+    bench.expect(plain, &["welcome"]);
+    for seq in 1..=3 {
+        // Both are there before the thread's next turn.
+        bench.push("Will List (TOKEN)", Exchange::Binance);
+        let extra = Extra {
+            kind: ExtraKind::Context,
+            exchange: Exchange::Binance,
+            listing_type: None,
+            tickers: [].into(),
+            is_news: true,
+            payload: Payload { json: br#"{"type":"context"}"#.as_slice().into(), dispatch_at: u32::MAX },
+        };
+        assert!(bench.market.push(MarketToFeed(Arc::new(extra))).is_ok());
+        bench.expect(asked, &[&format!("announcement {seq}"), "context"]);
+        bench.expect(plain, &[&format!("announcement {seq}")]);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The webhook thread: events of announcements to customers' endpoints, signed, over TLS.
+//! The webhook thread: events of announcements and of market watchers to customers' endpoints, signed, over TLS.
 //!
-//! Contract: it takes announcements from rings that nobody waits on, decides nothing itself (that is
+//! Contract: it takes announcements and market events from rings that nobody waits on, decides nothing itself (that is
 //! `tocsin_core::webhook`), and moves bytes: one event loop, no worker slots, so that a receiver that
 //! hangs costs the others nothing. When an announcement comes, all its first attempts on warm
 //! connections are written in one pass, before anything else is done; everything else is done in
@@ -30,6 +30,7 @@ use mio::{Events, Poll, Token, Waker};
 use rtrb::Consumer;
 use tocsin_core::feed::slots::Slots;
 use tocsin_core::limits;
+use tocsin_core::market::VolumeTable;
 use tocsin_core::time::{Mono, Now};
 use tocsin_core::webhook::address::AddressPolicy;
 use tocsin_core::webhook::board::EndpointId;
@@ -48,7 +49,7 @@ use super::{Pulse, Step, Turn};
 use crate::net::egress::EgressClient;
 use crate::net::tls::ClientTls;
 use crate::os::clock;
-use crate::rings::{EndpointSetup, ToWebhook, WebhookToJournal};
+use crate::rings::{EndpointSetup, MarketToWebhook, ToWebhook, WebhookToJournal};
 use crate::store::shm::OutcomeLog;
 use crate::store::webhook::deliveries::WebhookStart;
 use connection::{Attempt, Connection, Exchange};
@@ -71,6 +72,7 @@ const EVENTS_PER_TURN: usize = 64;
 const HANDSHAKES_PER_TURN: usize = 4;
 const DIALS_PER_TURN: usize = 16;
 const COMMANDS_PER_TURN: usize = 16;
+const MARKET_PER_TURN: usize = 16;
 /// At a stop, answers to what is in flight are waited for so long: each saves a repetition.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 const SCRATCH_BYTES: usize = 16 * 1_024;
@@ -122,6 +124,8 @@ pub struct WebhookParts {
     pub start: WebhookStart,
     /// From each source thread.
     pub announcements: Vec<Consumer<Arc<EncodedAnnouncement>>>,
+    /// From the market thread, where there is one.
+    pub market: Option<Consumer<MarketToWebhook>>,
     /// From the control plane.
     pub commands: Consumer<ToWebhook>,
     /// To the journal thread.
@@ -160,6 +164,9 @@ pub struct WebhookThread {
     /// Whether `events` holds what the last wait brought.
     waited: bool,
     announcements: Vec<Consumer<Arc<EncodedAnnouncement>>>,
+    market: Option<Consumer<MarketToWebhook>>,
+    /// The latest, empty before the first.
+    volumes: Arc<VolumeTable>,
     commands: Consumer<ToWebhook>,
     resolver: EgressClient,
     ledger: Ledger,
@@ -210,6 +217,8 @@ impl WebhookThread {
             events: Events::with_capacity(1_024),
             waited: false,
             announcements: parts.announcements,
+            market: parts.market,
+            volumes: Arc::default(),
             commands: parts.commands,
             resolver: parts.resolver,
             ledger: Ledger::new(parts.log, parts.journal, Arc::clone(&parts.stats)),
@@ -298,10 +307,33 @@ impl WebhookThread {
         for ring in 0..self.announcements.len() {
             while let Some(Ok(announcement)) = self.announcements.get_mut(ring).map(Consumer::pop) {
                 heard += 1;
-                for event in Event::of(&announcement.announcement, &self.id_key) {
+                let volumes = Arc::clone(&self.volumes);
+                let volume_of = |base: &str| volumes.of(base);
+                for event in Event::with_volumes(&announcement.announcement, &self.id_key, volume_of) {
                     self.offer(now, &event);
                 }
             }
+        }
+        heard
+    }
+
+    /// Takes what the market thread tells, a little at a time: behind announcements, as its events are rare
+    /// and its tables are only for the announcements to come.
+    fn hear_market(&mut self, now: Now) -> usize {
+        let mut heard = 0;
+        while heard < MARKET_PER_TURN
+            && let Some(Ok(told)) = self.market.as_mut().map(Consumer::pop)
+        {
+            heard += 1;
+            match told {
+                MarketToWebhook::Volumes(table) => self.volumes = table,
+                MarketToWebhook::Event(event) => {
+                    if let Some(event) = Event::of_market(&event, &self.id_key) {
+                        self.offer(now, &event);
+                    }
+                }
+            }
+            self.hear_first(now);
         }
         heard
     }
@@ -446,6 +478,7 @@ impl Step for WebhookThread {
     fn step(&mut self, now: Now) -> Turn {
         let mut work = self.hear(now);
         work += self.act(now);
+        work += self.hear_market(now);
         work += self.take_commands(now);
         work += self.take_lookups();
         work += self.take_events();

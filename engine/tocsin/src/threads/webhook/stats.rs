@@ -13,7 +13,7 @@ use crate::threads::feed::stats::SharedDistribution;
 /// Counters since start, and gauges.
 #[derive(Debug, Default)]
 pub struct WebhookStats {
-    /// Events made of announcements.
+    /// Events made of announcements and of what market watchers tell.
     pub events: AtomicU64,
     /// Attempts answered with 2xx.
     pub delivered: AtomicU64,

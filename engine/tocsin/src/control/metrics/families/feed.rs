@@ -67,6 +67,24 @@ const FEED_FAMILIES: &[Family] = &[
         "Times that a subscriber's socket was full.",
         |r, out| out.one(r.engine.feed.blocked),
     ),
+    counter(
+        "tocsin_feed_extras_total",
+        &[],
+        "Market events and contexts that left for subscribers.",
+        |r, out| out.one(r.engine.feed.extras),
+    ),
+    counter(
+        "tocsin_feed_extras_missed_total",
+        &[],
+        "Of those that were for a subscriber, not sent because it was behind or still had a replay to come.",
+        |r, out| out.one(r.engine.feed.extras_missed),
+    ),
+    counter(
+        "tocsin_feed_extras_dropped_total",
+        &[],
+        "Market events and contexts dropped for everyone, because too many waited.",
+        |r, out| out.one(r.engine.feed.extras_dropped),
+    ),
     counter("tocsin_feed_client_messages_total", &[], "Messages from subscribers.", |r, out| {
         out.one(r.engine.feed.client_messages);
     }),
