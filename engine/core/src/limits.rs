@@ -206,6 +206,8 @@ pub const ITEMS_PER_RESPONSE: usize = 512;
 /// Longest answer accepted of an exchange's instruments or tickers: Binance's list of spot pairs has
 /// more than 10 MB with the permission sets of each.
 pub const MARKET_BODY_BYTES: usize = 32 * 1_024 * 1_024;
+/// From a request for one of these to the last byte of its answer.
+pub const MARKET_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most rows read out of one such answer: several times the longest list there is. An answer with more
 /// says nothing of what is absent from it.
 pub const MARKET_ROWS: usize = 16_384;
@@ -243,6 +245,12 @@ pub const EXTRA_BYTES: usize = 8 * 1_024;
 /// Messages beside announcements that wait in a feed writer at most; beyond it the oldest that is not being
 /// sent is dropped.
 pub const EXTRAS_WAITING: usize = 64;
+/// Market events stay in the store for so long.
+pub const MARKET_EVENTS_KEPT: Duration = Duration::from_secs(90 * 86_400);
+/// Most market events read from the store at once.
+pub const MARKET_EVENTS_PER_QUERY: usize = 1_000;
+/// Newest market events that a start looks through for some that webhooks had not heard of.
+pub const MARKET_EVENTS_MADE_GOOD: usize = 256;
 
 /// Events of one exchange whose identities are remembered, so that two requests that show one instrument
 /// do not tell it twice; the oldest is forgotten first.

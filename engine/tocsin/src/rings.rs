@@ -14,6 +14,8 @@
 //! source-N ──Arc<Encoded…>─────► webhook     full: dropped and counted; made good from history at the next start
 //! control  ──ToWebhook─────────► webhook     full: the request is answered 503
 //! webhook  ──WebhookToJournal──► journal     full: kept waiting in the webhook thread, log lines dropped first
+//! source-N ──Arc<Encoded…>─────► market      full: dropped and counted: no context, and a listing may be told as stealth
+//! market   ──MarketToJournal───► journal     full: kept waiting in the market thread, which asks nothing meanwhile
 //! market   ──MarketToFeed──────► feed-N      full: dropped and counted; the feed writer drops the oldest before that
 //! market   ──MarketToWebhook───► webhook     full: dropped and counted; events are made good at the next start
 //! journal  ──JournalToLive─────► control     (while a dashboard looks) full: dropped; its readers are told
@@ -28,6 +30,7 @@ use tocsin_core::feed::look::Row;
 use tocsin_core::feed::subscription::Subscription;
 use tocsin_core::market::MarketEvent;
 use tocsin_core::market::table::VolumeTable;
+use tocsin_core::market::watcher::Changes;
 use tocsin_core::model::{Exchange, ListingType, Ticker};
 use tocsin_core::source::SourceStatus;
 use tocsin_core::time::{Mono, WallUs};
@@ -96,6 +99,15 @@ pub enum MarketToWebhook {
     Event(Arc<MarketEvent>),
     /// What is traded of each asset.
     Volumes(Arc<VolumeTable>),
+}
+
+/// Market thread to journal thread. What was told comes before what is then known.
+#[derive(Debug)]
+pub enum MarketToJournal {
+    /// An event that was told.
+    Event(Arc<MarketEvent>),
+    /// What a request knows from now on, at most [`crate::topology::MARKET_RECORDS`] rows.
+    Changes(Box<Changes>),
 }
 
 /// Journal thread to control thread: what has just been committed, for those who look on.

@@ -6,6 +6,7 @@
 //! plane, and the journal last, so that everything announced and answered is on disk.
 
 mod build;
+pub mod markets;
 mod races;
 mod recorder;
 mod reload;
@@ -53,6 +54,8 @@ pub enum StartError {
     NoSuchSource(String),
     /// What is wrong with a section `[streams.NAME]`.
     Stream(String),
+    /// What is wrong with a section `[market.NAME]`, or with what is to be watched.
+    Market(String),
     /// A source's requests.
     Source(SourceError),
     /// Anything of the operating system: what was done, and its answer.
@@ -66,7 +69,7 @@ impl std::fmt::Display for StartError {
             StartError::Tls(e) => e.fmt(f),
             StartError::Url(name, e) => write!(f, "sources.{name}.base_url: {e}"),
             StartError::NoSuchSource(name) => write!(f, "there is no source `{name}`"),
-            StartError::Stream(problem) => f.write_str(problem),
+            StartError::Stream(problem) | StartError::Market(problem) => f.write_str(problem),
             StartError::Source(e) => e.fmt(f),
             StartError::Io(what, e) => write!(f, "{what}: {e}"),
         }

@@ -20,6 +20,16 @@ pub const FEED_TO_CONTROL: usize = 2;
 pub const ACCEPT_TO_FEED: usize = 1_024;
 /// Announcements for the webhook thread.
 pub const SOURCE_TO_WEBHOOK: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
+/// Announcements for the market thread, which looks every 20 ms.
+pub const SOURCE_TO_MARKET: usize = 2 * tocsin_core::limits::ITEMS_PER_RESPONSE;
+/// Market events and contexts for a feed writer.
+pub const MARKET_TO_FEED: usize = 256;
+/// Market events and tables of volumes for the webhook thread.
+pub const MARKET_TO_WEBHOOK: usize = 256;
+/// Events and changes on their way to the journal thread; a first answer of the longest list is 32 of them.
+pub const MARKET_TO_JOURNAL: usize = 256;
+/// Rows in one message of changes.
+pub const MARKET_RECORDS: usize = 512;
 /// Requests of the control plane waiting for the webhook thread.
 pub const CONTROL_TO_WEBHOOK: usize = 256;
 /// Bytes of answers on their way to the recorder: dozens of bodies while the disk takes its time.
@@ -66,7 +76,7 @@ pub struct Plan {
     pub sources: Vec<SourceThreadPlan>,
     /// Feed writers.
     pub feeds: Vec<ThreadPlan>,
-    /// Housekeeping threads: accept, journal, resolvers, webhook, mail, recorder, control.
+    /// Housekeeping threads: accept, journal, resolvers, webhook, market, mail, recorder, control.
     pub housekeeping: Vec<ThreadPlan>,
 }
 
@@ -102,6 +112,7 @@ impl Plan {
             idle: Some(topology.idle),
         });
         let mail = config.smtp.is_some().then_some("mail");
+        let market = config.market.enabled.then_some("market");
         let recorder = config.record.is_some().then_some("recorder");
         let housekeeping = ["accept", "journal", "resolver", "egress", "webhook", "control"];
         Plan {
@@ -109,6 +120,7 @@ impl Plan {
             feeds: feeds.collect(),
             housekeeping: housekeeping
                 .into_iter()
+                .chain(market)
                 .chain(mail)
                 .chain(recorder)
                 .map(|name| ThreadPlan { name: name.to_owned(), core: None, idle: None })
@@ -202,6 +214,15 @@ mod tests {
         let expected = [("binance", "binance+upbit"), ("bithumb", "")];
         assert_eq!(names, expected.map(|(polled, pushed)| (polled.to_owned(), pushed.to_owned())));
         assert!(plan.to_string().contains("binance, binance (push), upbit (push)"), "{plan}");
+    }
+
+    #[test]
+    fn markets_are_watched_where_they_are_switched_on() {
+        let has_market = |plan: Plan| plan.housekeeping.iter().any(|thread| thread.name == "market");
+        assert!(!has_market(plan(&[])));
+        let on = plan(&[("market.enabled", "true")]);
+        assert!(on.to_string().contains("market     any core  waits for input"), "{on}");
+        assert!(has_market(on));
     }
 
     #[test]

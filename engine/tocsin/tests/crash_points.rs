@@ -197,6 +197,7 @@ fn live(data_dir: &Path, point: Point, page: &str) {
         journal: to_journal,
         history: to_history,
         webhook: None,
+        market: None,
         losses: Arc::default(),
     });
     let (_requests, received) = crossbeam::channel::bounded(1);

@@ -153,6 +153,7 @@ impl Rig {
             journal: journal_in,
             history: history_in,
             webhook: None,
+            market: None,
             losses: Arc::new(Losses::default()),
         };
         let source = SourceThread::new(SourceParts {

@@ -38,6 +38,10 @@ impl ResponseLimits {
         body_bytes: limits::RESPONSE_BODY_BYTES as u64,
     };
 
+    /// For lists of instruments and tickers.
+    pub const MARKET: ResponseLimits =
+        ResponseLimits { body_bytes: limits::MARKET_BODY_BYTES as u64, ..ResponseLimits::SOURCE };
+
     /// For answers of webhook receivers: whatever their bodies say, nobody reads them.
     pub const WEBHOOK: ResponseLimits = ResponseLimits {
         head_bytes: limits::WEBHOOK_HEAD_BYTES,

@@ -2,7 +2,7 @@
 //!
 //! Contract: [`RequestTemplate`] checks and renders everything that does not change between two polls
 //! of a list; [`RequestTemplate::write`] adds what does into a buffer the caller reuses. Allocates at
-//! construction only.
+//! construction only. [`render`] is for requests in which nothing changes.
 
 use core::fmt;
 
@@ -50,33 +50,7 @@ impl RequestTemplate {
     /// # Errors
     /// Anything that could break out of its line, or that the writer sets itself.
     pub fn get(host: &str, target: &str, headers: &[(&str, &str)]) -> Result<RequestTemplate, RequestError> {
-        let graphic = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
-        if !graphic(host) || host.contains(['/', '@', '?', '#']) {
-            return Err(RequestError::BadHost);
-        }
-        if !graphic(target) || !target.starts_with('/') || target.contains('#') {
-            return Err(RequestError::BadTarget);
-        }
-        let mut bytes = Vec::new();
-        for part in ["GET ", target, " HTTP/1.1\r\nHost: ", host, "\r\n"] {
-            bytes.extend_from_slice(part.as_bytes());
-        }
-        for (name, value) in headers {
-            let reserved = ["host", "if-none-match", "content-length", "transfer-encoding"];
-            if !is_token(name) || reserved.iter().any(|r| name.eq_ignore_ascii_case(r)) {
-                return Err(RequestError::BadHeaderName);
-            }
-            if value.chars().any(|c| c.is_control() && c != '\t') {
-                return Err(RequestError::BadHeaderValue);
-            }
-            for part in [name, ": ", value, "\r\n"] {
-                bytes.extend_from_slice(part.as_bytes());
-            }
-        }
-        if bytes.len() > limits::REQUEST_HEAD_BYTES {
-            return Err(RequestError::TooLong);
-        }
-        Ok(RequestTemplate { bytes: bytes.into_boxed_slice() })
+        Ok(RequestTemplate { bytes: head("GET ", host, target, headers)?.into_boxed_slice() })
     }
 
     /// Appends the request to `out`, with `If-None-Match` when an entity tag is known. A tag with a
@@ -90,6 +64,62 @@ impl RequestTemplate {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// A whole request that is the same each time: POST where there is a body, which is JSON, else GET. `headers`
+/// say so where the server wants to hear it.
+///
+/// # Errors
+/// As [`RequestTemplate::get`].
+pub fn render(
+    host: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Result<Box<[u8]>, RequestError> {
+    let mut bytes = head(if body.is_some() { "POST " } else { "GET " }, host, target, headers)?;
+    if let Some(body) = body {
+        bytes.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body.unwrap_or("").as_bytes());
+    Ok(bytes.into_boxed_slice())
+}
+
+/// A request's head without its last line.
+fn head(
+    method: &str,
+    host: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> Result<Vec<u8>, RequestError> {
+    let graphic = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    if !graphic(host) || host.contains(['/', '@', '?', '#']) {
+        return Err(RequestError::BadHost);
+    }
+    if !graphic(target) || !target.starts_with('/') || target.contains('#') {
+        return Err(RequestError::BadTarget);
+    }
+    let mut bytes = Vec::new();
+    for part in [method, target, " HTTP/1.1\r\nHost: ", host, "\r\n"] {
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    for (name, value) in headers {
+        let reserved = ["host", "if-none-match", "content-length", "transfer-encoding"];
+        if !is_token(name) || reserved.iter().any(|r| name.eq_ignore_ascii_case(r)) {
+            return Err(RequestError::BadHeaderName);
+        }
+        if value.chars().any(|c| c.is_control() && c != '\t') {
+            return Err(RequestError::BadHeaderValue);
+        }
+        for part in [name, ": ", value, "\r\n"] {
+            bytes.extend_from_slice(part.as_bytes());
+        }
+    }
+    if bytes.len() > limits::REQUEST_HEAD_BYTES {
+        return Err(RequestError::TooLong);
+    }
+    Ok(bytes)
 }
 
 /// RFC 9110 5.6.2.
@@ -122,6 +152,16 @@ mod tests {
         out.clear();
         template.write(Some(b"\"a\r\nX-Evil: 1\""), &mut out);
         assert!(out.ends_with(b"X-A: b\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_request_that_never_changes_has_its_body_and_length() {
+        let get = render("a.test", "/x", &[("accept", "*/*")], None).unwrap();
+        assert_eq!(&*get, b"GET /x HTTP/1.1\r\nHost: a.test\r\naccept: */*\r\n\r\n");
+        let post = render("a.test", "/x", &[], Some("{\"é\":1}")).unwrap();
+        let expected = "POST /x HTTP/1.1\r\nHost: a.test\r\ncontent-length: 8\r\n\r\n{\"é\":1}";
+        assert_eq!(&*post, expected.as_bytes());
+        assert_eq!(render("a.test", "x", &[], None), Err(RequestError::BadTarget));
     }
 
     #[test]

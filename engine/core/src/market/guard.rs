@@ -20,6 +20,9 @@ pub enum ListState {
 }
 
 impl ListState {
+    /// Every state.
+    pub const ALL: [ListState; 3] = [ListState::Usual, ListState::Shrunk, ListState::Grown];
+
     /// Spelling for status pages and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

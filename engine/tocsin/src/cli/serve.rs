@@ -12,7 +12,7 @@ use crate::net::tls::{ClientTls, ClientTrust, ServerTls};
 use crate::net::url::BaseUrl;
 use crate::os::cores;
 use crate::os::inherited::Inherited;
-use crate::serve::{Ended, Engine, Reloader, streams};
+use crate::serve::{Ended, Engine, Reloader, markets, streams};
 use crate::supervise::{Signals, Systemd};
 use crate::topology::Plan;
 use tocsin_core::source::exchange;
@@ -103,7 +103,7 @@ fn validated(layers: Layers) -> Result<Layers, CliError> {
     Ok(layers)
 }
 
-/// Checks the level of the log, certificates, sources and their authorities, credentials.
+/// Checks the level of the log, certificates, sources, markets and their authorities, credentials.
 fn check_what_it_names(config: &Config) -> Result<(), CliError> {
     logging::check_level(&config.log.level).map_err(CliError::usage)?;
     if let (Some(cert), Some(key)) = (&config.feed.cert_file, &config.feed.key_file)
@@ -122,6 +122,7 @@ fn check_what_it_names(config: &Config) -> Result<(), CliError> {
         let trust = ClientTrust { ca_file: source.ca_file.clone(), insecure: false };
         ClientTls::new(&trust).map_err(|e| CliError::usage(format!("sources.{name}.ca_file: {e}")))?;
     }
+    markets::check(config).map_err(CliError::usage)?;
     streams::check(config).map_err(CliError::usage)
 }
 

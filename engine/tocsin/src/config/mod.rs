@@ -8,6 +8,7 @@ pub mod credentials;
 #[cfg(test)]
 mod key_tests;
 mod layers;
+mod market;
 mod read;
 mod smtp;
 mod stream;
@@ -39,6 +40,7 @@ pub struct Config {
     pub streams: BTreeMap<String, Stream>,
     /// The order in which the parameters of `streams.binance` are signed.
     pub binance_parameter_order: ParameterOrder,
+    pub market: Market,
     pub webhooks: Webhooks,
     pub egress: Egress,
     pub smtp: Option<Smtp>,
@@ -160,6 +162,26 @@ pub struct Stream {
     pub rotate_after: Option<Duration>,
     pub ca_file: Option<PathBuf>,
     pub bind: Vec<std::net::IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct Market {
+    pub enabled: bool,
+    pub spikes: bool,
+    /// How many times faster than by default it asks and waits.
+    pub speed: f64,
+    /// Keyed by exchange, each that has a market source.
+    pub exchanges: BTreeMap<String, MarketExchange>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "default.toml documents every key")]
+pub struct MarketExchange {
+    pub enabled: bool,
+    /// Stands for every host of the exchange's market sources.
+    pub base_url: Option<String>,
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,6 +37,7 @@ impl Config {
             sources: sources.collect::<Result<BTreeMap<_, _>, ConfigError>>()?,
             streams: streams.collect::<Result<BTreeMap<_, _>, ConfigError>>()?,
             binance_parameter_order: super::stream::parameter_order(&read)?,
+            market: super::market::read(&read)?,
             webhooks: webhooks(&read)?,
             egress: egress(&read)?,
             smtp: super::smtp::read(&read)?,
@@ -134,14 +135,7 @@ fn topology(read: &Reader<'_>) -> Result<Topology, ConfigError> {
 
 fn source(read: &Reader<'_>, name: &str) -> Result<Source, ConfigError> {
     let key = |field: &str| format!("sources.{name}.{field}");
-    let base_url = match read.text(&key("base_url"))? {
-        "" => None,
-        url if url.starts_with("http://") || url.starts_with("https://") => Some(url.to_owned()),
-        _ => {
-            let problem = "takes http://HOST[:PORT] or https://HOST[:PORT], or an empty string";
-            return Err(read.error(&key("base_url"), problem));
-        }
-    };
+    let base_url = read.http_url(&key("base_url"))?;
     let requests_per_second = match read.float(&key("requests_per_second"))? {
         rate if rate > 0.0 && rate <= 1_000.0 => rate,
         _ => return Err(read.error(&key("requests_per_second"), "takes a number above 0, at most 1000")),
@@ -231,7 +225,18 @@ impl Reader<'_> {
         self.0.get(key)?.0.as_bool().ok_or_else(|| self.error(key, "takes true or false"))
     }
 
-    fn float(&self, key: &str) -> Result<f64, ConfigError> {
+    /// The address of a server; `None` where it is empty.
+    pub(super) fn http_url(&self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.text(key)? {
+            "" => Ok(None),
+            url if url.starts_with("http://") || url.starts_with("https://") => Ok(Some(url.to_owned())),
+            _ => {
+                Err(self.error(key, "takes http://HOST[:PORT] or https://HOST[:PORT], or an empty string"))
+            }
+        }
+    }
+
+    pub(super) fn float(&self, key: &str) -> Result<f64, ConfigError> {
         self.0.get(key)?.0.as_float().ok_or_else(|| self.error(key, "takes a number"))
     }
 

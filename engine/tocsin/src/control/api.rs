@@ -26,8 +26,8 @@ use super::shapes::{
     Alive, AnnouncementCreate, KeyChange, KeyCreate, KeyCreated, KeyShown, Keys, Ready, Refusal,
 };
 use super::{
-    Control, accounts, caller, client, dashboard, deliveries, history, live, metrics, service, session,
-    subscribers, usage, webhooks,
+    Control, accounts, caller, client, dashboard, deliveries, history, live, markets, metrics, service,
+    session, subscribers, usage, webhooks,
 };
 use crate::os::clock;
 use crate::rings::Inject;
@@ -86,6 +86,8 @@ fn administrators(control: &Arc<Control>, door: Door) -> Router<Arc<Control>> {
         .route("/admin/v1/status", get(status))
         .route("/admin/v1/sign-in-links", post(session::create_link))
         .route("/admin/v1/sources", get(service::list_sources))
+        .route("/admin/v1/markets", get(markets::list_markets))
+        .route("/admin/v1/markets/events", get(markets::list_market_events))
         .route("/admin/v1/subscribers", get(subscribers::list_subscribers))
         .route("/admin/v1/drain", post(service::begin_drain))
         .route("/admin/v1/reload", post(service::reload))

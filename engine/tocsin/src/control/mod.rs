@@ -22,6 +22,7 @@ mod fields;
 mod history;
 pub mod host;
 mod live;
+mod markets;
 pub mod metrics;
 pub mod openapi;
 pub mod replay;

@@ -11,7 +11,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Components, Content, Ref, RefOr, Required, ResponseBuilder, SecurityRequirement};
 
 use super::{
-    accounts, api, deliveries, history, live, metrics, service, session, subscribers, usage, webhooks,
+    accounts, api, deliveries, history, live, markets, metrics, service, session, subscribers, usage, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -37,6 +37,8 @@ use super::{
         usage::list_own_keys,
         usage::show_usage,
         service::list_sources,
+        markets::list_markets,
+        markets::list_market_events,
         service::begin_drain,
         service::reload,
         subscribers::list_subscribers,

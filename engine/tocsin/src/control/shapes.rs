@@ -8,6 +8,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use tocsin_core::feed::key::Tier;
 use tocsin_core::limits;
+use tocsin_core::market::MarketEvent;
 use tocsin_core::model::{Exchange, ListingType};
 use tocsin_core::time::WallUs;
 use tocsin_core::webhook::attempt::FailureClass;
@@ -18,8 +19,9 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
 
 use super::reply::rfc3339;
-use super::snapshot::NotReady;
+use super::snapshot::{MarketRequestSnapshot, NotReady};
 use crate::rings::EndpointReport;
+use crate::store::market::MarketEventText;
 use crate::store::webhook::accounts::AccountRecord;
 use crate::store::webhook::deliveries::AttemptRecord;
 use crate::store::webhook::endpoints::EndpointRecord;
@@ -426,6 +428,36 @@ pub(super) struct Draining {
 pub(super) struct Sources {
     #[schema(value_type = Vec<Object>)]
     pub(super) sources: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// What is asked of markets.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Markets {
+    /// Whether any are watched.
+    pub(super) enabled: bool,
+    /// Every request, in the order of the sources.
+    pub(super) requests: Vec<MarketRequestSnapshot>,
+}
+
+/// A market event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MarketEventShown {
+    /// What makes it this event and no other.
+    pub(super) id: String,
+    #[serde(flatten)]
+    pub(super) event: MarketEventText,
+}
+
+impl MarketEventShown {
+    pub(super) fn of(event: &MarketEvent) -> MarketEventShown {
+        MarketEventShown { id: event.source_item(), event: MarketEventText::of(event) }
+    }
+}
+
+/// Market events.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MarketEvents {
+    pub(super) events: Vec<MarketEventShown>,
 }
 
 /// What a subscriber receives.

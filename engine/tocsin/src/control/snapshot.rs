@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub journal: JournalSnapshot,
     /// The webhook thread.
     pub webhooks: WebhookSnapshot,
+    /// The market thread, where markets are watched.
+    pub market: Option<MarketSnapshot>,
     /// The mail thread, where a mail server is configured.
     pub mail: Option<MailSnapshot>,
     /// Errors and warnings, each distinct one with its count, the latest first.
@@ -267,6 +269,77 @@ pub struct WebhookSnapshot {
     pub ring_dropped: u64,
     pub shared_memory_full: u64,
     pub journal_dropped: u64,
+}
+
+/// The market thread, the source threads' rings to it, its rings to the others.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MarketSnapshot {
+    /// Every request, in the order of the sources; `GET /admin/v1/markets` has them.
+    #[serde(skip)]
+    pub requests: Vec<MarketRequestSnapshot>,
+    /// Requests by their state.
+    pub states: ByName,
+    /// Events told, by kind.
+    pub events: ByName,
+    /// Contexts of announcements sent.
+    pub contexts: u64,
+    /// Assets whose volume is known.
+    pub assets: u64,
+    /// Announcements it never heard of.
+    pub ring_dropped: u64,
+    /// Messages that feed writers had no room for.
+    pub feed_dropped: u64,
+    /// Messages that the webhook thread had no room for.
+    pub webhook_dropped: u64,
+    /// Messages that wait for the journal's ring; while there are any nothing is asked.
+    pub journal_waiting: u64,
+}
+
+/// One request of a market source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct MarketRequestSnapshot {
+    /// Its source (`okx.instruments`).
+    pub source: &'static str,
+    /// Its name within the source.
+    pub request: &'static str,
+    /// Whose markets.
+    pub exchange: &'static str,
+    /// `live`, `stale`, `blocked` or `down`, as of a source of announcements.
+    pub state: &'static str,
+    /// What stands against concluding anything from it, for people; null while nothing does.
+    pub problem: Option<String>,
+    /// When the last usable answer had been read.
+    #[schema(value_type = Option<i64>)]
+    pub last_answer_us: Option<WallUs>,
+    /// Whether its first list has been taken as known.
+    pub baselined: bool,
+    /// Instruments known, those that are gone included; 0 where it tells none.
+    pub instruments: u64,
+    /// Symbols with a recent volume.
+    pub volumes: u64,
+    /// `usual`, `shrunk` or `grown`: of the last two nothing is concluded.
+    pub list: &'static str,
+    /// Requests sent.
+    pub asked: u64,
+    /// Usable answers.
+    pub answers: u64,
+    /// Bytes of the bodies of all answers.
+    pub bytes: u64,
+    /// By the failure's name.
+    #[schema(value_type = Object)]
+    pub failures: ByName,
+    /// Answers from which nothing was concluded, for the list had lost or gained too much.
+    pub held: u64,
+    /// Lists that were then believed in silence.
+    pub believed: u64,
+    /// New pairs of which nothing was told, for the exchange's notices were not heard.
+    pub undecided: u64,
+    /// Volume spikes found and not told: of what is not traded or about to end.
+    pub withheld: u64,
+    /// Rows without a name or pair: the exchange may have changed its format.
+    pub rows_skipped: u64,
+    /// Rows and instruments beyond a bound.
+    pub beyond_limit: u64,
 }
 
 /// The mail thread.

@@ -5,8 +5,8 @@
 //! never decides to reopen or retry. Buffers (head, body, request) are reused: an answer as large as
 //! the ones before allocates nothing outside the TLS library. Time limits: dialling
 //! [`limits::DIAL_TIMEOUT`], TLS [`limits::TLS_TIMEOUT`], an answer [`limits::REQUEST_TIMEOUT`] in all and
-//! [`limits::RESPONSE_STALL`] between two of its bytes. Owner: a source thread. Failure: a [`Failure`],
-//! and the connection is closed.
+//! [`limits::RESPONSE_STALL`] between two of its bytes. Owner: a source thread or the market
+//! thread. Failure: a [`Failure`], and the connection is closed.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -117,6 +117,12 @@ impl HttpConnection {
         }
     }
 
+    /// As [`HttpConnection::new`], for answers within other bounds.
+    #[must_use]
+    pub fn with_limits(self, limits: ResponseLimits) -> HttpConnection {
+        HttpConnection { parser: ResponseParser::new(limits), ..self }
+    }
+
     /// Begins to connect to one of `addresses`; each time it prefers another. Closes what was open.
     /// Drive it at once.
     pub fn open(&mut self, addresses: &[IpAddr], port: u16, registry: &Registry, now: Mono) {
@@ -140,17 +146,33 @@ impl HttpConnection {
         if !self.is_idle() {
             return false;
         }
-        self.busy = true;
         self.request.clear();
         template.write(etag, &mut self.request);
+        self.begin(Method::Get, limits::REQUEST_TIMEOUT, now);
+        true
+    }
+
+    /// As [`HttpConnection::send`], of a request rendered whole, which has `patience` to be answered.
+    pub fn send_whole(&mut self, request: &[u8], method: Method, patience: Duration, now: Mono) -> bool {
+        if !self.is_idle() {
+            return false;
+        }
+        self.request.clear();
+        self.request.extend_from_slice(request);
+        self.begin(method, patience, now);
+        true
+    }
+
+    #[inline]
+    fn begin(&mut self, method: Method, patience: Duration, now: Mono) {
+        self.busy = true;
         self.sent = 0;
         self.body.clear();
-        self.parser.start(Method::Get);
+        self.parser.start(method);
         self.requests = self.requests.saturating_add(1);
         self.used_at = now;
         self.last_byte = now;
-        self.deadline = now + limits::REQUEST_TIMEOUT;
-        true
+        self.deadline = now + patience;
     }
 
     /// Moves it on as far as the socket allows. `scratch` is where bytes are read to first.

@@ -19,7 +19,7 @@ use tocsin_core::wire::{self, EncodedAnnouncement};
 
 use super::reload::{MailLink, Reachable};
 use super::view::{Machine, View, ViewParts};
-use super::{Addresses, Engine, StartError, doing, races, recorder, webhooks};
+use super::{Addresses, Engine, StartError, doing, markets, races, recorder, webhooks};
 use crate::config::{Config, Idle, Smtp, Source as SourceConfig, TopologyMode};
 use crate::control::bridge::{Bridge, BridgeParts};
 use crate::control::metrics::MetricsAccess;
@@ -30,12 +30,13 @@ use crate::net::tls::{ClientTls, ClientTrust, ServerTls, SharedTls};
 use crate::net::url::BaseUrl;
 use crate::os::inherited::Inherited;
 use crate::os::{clock, cores, memory};
-use crate::rings::{AcceptToFeed, Released, SourceToFeed, SubscriberPage, ToAccept, ToSource};
+use crate::rings::{AcceptToFeed, MarketToFeed, Released, SourceToFeed, SubscriberPage, ToAccept, ToSource};
 use crate::store::{Reader, Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
 use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
 use crate::threads::journal::{Inlet, Journal, JournalRequest, LiveTap};
+use crate::threads::market::MarketThread;
 use crate::threads::mail::{JournalOutbox, MailSender, Mailer, Pace};
 use crate::threads::recorder::Recorder;
 use crate::threads::source::publish::{Losses, PublisherParts, WebhookOutlet};
@@ -96,6 +97,7 @@ struct Threads {
     feeds: Vec<FeedThread>,
     accept: AcceptThread,
     sources: Vec<SourceThread>,
+    market: Option<MarketThread>,
     mail: Option<Mail>,
     recorder: Option<Recorder>,
     doors: control::Listeners,
@@ -122,6 +124,10 @@ impl Threads {
         for (plan, source) in plan.sources.iter().zip(self.sources) {
             engine.sources.push(spawn.looped(&plan.thread, &engine.stops.sources, source)?);
         }
+        if let Some(market) = self.market {
+            // Ends with the source threads: before those it tells.
+            engine.sources.push(spawn.market(market, &engine.stops.sources)?);
+        }
         if let Some(mail) = self.mail {
             engine.control.push(spawn.mail(mail.mailer, &engine.stops.control)?);
         }
@@ -138,19 +144,37 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let mail = Mail::new(config, &store, &ask_journal)?;
     let mut rings = Rings::new(config, plan);
-    let (resolver, clients) =
-        Resolver::start(plan.sources.len()).map_err(doing("starting the resolver thread"))?;
-    let webhooks = webhooks::build(config, &mut store, plan.sources.len(), seed())?;
+    let askers = plan.sources.len() + usize::from(config.market.enabled);
+    let (resolver, mut clients) =
+        Resolver::start(askers).map_err(doing("starting the resolver thread"))?;
+    let resolves_markets = if config.market.enabled { clients.pop() } else { None };
+    let mut market = markets::Ends::new(config, plan);
+    let told = market.of_webhook.take();
+    let webhooks = webhooks::build(config, &mut store, plan.sources.len(), told, seed())?;
     let recorder::Built { recorder, taps, counters: recorded } = recorder::build(config, plan, epoch)?;
-    let ends = SourceEnds { resolvers: clients, webhooks: webhooks.outlets, taps };
+    let listeners = std::mem::take(&mut market.of_sources);
+    let ends = SourceEnds { resolvers: clients, webhooks: webhooks.outlets, markets: listeners, taps };
     let built = build_sources(config, plan, &mut store, epoch, &mut rings, ends)?;
     let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
-    let feeds = build_feeds(&mut rings, &feed_stats, &history, epoch)?;
+    let told = std::mem::take(&mut market.of_feeds);
+    let feeds = build_feeds(&mut rings, told, &feed_stats, &history, epoch)?;
+    let told = market.of_journal.take();
+    let market = market.build(markets::Around {
+        config,
+        store: &store,
+        history: &history,
+        sources: &built.stats,
+        resolver: resolves_markets,
+        bell: Arc::clone(&webhooks.waker),
+        seed: seed(),
+    })?;
+    let (market, market_stats) = market.map(|built| (built.thread, built.stats)).unzip();
     let accept_stats = Arc::new(AcceptStats::default());
     let ends = (rings.control_to_accept.1, rings.source_to_accept, rings.writers);
     let accept = build_accept(config, listener, tls.clone(), (keys, history), ends, &accept_stats)?;
     let journal = Journal::new(store, built.inlets, requests)
         .with_webhook(webhooks.inlet)
+        .with_market(told)
         .with_master_key(Arc::clone(&webhooks.master));
     let (tap, live) = LiveTap::new();
     let journal = Mail::woken_by(mail.as_ref(), journal.with_live(tap));
@@ -174,6 +198,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         accept: accept_stats,
         journal: journal.counters(),
         webhooks: webhooks.stats,
+        market: market_stats,
         mail: mail.as_ref().map(|mail| mail.mailer.counters()),
         machine: machine(config, certificate.clone()),
         recorder: recorded,
@@ -195,7 +220,10 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let reachable = Reachable { control: Arc::clone(&control), certificate, token, mail: mail_link };
     let engine = Engine::new(config, at, bridge, view, (resolver, webhooks.resolver), (reloads, reachable));
     let (webhook, sources) = (webhooks.thread, built.threads);
-    Ok((engine, Threads { journal, webhook, feeds, accept, sources, mail, recorder, doors, control }))
+    Ok((
+        engine,
+        Threads { journal, webhook, feeds, accept, sources, market, mail, recorder, doors, control },
+    ))
 }
 
 /// The accept thread's ends of rings: requests of the control plane, announcements, feed writers.
@@ -443,10 +471,11 @@ struct BuiltSources {
     budgets: Vec<SourceBudget>,
 }
 
-/// What each source thread gets of the resolver, the webhook thread and the recorder.
+/// What each source thread gets of the resolver, the webhook thread, the market thread and the recorder.
 struct SourceEnds {
     resolvers: Vec<ResolverClient>,
     webhooks: Vec<WebhookOutlet>,
+    markets: Vec<Option<Producer<Arc<EncodedAnnouncement>>>>,
     taps: Vec<Option<Tap>>,
 }
 
@@ -467,8 +496,9 @@ fn build_sources(
         .zip(rings.source_from_control.drain(..))
         .zip(ends.resolvers)
         .zip(ends.webhooks)
+        .zip(ends.markets)
         .zip(ends.taps);
-    for ((index, source_plan), (((((feeds, history), commands), resolver), webhook), tap)) in
+    for ((index, source_plan), ((((((feeds, history), commands), resolver), webhook), market), tap)) in
         (0..).zip(&plan.sources).zip(ends)
     {
         let (log, shm) = store.place().create(index).map_err(doing("making a shared-memory journal"))?;
@@ -509,6 +539,7 @@ fn build_sources(
             journal,
             history,
             webhook: Some(webhook),
+            market,
             losses,
         };
         let (clock, seed) = (clock::now, seed());
@@ -570,6 +601,7 @@ fn lane(
 
 fn build_feeds(
     rings: &mut Rings,
+    markets: Vec<Option<Consumer<MarketToFeed>>>,
     stats: &[Arc<FeedStats>],
     history: &[Arc<EncodedAnnouncement>],
     epoch: u64,
@@ -580,9 +612,10 @@ fn build_feeds(
         .zip(rings.feed_from_accept.drain(..))
         .zip(rings.feed_to_accept.drain(..))
         .zip(rings.feed_to_control.drain(..))
+        .zip(markets)
         .zip(stats);
-    ends.map(|((((sources, accept), released), looked), stats)| {
-        let rings = FeedRings { sources, market: None, accept, released, looked };
+    ends.map(|(((((sources, accept), released), looked), market), stats)| {
+        let rings = FeedRings { sources, market, accept, released, looked };
         // The store may hold more than memory does: then the oldest in memory are not the first ever.
         let complete = history.len() < limits::HISTORY_IN_MEMORY;
         let history = History::new(epoch, limits::HISTORY_IN_MEMORY, history.iter().cloned(), complete);
@@ -636,6 +669,13 @@ impl Spawn<'_> {
         let (stop, pulse) = (Arc::clone(stop), Arc::new(Pulse::default()));
         let beat = Arc::clone(&pulse);
         self.start("webhook", Some(pulse), move || thread.run(&stop, &beat))
+    }
+
+    /// The market thread blocks in its own poll too.
+    fn market(&self, mut thread: MarketThread, stop: &Arc<AtomicBool>) -> Result<Watched, StartError> {
+        let (stop, pulse) = (Arc::clone(stop), Arc::new(Pulse::default()));
+        let beat = Arc::clone(&pulse);
+        self.start("market", Some(pulse), move || thread.run(&stop, &beat))
     }
 
     /// The mail thread blocks on its mail server; it notices a stop within a moment.

@@ -29,6 +29,7 @@ use crate::threads::accept::AcceptStats;
 use crate::threads::feed::FeedStats;
 use crate::threads::journal::JournalCounters;
 use crate::threads::mail::MailCounters;
+use crate::threads::market::MarketStats;
 use crate::threads::recorder::RecorderCounters;
 use crate::threads::source::publish::Losses;
 use crate::threads::source::stats::SourceStats;
@@ -87,6 +88,8 @@ pub(super) struct ViewParts {
     pub(super) accept: Arc<AcceptStats>,
     pub(super) journal: Arc<JournalCounters>,
     pub(super) webhooks: Arc<WebhookStats>,
+    /// Where markets are watched.
+    pub(super) market: Option<Arc<MarketStats>>,
     /// Where a mail server is configured.
     pub(super) mail: Option<Arc<MailCounters>>,
     /// Where something is recorded.
@@ -232,6 +235,7 @@ impl EngineView for View {
             accept: read::accept(&self.parts.accept),
             journal: read::journal(&self.parts),
             webhooks: read::webhooks(&self.parts),
+            market: self.parts.market.as_deref().map(|stats| read::market(stats, &self.parts)),
             mail: self.parts.mail.as_deref().map(read::mail),
             errors: logging::reported().list(),
             recorder: self.parts.recorder.as_deref().map(read::recorder),
@@ -313,6 +317,7 @@ mod tests {
             accept: Arc::default(),
             journal: Arc::default(),
             webhooks: Arc::default(),
+            market: None,
             mail: None,
             recorder: None,
             machine: Machine { certificate: None, data_dir: PathBuf::new(), require_clock: false },

@@ -13,7 +13,7 @@ use crate::control::{LiveDuration, WebhookRules};
 use crate::net::egress::EgressResolver;
 use crate::net::tls::{ClientTls, ClientTrust};
 use crate::os::{addresses, clock};
-use crate::rings::{EndpointSetup, ToWebhook, WebhookToJournal};
+use crate::rings::{EndpointSetup, MarketToWebhook, ToWebhook, WebhookToJournal};
 use crate::store::Store;
 use crate::store::webhook::endpoints::EndpointRecord;
 use crate::store::webhook::secrets::MasterKey;
@@ -42,6 +42,7 @@ pub(super) fn build(
     config: &Config,
     store: &mut Store,
     sources: usize,
+    market: Option<Consumer<MarketToWebhook>>,
     seed: u64,
 ) -> Result<Built, StartError> {
     let master = store.master_key()?;
@@ -67,7 +68,7 @@ pub(super) fn build(
         bell,
         endpoints,
         announcements,
-        market: None,
+        market,
         commands: asked,
         journal,
         log: Box::new(log),

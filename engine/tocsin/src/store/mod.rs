@@ -1,5 +1,5 @@
-//! The store: API keys, announcement history, seen sets, the epoch and what webhooks need, in SQLite;
-//! and the shared-memory journals in front of it.
+//! The store: API keys, announcement history, seen sets, the epoch, what market watchers know and what
+//! webhooks need, in SQLite; and the shared-memory journals in front of it.
 //!
 //! Contract: a [`Store`] owns the data directory (exclusive lock file) and the one connection that
 //! writes (WAL, `synchronous=FULL`): what a method has returned is on disk. [`Store::open`] first
@@ -17,6 +17,7 @@ mod history;
 mod intern;
 mod keys;
 mod lock;
+pub mod market;
 mod place;
 pub mod record;
 pub mod record_outcome;
@@ -88,6 +89,8 @@ pub enum Row<'a> {
         /// When.
         at: WallUs,
     },
+    /// What a market watcher told or knows.
+    Market(market::MarketRow<'a>),
     /// An event, or what became of deliveries.
     Webhook(WebhookRow<'a>),
     /// An endpoint's health, and the mail due for it.
@@ -251,6 +254,7 @@ fn apply_row(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
         Row::Seen(record) => seen::upsert(connection, &seen::Item::of(record, None)),
         Row::Confirmed { record, notice } => seen::upsert(connection, &seen::Item::of(record, Some(notice))),
         Row::Baselined { source, list, at } => seen::set_baselined(connection, source, list, at),
+        Row::Market(row) => market::apply(connection, row),
         // A batch applies these.
         Row::Webhook(_) | Row::Health(_) => Ok(()),
     }

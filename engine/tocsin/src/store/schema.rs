@@ -23,11 +23,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SMALLEST_PAGE_BYTES: u64 = 512;
 
 /// In order; the n-th brings `user_version` to n.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema/001_initial.sql"),
     include_str!("schema/002_webhooks.sql"),
     include_str!("schema/003_key_owners.sql"),
     include_str!("schema/004_confirmations.sql"),
+    include_str!("schema/005_markets.sql"),
 ];
 
 /// The version this program writes.

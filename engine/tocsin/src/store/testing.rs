@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use tocsin_core::feed::key::{AllowedExchanges, Tier};
+use tocsin_core::market::{InstrumentKind, MarketEvent, MarketEventKind};
 use tocsin_core::model::{
     Action, Announcement, Classification, Exchange, FeedPosition, Lang, ListingType, Market, Ticker,
 };
@@ -70,6 +71,30 @@ pub(crate) fn announcement(epoch: u64, seq: u64) -> Announcement {
         detected: WallUs(base + 4_100),
         classified: WallUs(base + 4_110),
         effective_at: Some(WallUs(base + 7_200_000_000)),
+    }
+}
+
+/// A preview of a spot pair at OKX, seen at that instant.
+pub(crate) fn market_event(symbol: &str, received: WallUs) -> MarketEvent {
+    MarketEvent {
+        kind: MarketEventKind::ListingPreview,
+        exchange: Exchange::Okx,
+        source: "okx.instruments",
+        symbol: symbol.to_owned(),
+        base: "ABC".to_owned(),
+        quote: "USDT".to_owned(),
+        instrument: InstrumentKind::Spot,
+        state: "preopen".to_owned(),
+        occurrence: 1,
+        new_asset: true,
+        noticed: false,
+        effective_at: Some(NOW),
+        volume_24h: None,
+        ratio: Some(4.5),
+        score: Some(85),
+        since: Some(WallUs(NOW.0 - 1)),
+        received,
+        detected: WallUs(received.0 + 7),
     }
 }
 

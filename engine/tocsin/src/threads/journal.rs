@@ -1,7 +1,7 @@
 //! The journal thread: everything that must outlive the process goes through here to SQLite.
 //!
-//! Contract: drains the rings of the source threads and of the webhook thread and the control plane's
-//! requests, commits what it has in one transaction (the more there is, the larger the group), then releases the shared-
+//! Contract: drains the rings of the source threads, of the webhook thread and of the market thread and the
+//! control plane's requests, commits what it has in one transaction (the more there is, the larger the group), then releases the shared-
 //! memory records of what it committed. A request is answered after its commit. A record whose
 //! ring entry was lost (the ring was full) is read from shared memory itself, before anything behind
 //! it is released. Dispatch times that were not known at commit are filled in later. Mail that is due is
@@ -28,7 +28,7 @@ use tocsin_core::wire::EncodedAnnouncement;
 
 use super::{Step, Turn};
 use crate::os::clock;
-use crate::rings::{JournalToLive, SourceToJournal, WebhookToJournal};
+use crate::rings::{JournalToLive, MarketToJournal, SourceToJournal, WebhookToJournal};
 use crate::store::shm::{Committer, OutcomeCommitter};
 use crate::store::webhook::secrets::MasterKey;
 use crate::store::{Row, Store, StoreError};
@@ -51,6 +51,9 @@ const DISPATCH_PATIENCE: Duration = Duration::from_secs(10);
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// At the end the disk gets this long to take what is left.
 const FINISH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Messages taken from the market thread in one turn: each may hold [`crate::topology::MARKET_RECORDS`].
+const MARKET_A_TURN: usize = 8;
 
 /// What a source thread sends, and the journal thread's end of its shared memory.
 pub struct Inlet {
@@ -105,6 +108,7 @@ pub struct Journal {
     store: Store,
     inlets: Vec<Inlet>,
     webhook: Option<WebhookInlet>,
+    market: Option<rtrb::Consumer<MarketToJournal>>,
     requests: Receiver<JournalRequest>,
     key: Option<Arc<MasterKey>>,
     mail: Option<Sender<()>>,
@@ -130,6 +134,7 @@ impl Journal {
             taken: (vec![0; inlets.len()], 0),
             inlets,
             webhook: None,
+            market: None,
             requests,
             key: None,
             mail: None,
@@ -149,6 +154,12 @@ impl Journal {
     #[must_use]
     pub fn with_webhook(self, inlet: WebhookInlet) -> Journal {
         Journal { webhook: Some(inlet), ..self }
+    }
+
+    /// Takes what the market thread sends, too.
+    #[must_use]
+    pub fn with_market(self, market: Option<rtrb::Consumer<MarketToJournal>>) -> Journal {
+        Journal { market, ..self }
     }
 
     /// Seals the secrets of endpoints with this key; without one their requests are refused.
@@ -201,6 +212,11 @@ impl Journal {
             let messages = std::iter::from_fn(|| ring.pop().ok()).take(room);
             self.backlog.extend(messages.map(Pending::of_webhook));
             self.taken.1 += (self.backlog.len() - from) as u64;
+        }
+        // Only while the disk keeps up: it can wait, and a message of it is many rows.
+        if let (Some(ring), true) = (&mut self.market, self.backlog.len() < limits::JOURNAL_ROWS_PER_COMMIT) {
+            let messages = std::iter::from_fn(|| ring.pop().ok()).take(MARKET_A_TURN);
+            self.backlog.extend(messages.map(Pending::Market));
         }
         let drained = self.backlog.len() - before;
         if self.backlog.len() > limits::JOURNAL_BACKLOG / 2 {
@@ -455,7 +471,8 @@ impl Step for Journal {
             self.next_sweep = Mono(0);
             self.step(now);
             let shm_empty = self.inlets.iter().all(|i| i.shm.backlog_bytes() == 0 && i.ring.is_empty());
-            if self.backlog.is_empty() && shm_empty && self.finish_webhook() {
+            let heard = self.market.as_ref().is_none_or(|ring| ring.is_empty());
+            if self.backlog.is_empty() && shm_empty && heard && self.finish_webhook() {
                 self.store.place().clear();
                 if self.webhook.is_some() {
                     self.store.place().clear_outcomes();

@@ -7,6 +7,7 @@
 pub mod feed;
 pub mod journal;
 pub mod mail;
+pub mod market;
 pub mod recorder;
 pub mod source;
 pub mod webhook;

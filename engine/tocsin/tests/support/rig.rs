@@ -115,6 +115,7 @@ impl Rig {
                 journal: journal_in,
                 history: history_in,
                 webhook: None,
+                market: None,
                 losses: Arc::clone(&losses),
             },
             commands: commands_out,

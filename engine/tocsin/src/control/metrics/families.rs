@@ -5,10 +5,15 @@
 mod delivery;
 mod engine;
 mod feed;
+mod markets;
 mod sources;
+
+use std::collections::BTreeSet;
 
 use tocsin_core::feed::admission::refusal::RefusalCode;
 use tocsin_core::feed::close::CloseReason;
+use tocsin_core::market::book::ListState;
+use tocsin_core::market::{self, MarketEventKind};
 use tocsin_core::source::backoff::Failure;
 use tocsin_core::source::{SourceState, exchange, stream};
 use tocsin_core::webhook::attempt::FailureClass;
@@ -22,6 +27,7 @@ use crate::net::tls::TlsFailure;
 pub static SECTIONS: &[Section] = &[
     engine::SERVICE,
     sources::SECTION,
+    markets::SECTION,
     feed::FEED,
     feed::ACCEPT,
     delivery::WEBHOOKS,
@@ -82,6 +88,19 @@ const SOURCE_STATE: Label =
     closed("state", "of a source: 1 for the one it is in", || owned(SOURCE_STATES.map(SourceState::name)));
 const SOURCE_FAILURE: Label =
     closed("class", "of a failed request of a source", || owned(Failure::ALL.map(Failure::name)));
+const MARKET: Label = closed("source", "of markets, that is watched", || {
+    owned(market::exchange::ALL.into_iter().chain(market::exchange::OFF_BY_DEFAULT).map(|spec| spec.name))
+});
+const MARKET_REQUEST: Label = closed("request", "of a source of markets", || {
+    let specs = market::exchange::ALL.into_iter().chain(market::exchange::OFF_BY_DEFAULT);
+    let names: BTreeSet<&str> = specs.flat_map(|spec| spec.requests).map(|request| request.name).collect();
+    owned(names)
+});
+const LIST_STATE: Label = closed("list", "how a list of instruments looks: 1 for what it is", || {
+    owned(ListState::ALL.map(ListState::name))
+});
+const MARKET_EVENT: Label =
+    closed("event", "told of a market", || owned(MarketEventKind::ALL.map(MarketEventKind::name)));
 const TLS_FAILURE: Label =
     closed("reason", "of a failed TLS connection", || owned(TlsFailure::ALL.map(TlsFailure::name)));
 const ANSWER: Label = closed("result", "what an answer of an exchange was", || {
@@ -110,6 +129,9 @@ const RING: Label = closed("ring", "from which thread to which", || {
         "source_to_accept",
         "source_to_webhook",
         "webhook_to_journal",
+        "source_to_market",
+        "market_to_feed",
+        "market_to_webhook",
     ])
 });
 const WRITER: Label = closed("writer", "of a journal in shared memory", || owned(["source", "webhook"]));

@@ -6,7 +6,9 @@ use tocsin_core::source::SourceState;
 use tocsin_core::time::WallUs;
 
 use super::*;
-use crate::control::snapshot::{ByName, MailSnapshot, RecorderSnapshot, SourceSnapshot, ThreadSnapshot};
+use crate::control::snapshot::{
+    ByName, MailSnapshot, MarketRequestSnapshot, MarketSnapshot, RecorderSnapshot, SourceSnapshot, ThreadSnapshot,
+};
 
 /// Everything has a value, so that every family has a sample.
 fn readings() -> Readings {
@@ -27,8 +29,24 @@ fn readings() -> Readings {
         last_won: Some(WallUs(1_700_000_000_500_000)),
         delay_us,
     };
+    let request = MarketRequestSnapshot {
+        source: "okx.instruments",
+        request: "spot",
+        state: "live",
+        list: "usual",
+        last_answer_us: Some(WallUs::from_secs(1_700_000_001)),
+        instruments: 11,
+        failures: ByName(vec![("forbidden", 3)]),
+        ..MarketRequestSnapshot::default()
+    };
+    let market = MarketSnapshot {
+        requests: vec![request],
+        events: ByName(vec![("listing_preview", 12)]),
+        ..MarketSnapshot::default()
+    };
     let mut engine = Snapshot {
         sources: vec![source],
+        market: Some(market),
         mail: Some(MailSnapshot::default()),
         recorder: Some(RecorderSnapshot::default()),
         certificate_not_after: Some(WallUs::from_secs(2_000_000_000)),
@@ -123,6 +141,10 @@ fn values_come_from_the_readings() {
         "tocsin_source_last_poll_timestamp_seconds{source=\"upbit.web\"} 1700000000.25",
         "tocsin_source_failures_total{source=\"upbit.web\",class=\"timeout\"} 2",
         "tocsin_source_budget_requests_per_second{source=\"upbit.web\",window=\"within\"} 2",
+        "tocsin_market_state{source=\"okx.instruments\",request=\"spot\",state=\"live\"} 1",
+        "tocsin_market_failures_total{source=\"okx.instruments\",request=\"spot\",class=\"forbidden\"} 3",
+        "tocsin_market_instruments{source=\"okx.instruments\",request=\"spot\"} 11",
+        "tocsin_market_events_total{event=\"listing_preview\"} 12",
         "tocsin_feed_closes_total{reason=\"too_slow\"} 4",
         "tocsin_webhook_endpoints{state=\"active\"} 9",
         "tocsin_webhook_endpoints{state=\"pending\"} 0",
@@ -137,6 +159,7 @@ fn values_come_from_the_readings() {
     let unknown = render(&Readings::default());
     for absent in [
         "tocsin_mail",
+        "tocsin_market",
         "tocsin_recorder",
         "not_after",
         "tocsin_store",

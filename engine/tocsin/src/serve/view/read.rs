@@ -5,18 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tocsin_core::feed::admission::refusal::RefusalCode;
 use tocsin_core::feed::close::CloseReason;
 use tocsin_core::feed::counters::Distribution;
+use tocsin_core::market::MarketEventKind;
+use tocsin_core::source::SourceState;
 use tocsin_core::source::backoff::Failure;
 use tocsin_core::webhook::attempt::FailureClass;
 
 use super::ViewParts;
 use crate::control::snapshot::{
-    AcceptSnapshot, ByName, FeedSnapshot, JournalSnapshot, MailSnapshot, SourceSnapshot, WebhookSnapshot,
+    AcceptSnapshot, ByName, FeedSnapshot, JournalSnapshot, MailSnapshot, MarketRequestSnapshot,
+    MarketSnapshot, SourceSnapshot, WebhookSnapshot,
 };
 use crate::control::snapshot::{RecorderLost, RecorderSnapshot};
 use crate::net::tls::TlsFailure;
 use crate::threads::accept::AcceptStats;
 use crate::threads::feed::{FeedStats, SharedDistribution};
 use crate::threads::mail::MailCounters;
+use crate::threads::market::{MarketStats, RequestReport};
 use crate::threads::recorder::RecorderCounters;
 use crate::threads::source::publish::Losses;
 use crate::threads::source::stats::{Count, SourceStats};
@@ -163,6 +167,52 @@ pub(super) fn recorder(counters: &RecorderCounters) -> RecorderSnapshot {
         failures: load(&counters.failures),
         lost: RecorderLost { polls, bodies, announcements },
         dropped: polls + bodies + announcements + unwritten,
+    }
+}
+
+pub(super) fn market(stats: &MarketStats, parts: &ViewParts) -> MarketSnapshot {
+    let requests: Vec<_> = stats.requests().into_iter().map(market_request).collect();
+    let states = [SourceState::Live, SourceState::Stale, SourceState::Blocked, SourceState::Down];
+    let states = states.map(|state| {
+        let count = requests.iter().filter(|request| request.state == state.name()).count();
+        (state.name(), count as u64)
+    });
+    MarketSnapshot {
+        states: states.into_iter().collect(),
+        requests,
+        events: MarketEventKind::ALL.iter().map(|kind| (kind.name(), stats.events(*kind))).collect(),
+        contexts: load(&stats.contexts),
+        assets: load(&stats.assets),
+        ring_dropped: parts.lost(|l| &l.market_dropped),
+        feed_dropped: load(&stats.feed_dropped),
+        webhook_dropped: load(&stats.webhook_dropped),
+        journal_waiting: load(&stats.waiting),
+    }
+}
+
+fn market_request(report: RequestReport) -> MarketRequestSnapshot {
+    let RequestReport { stats, asked, bytes, rows_skipped, rows_beyond, problem } = report;
+    MarketRequestSnapshot {
+        source: stats.source,
+        request: stats.request,
+        exchange: stats.exchange.name(),
+        state: stats.state.name(),
+        problem,
+        last_answer_us: stats.last_answer,
+        baselined: stats.baselined,
+        instruments: stats.instruments as u64,
+        volumes: stats.volumes as u64,
+        list: stats.list.name(),
+        asked,
+        answers: stats.answers,
+        bytes,
+        failures: Failure::ALL.iter().zip(stats.failures).map(|(class, count)| (class.name(), count)).collect(),
+        held: stats.book.held,
+        believed: stats.book.believed,
+        undecided: stats.book.undecided,
+        withheld: stats.withheld,
+        rows_skipped: rows_skipped + stats.book.unusable,
+        beyond_limit: rows_beyond + stats.book.beyond_limit,
     }
 }
 

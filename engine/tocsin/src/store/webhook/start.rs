@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row, params};
 use tocsin_core::limits;
-use tocsin_core::model::{Announcement, Exchange};
+use tocsin_core::model::Exchange;
 use tocsin_core::time::WallUs;
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::dispatcher::PendingDelivery;
@@ -24,11 +24,11 @@ use super::endpoints;
 use super::log::read_event_id;
 use super::recipients::Recipients;
 use super::rows::{self, Asked, Batch};
-use crate::store::{Store, StoreError, history, unreadable};
+use crate::store::{Store, StoreError, history, market, unreadable};
 
 impl Store {
-    /// Brings webhooks up to date at start, before any thread runs: events of announcements in history
-    /// that have none yet (recovered, or committed in the instant before a crash) are made and offered
+    /// Brings webhooks up to date at start, before any thread runs: events of announcements in history and
+    /// of market events that have none yet (recovered, or committed in the instant before a crash) are made and offered
     /// to the endpoints that were verified when they were detected and want them; outcomes left in the
     /// shared-memory journal are applied; then what waits is loaded. A record that does not fit (its
     /// event or endpoint is gone, it does not decode) is passed over, counted and logged. What shared
@@ -77,7 +77,8 @@ impl Store {
     }
 }
 
-/// Makes the events of the newest announcements in history that have none. How many.
+/// Makes the events of the newest announcements in history, and of the newest market events, that have none. How
+/// many.
 fn make_events(
     connection: &Connection,
     webhook: &mut Webhook,
@@ -88,36 +89,33 @@ fn make_events(
     let first = number;
     let mut known = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM events WHERE identity = ?1)")?;
     let mut batch = Batch::new(connection, webhook);
-    for stored in history::newest(connection, limits::HISTORY_IN_MEMORY)? {
-        let announcement = &stored.announcement;
-        for event in Event::of(announcement, id_key) {
-            if known.query_row([event.id.identity()], |row| row.get(0))? {
-                continue;
+    let announced = history::newest(connection, limits::HISTORY_IN_MEMORY)?;
+    let announced = announced.iter().flat_map(|stored| Event::of(&stored.announcement, id_key));
+    let told = market::events(connection, WallUs(i64::MIN), limits::MARKET_EVENTS_MADE_GOOD)?;
+    let told = told.iter().filter_map(|event| Event::of_market(event, id_key));
+    for event in announced.chain(told) {
+        if known.query_row([event.id.identity()], |row| row.get(0))? {
+            continue;
+        }
+        match Outgoing::of(&event) {
+            Ok(outgoing) => {
+                let recipients = recipients_of(&event, endpoints);
+                let queued = outgoing.queued(number, event.timestamp);
+                number += u64::from(batch.event(&queued, &recipients)?);
             }
-            match Outgoing::of(&event) {
-                Ok(outgoing) => {
-                    let recipients = recipients_of(announcement, &event, endpoints);
-                    let queued = outgoing.queued(number, announcement.detected);
-                    number += u64::from(batch.event(&queued, &recipients)?);
-                }
-                Err(_) => tracing::error!(event = %event.id, "an event does not fit into a body; left out"),
-            }
+            Err(_) => tracing::error!(event = %event.id, "an event does not fit into a body; left out"),
         }
     }
     batch.finish()?;
     Ok(usize::try_from(number - first).unwrap_or(usize::MAX))
 }
 
-/// Who would have been offered an event when its announcement was detected.
-fn recipients_of(
-    announcement: &Announcement,
-    event: &Event,
-    endpoints: &[endpoints::EndpointRecord],
-) -> Vec<EndpointId> {
-    if announcement.late {
+/// Who would have been offered an event when it was detected.
+fn recipients_of(event: &Event, endpoints: &[endpoints::EndpointRecord]) -> Vec<EndpointId> {
+    if event.late {
         return Vec::new();
     }
-    let verified = |at: Option<WallUs>| at.is_some_and(|at| at <= announcement.detected);
+    let verified = |at: Option<WallUs>| at.is_some_and(|at| at <= event.timestamp);
     let wanting =
         endpoints.iter().filter(|e| verified(e.verified_at) && e.filter.wants(event.kind, event.exchange));
     wanting.map(|endpoint| endpoint.id).collect()

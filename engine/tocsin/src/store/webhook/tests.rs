@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tocsin_core::limits;
+use tocsin_core::market::{MarketEvent, MarketEventKind};
 use tocsin_core::time::WallUs;
 use tocsin_core::webhook::attempt::FailureClass;
 use tocsin_core::webhook::board::EndpointId;
@@ -19,9 +20,10 @@ use super::deliveries::{AttemptRecord, DeliveryState, WebhookRow, WebhookStart};
 use super::endpoints::EndpointChange;
 use crate::store::shm::OutcomeLog as _;
 use crate::store::testing::{
-    NOW, announcement, endpoint_of, event_id, health, id_key, installation, new_account, queued, register,
-    reopen, store,
+    NOW, announcement, endpoint_of, event_id, health, id_key, installation, market_event, new_account,
+    queued, register, reopen, store,
 };
+use crate::store::market::MarketRow;
 use crate::store::{Row, Store};
 
 fn start(store: &mut Store) -> WebhookStart {
@@ -104,6 +106,25 @@ fn what_a_customer_asked_for_waits_without_end() {
     );
     let again = start(&mut reopen(&dir, store));
     assert_eq!((waits(&again.pending), again.asked.len()), (vec![(1, 1, 2)], 0));
+}
+
+#[test]
+fn market_events_without_webhook_events_get_them_at_start_once() {
+    let (dir, mut store) = store();
+    let account = new_account();
+    let account = store.create_account(&account, NOW).unwrap().0.id;
+    let endpoint = register(&mut store, &endpoint_of(account));
+    let told = market_event("ABC-USDT", NOW);
+    // The feed's alone: no webhook tells of it.
+    let confirmed = MarketEvent { kind: MarketEventKind::PreviewConfirmed, ..told.clone() };
+    let rows = [&told, &confirmed].map(|event| Row::Market(MarketRow::Event(event)));
+    store.commit(&rows).unwrap();
+    let started = start(&mut store);
+    assert_eq!((started.events.len(), started.pending.len()), (1, 1));
+    assert_eq!(started.events[0].payload.kind, EventKind::ListingPreview);
+    assert_eq!(started.pending[0].endpoint, endpoint);
+    let again = start(&mut reopen(&dir, store));
+    assert_eq!((again.events.len(), again.next_number), (1, started.next_number), "no second time");
 }
 
 #[test]

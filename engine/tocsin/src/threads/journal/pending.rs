@@ -15,8 +15,9 @@ use tocsin_core::webhook::outgoing::{Outgoing, RecordedOutcome};
 use tocsin_core::wire::EncodedAnnouncement;
 
 use super::request::Reply;
-use crate::rings::{SourceToJournal, WebhookToJournal};
+use crate::rings::{MarketToJournal, SourceToJournal, WebhookToJournal};
 use crate::store::Row;
+use crate::store::market::MarketRow;
 use crate::store::webhook::HealthRow;
 use crate::store::webhook::deliveries::{AttemptRecord, WebhookRow};
 
@@ -68,6 +69,7 @@ pub(super) enum Pending {
     },
     Attempt(Box<AttemptRecord>),
     Health(Box<Health>),
+    Market(MarketToJournal),
     /// No row: everything before it is on disk.
     Barrier(Reply<()>),
 }
@@ -137,6 +139,8 @@ impl Pending {
                 mail: health.mail.as_ref().map(|(mail, detail)| (*mail, &**detail)),
                 at: health.at,
             }),
+            Pending::Market(MarketToJournal::Event(event)) => Row::Market(MarketRow::Event(event)),
+            Pending::Market(MarketToJournal::Changes(changes)) => Row::Market(MarketRow::Changes(changes)),
             Pending::Barrier(_) => return None,
         })
     }

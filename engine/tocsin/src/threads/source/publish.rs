@@ -48,6 +48,8 @@ pub struct PublisherParts {
     pub history: rtrb::Producer<Arc<EncodedAnnouncement>>,
     /// To the webhook thread, where there is one.
     pub webhook: Option<WebhookOutlet>,
+    /// To the market thread, where there is one: announcements of listings and delistings.
+    pub market: Option<rtrb::Producer<Arc<EncodedAnnouncement>>>,
     /// What went wrong, for metrics.
     pub losses: Arc<Losses>,
 }
@@ -75,6 +77,8 @@ pub struct Losses {
     pub history_dropped: AtomicU64,
     /// Announcements the webhook thread gets from history at the next start only.
     pub webhook_dropped: AtomicU64,
+    /// Announcements the market thread will never hear of.
+    pub market_dropped: AtomicU64,
     /// Announcements that did not fit into the shared-memory journal.
     pub log_full: AtomicU64,
 }
@@ -132,6 +136,7 @@ pub struct Publisher {
     journal: Outlet<SourceToJournal>,
     history: rtrb::Producer<Arc<EncodedAnnouncement>>,
     webhook: Option<WebhookOutlet>,
+    market: Option<rtrb::Producer<Arc<EncodedAnnouncement>>>,
     losses: Arc<Losses>,
     /// Announced and yet to be recorded; empty where nothing is recorded.
     announced: Vec<Arc<EncodedAnnouncement>>,
@@ -152,6 +157,7 @@ impl Publisher {
             journal: Outlet::new(parts.journal),
             history: parts.history,
             webhook: parts.webhook,
+            market: parts.market,
             losses: parts.losses,
             announced: Vec::new(),
             keeps_announced: false,
@@ -184,9 +190,10 @@ impl Publisher {
         encoded
     }
 
-    /// Gives what was announced to the webhook thread, the journal thread and history.
+    /// Gives what was announced to the webhook thread, the market thread, the journal thread and history.
     pub fn settle(&mut self) {
         self.tell_webhooks();
+        self.tell_market();
         if self.keeps_announced {
             self.announced.extend(self.unsettled.iter().map(|(announcement, _)| Arc::clone(announcement)));
         }
@@ -229,6 +236,17 @@ impl Publisher {
         if told {
             // If it cannot be woken it looks by itself within half a second.
             let _ = bell.wake();
+        }
+    }
+
+    /// Nobody is woken: what the market thread makes of it is a second message, and it looks often enough.
+    fn tell_market(&mut self) {
+        let Some(ring) = &mut self.market else { return };
+        for (encoded, _) in &self.unsettled {
+            let lists = encoded.announcement.classification.listing_type != ListingType::NotListing;
+            if lists && ring.push(Arc::clone(encoded)).is_err() {
+                count(&self.losses.market_dropped);
+            }
         }
     }
 
@@ -330,6 +348,7 @@ mod tests {
             journal: journal_in,
             history: history_in,
             webhook: None,
+            market: None,
             losses: Arc::clone(&losses),
         });
         (publisher, Far { feeds, journal, history, losses })

@@ -92,6 +92,11 @@ pub(super) const RINGS: Section = Section {
             out.with(&["source_to_accept"], r.engine.feed.history_ring_dropped);
             out.with(&["source_to_webhook"], r.engine.webhooks.ring_dropped);
             out.with(&["webhook_to_journal"], r.engine.webhooks.journal_dropped);
+            if let Some(market) = &r.engine.market {
+                out.with(&["source_to_market"], market.ring_dropped);
+                out.with(&["market_to_feed"], market.feed_dropped);
+                out.with(&["market_to_webhook"], market.webhook_dropped);
+            }
         }),
         counter(
             "tocsin_shared_memory_full_total",
