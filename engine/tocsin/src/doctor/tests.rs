@@ -364,7 +364,7 @@ fn what_was_measured_is_judged() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), GOOD);
     type Change = fn(&mut Measured);
-    let rows: [(&str, Change, Level, &str); 15] = [
+    let rows: [(&str, Change, Level, &str); 21] = [
         (
             "clock.sync",
             |m| m.clock = Some(ClockState { synchronised: false, max_error_us: 16_000_000 }),
