@@ -15,6 +15,7 @@ use tocsin_core::model::{
     ListingTypeSet, Ticker,
 };
 use tocsin_core::time::WallUs;
+use tocsin_core::wire::extra::Extras;
 use tocsin_core::wire::{EncodedAnnouncement, encode};
 use tocsin_core::ws::Opcode;
 use tocsin_core::ws::frame::write_frame;
@@ -89,6 +90,7 @@ pub fn subscription() -> Subscription {
         frames: FrameKind::Binary,
         fields: FieldSet::Basic,
         sources: false,
+        extras: Extras::default(),
         redact: false,
         delay: Duration::ZERO,
         resume: None,

@@ -21,6 +21,7 @@ use tocsin_core::model::{Exchange, ExchangeSet, FeedPosition, ListingType, Listi
 use tocsin_core::source::{SourceState, SourceStatus};
 use tocsin_core::time::{Mono, Now, WallUs};
 use tocsin_core::wire;
+use tocsin_core::wire::extra::Extras;
 use tocsin_core::ws::frame::write_frame;
 use tocsin_core::ws::{Event, Opcode, Role, Session, SessionLimits};
 use tocsin_fuzz::{Input, announcement};
@@ -174,6 +175,7 @@ impl World {
             frames,
             fields: if flag(1) { FieldSet::Full } else { FieldSet::Basic },
             sources: flag(2),
+            extras: Extras::default(),
             redact: false,
             delay: if flag(5) { Duration::from_millis(u64::from(input.byte()) * 20) } else { Duration::ZERO },
             resume,

@@ -24,6 +24,7 @@ use tocsin_core::webhook::body;
 use tocsin_core::webhook::event::{Event, IdKey};
 use tocsin_core::webhook::signature::{Brand, Delivery, RequestHead, Secret, Signers};
 use tocsin_core::webhook::url::EndpointUrl;
+use tocsin_core::wire::extra::Extras;
 use tocsin_core::wire::{EncodedAnnouncement, encode};
 use tocsin_core::ws::Opcode;
 use tocsin_core::ws::frame::write_frame;
@@ -330,6 +331,7 @@ impl Crowd {
             frames: FrameKind::Binary,
             fields: FieldSet::Basic,
             sources: false,
+            extras: Extras::default(),
             redact: false,
             delay: Duration::ZERO,
             resume: None,

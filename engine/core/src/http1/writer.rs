@@ -87,12 +87,7 @@ pub fn render(
 }
 
 /// A request's head without its last line.
-fn head(
-    method: &str,
-    host: &str,
-    target: &str,
-    headers: &[(&str, &str)],
-) -> Result<Vec<u8>, RequestError> {
+fn head(method: &str, host: &str, target: &str, headers: &[(&str, &str)]) -> Result<Vec<u8>, RequestError> {
     let graphic = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
     if !graphic(host) || host.contains(['/', '@', '?', '#']) {
         return Err(RequestError::BadHost);

@@ -38,7 +38,8 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Market, ConfigError> {
     match real {
         // What an exchange allows is no matter of taste.
         Some((name, _)) if market.enabled && speed > 1.0 => {
-            let problem = format!("above 1 is for simulated exchanges, and `market.{name}.base_url` is empty");
+            let problem =
+                format!("above 1 is for simulated exchanges, and `market.{name}.base_url` is empty");
             Err(read.error("market.speed", problem))
         }
         _ => Ok(market),

@@ -230,9 +230,7 @@ impl Reader<'_> {
         match self.text(key)? {
             "" => Ok(None),
             url if url.starts_with("http://") || url.starts_with("https://") => Ok(Some(url.to_owned())),
-            _ => {
-                Err(self.error(key, "takes http://HOST[:PORT] or https://HOST[:PORT], or an empty string"))
-            }
+            _ => Err(self.error(key, "takes http://HOST[:PORT] or https://HOST[:PORT], or an empty string")),
         }
     }
 

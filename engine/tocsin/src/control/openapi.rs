@@ -11,7 +11,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Components, Content, Ref, RefOr, Required, ResponseBuilder, SecurityRequirement};
 
 use super::{
-    accounts, api, deliveries, history, live, markets, metrics, service, session, subscribers, usage, webhooks,
+    accounts, api, deliveries, history, live, markets, metrics, service, session, subscribers, usage,
+    webhooks,
 };
 
 #[derive(OpenApi)]

@@ -36,8 +36,8 @@ use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
 use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
 use crate::threads::journal::{Inlet, Journal, JournalRequest, LiveTap};
-use crate::threads::market::MarketThread;
 use crate::threads::mail::{JournalOutbox, MailSender, Mailer, Pace};
+use crate::threads::market::MarketThread;
 use crate::threads::recorder::Recorder;
 use crate::threads::source::publish::{Losses, PublisherParts, WebhookOutlet};
 use crate::threads::source::stats::SourceStats;
@@ -145,8 +145,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let mail = Mail::new(config, &store, &ask_journal)?;
     let mut rings = Rings::new(config, plan);
     let askers = plan.sources.len() + usize::from(config.market.enabled);
-    let (resolver, mut clients) =
-        Resolver::start(askers).map_err(doing("starting the resolver thread"))?;
+    let (resolver, mut clients) = Resolver::start(askers).map_err(doing("starting the resolver thread"))?;
     let resolves_markets = if config.market.enabled { clients.pop() } else { None };
     let mut market = markets::Ends::new(config, plan);
     let told = market.of_webhook.take();
@@ -220,10 +219,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let reachable = Reachable { control: Arc::clone(&control), certificate, token, mail: mail_link };
     let engine = Engine::new(config, at, bridge, view, (resolver, webhooks.resolver), (reloads, reachable));
     let (webhook, sources) = (webhooks.thread, built.threads);
-    Ok((
-        engine,
-        Threads { journal, webhook, feeds, accept, sources, market, mail, recorder, doors, control },
-    ))
+    Ok((engine, Threads { journal, webhook, feeds, accept, sources, market, mail, recorder, doors, control }))
 }
 
 /// The accept thread's ends of rings: requests of the control plane, announcements, feed writers.

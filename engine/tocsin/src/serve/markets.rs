@@ -21,9 +21,7 @@ use crate::net::url::BaseUrl;
 use crate::os::clock;
 use crate::rings::{MarketToFeed, MarketToJournal, MarketToWebhook};
 use crate::store::Store;
-use crate::threads::market::{
-    MarketOutlets, MarketParts, MarketPeer, MarketStats, MarketThread, StoredBook,
-};
+use crate::threads::market::{MarketOutlets, MarketParts, MarketPeer, MarketStats, MarketThread, StoredBook};
 use crate::threads::source::stats::SourceStats;
 use crate::topology::{self, Plan};
 
@@ -134,7 +132,8 @@ pub(super) struct Built {
 fn build(own: Own, around: Around<'_>) -> Result<Built, StartError> {
     let Around { config, store, history, sources, resolver, bell, seed } = around;
     let resolver = resolver.ok_or_else(|| StartError::Market("no end of the resolver is left".to_owned()))?;
-    let hearing: Vec<_> = sources.iter().filter_map(|stats| Some((publisher(stats.source)?, stats))).collect();
+    let hearing: Vec<_> =
+        sources.iter().filter_map(|stats| Some((publisher(stats.source)?, stats))).collect();
     let heard = |exchange| match hearing.iter().any(|(of, _)| *of == exchange) {
         // Since when is not known: the first answer says.
         true => Hearing::Until(WallUs::default()),
@@ -183,9 +182,8 @@ fn publisher(source: &str) -> Option<Exchange> {
 /// Listings and delistings detected since then.
 fn notices(history: &[Arc<EncodedAnnouncement>], since: WallUs) -> Vec<Announcement> {
     let all = history.iter().map(|encoded| &encoded.announcement);
-    let tells = |a: &&Announcement| {
-        a.detected >= since && a.classification.listing_type != ListingType::NotListing
-    };
+    let tells =
+        |a: &&Announcement| a.detected >= since && a.classification.listing_type != ListingType::NotListing;
     all.filter(tells).cloned().collect()
 }
 

@@ -181,7 +181,11 @@ mod tests {
             other.join().unwrap();
             assert_eq!(journal.cursors().unreleased(u64::MAX), (2, 2));
             journal.cursors().release(u64::MAX);
-            assert_eq!(journal.cursors().unreleased(u64::MAX), (2, 2), "nothing is released that is not there");
+            assert_eq!(
+                journal.cursors().unreleased(u64::MAX),
+                (2, 2),
+                "nothing is released that is not there"
+            );
         });
     }
 }

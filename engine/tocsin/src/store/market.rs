@@ -88,7 +88,8 @@ fn change(connection: &Connection, changes: &Changes) -> rusqlite::Result<()> {
     for symbol in forgotten {
         delete.execute(params![source, request, symbol])?;
     }
-    let sql = "INSERT OR REPLACE INTO market_instruments (source, request, symbol, record) VALUES (?1, ?2, ?3, ?4)";
+    let sql =
+        "INSERT OR REPLACE INTO market_instruments (source, request, symbol, record) VALUES (?1, ?2, ?3, ?4)";
     let mut replace = connection.prepare_cached(sql)?;
     for record in records {
         replace.execute(params![source, request, record.symbol, json(record)?])?;
@@ -296,7 +297,10 @@ mod tests {
     fn what_cannot_be_read_is_left_out() {
         let (_dir, mut store) = store();
         let book = BookRecord { baselined: true, last_answer: None };
-        commit(&mut store, &[MarketRow::Changes(&changes(vec![record("A", Trading::Open)], &[], Some(book)))]);
+        commit(
+            &mut store,
+            &[MarketRow::Changes(&changes(vec![record("A", Trading::Open)], &[], Some(book)))],
+        );
         commit(&mut store, &[MarketRow::Event(&event("A-USDT", NOW))]);
         let strange = "INSERT INTO market_instruments VALUES ('okx.instruments', 'spot', 'B', '{}');
                        INSERT INTO market_events VALUES ('x', 1, '{\"event\":\"no_such\"}');";

@@ -121,7 +121,8 @@ fn a_host_that_is_not_there_or_not_trusted_is_said_and_the_others_go_on() {
     set(market, "okx", "ca_file", "");
     set(market, "kraken", "base_url", "https://nowhere.invalid");
     let engine = Engine::start(Mode::Plain, &config.to_string());
-    let problem = |source: &str, name: &str| request(&engine, source, name)["problem"].as_str().map(str::to_owned);
+    let problem =
+        |source: &str, name: &str| request(&engine, source, name)["problem"].as_str().map(str::to_owned);
     wait_for("the list that is read", || request(&engine, "upbit.spot", "instruments")["baselined"] == true);
     wait_for("a server that is not trusted", || {
         problem(SOURCE, "spot").is_some_and(|problem| problem.starts_with("tls: "))

@@ -33,7 +33,11 @@ fn an_event_comes_to_those_who_asked_and_whose_filter_lets_it() {
     let event = asked.json_of("market");
     let told = [&event["event"], &event["publisher"], &event["symbol"], &event["base"], &event["instrument"]];
     assert_eq!(told, ["listing_preview", "okx", "VAROMI-USDT-SWAP", "VAROMI", "perpetual"], "{event}");
-    assert_eq!((event["effectiveAtUs"].as_i64(), &event["schemaVersion"]), (Some(at.0), &1.into()), "{event}");
+    assert_eq!(
+        (event["effectiveAtUs"].as_i64(), &event["schemaVersion"]),
+        (Some(at.0), &1.into()),
+        "{event}"
+    );
     let us = |name: &str| event[name].as_i64().unwrap();
     assert!(us("receivedTimestampUs") <= us("detectedTimestampUs"), "{event}");
     assert!(us("detectedTimestampUs") <= us("dispatchTimestampUs"), "{event}");
@@ -63,8 +67,16 @@ fn an_announcement_is_followed_by_what_is_known_of_its_assets() {
     assert_eq!((&asset["ticker"], &asset["firstKorean"]), (&"VAROMI".into(), &true.into()), "{context}");
     assert_eq!(asset["volume24hUsd"].as_f64(), Some(5_000_000.0), "{context}");
     let market = &asset["markets"][0];
-    assert_eq!((&market["exchange"], &market["symbol"]), (&"binance".into(), &"VAROMIUSDT".into()), "{context}");
-    assert_eq!((&market["instrument"], &market["status"]), (&"perpetual".into(), &"open".into()), "{context}");
+    assert_eq!(
+        (&market["exchange"], &market["symbol"]),
+        (&"binance".into(), &"VAROMIUSDT".into()),
+        "{context}"
+    );
+    assert_eq!(
+        (&market["instrument"], &market["status"]),
+        (&"perpetual".into(), &"open".into()),
+        "{context}"
+    );
     // Who did not ask hears of the announcement alone.
     assert_eq!(plain.json_of("announcement")["id"], announced["id"]);
     plain.nothing_of("context", Duration::from_millis(300));

@@ -28,7 +28,11 @@ impl Life<'_> {
     /// The next event is this one.
     fn tells(&mut self, event: &'static str) -> Value {
         let told = self.events.next();
-        assert_eq!((told["event"].as_str(), told["symbol"].as_str()), (Some(event), Some(&*self.symbol)), "{told}");
+        assert_eq!(
+            (told["event"].as_str(), told["symbol"].as_str()),
+            (Some(event), Some(&*self.symbol)),
+            "{told}"
+        );
         assert_eq!(told["publisher"], self.sim.exchange().name());
         assert_eq!(told["instrument"], self.kind.name());
         self.told.push((event, self.symbol.clone()));

@@ -6,9 +6,7 @@ use tocsin_sim::{Kind, Listing, Options};
 
 use crate::harness::exchange::Exchange as Source;
 use crate::harness::{Engine, Mode};
-use crate::world::{
-    DAY, Told, World, after, asked_again, assert_stored, baselined, quote,
-};
+use crate::world::{DAY, Told, World, after, asked_again, assert_stored, baselined, quote};
 
 /// A notice explains a pair, confirms a preview, and an asset of neither is told.
 #[test]
@@ -17,14 +15,16 @@ fn a_listing_that_a_notice_told_of_is_not_told_as_found() {
     let sim = world.market(Exchange::Okx);
     let engine = world.engine();
     let mut told = Told::of(&engine);
-    let ahead = sim
-        .add(Listing::ahead(InstrumentKind::Spot, "KENORO", &quote(sim), Some(after(DAY))))
-        .unwrap();
+    let ahead =
+        sim.add(Listing::ahead(InstrumentKind::Spot, "KENORO", &quote(sim), Some(after(DAY)))).unwrap();
     let symbol = sim.symbol(ahead).unwrap();
     assert_eq!(told.next()["event"], "listing_preview");
     engine.inject("okx", "OKX to list KENORO (KENORO) for spot trading");
     let confirmed = told.next();
-    assert_eq!((&confirmed["event"], &confirmed["symbol"]), (&"preview_confirmed".into(), &symbol.clone().into()));
+    assert_eq!(
+        (&confirmed["event"], &confirmed["symbol"]),
+        (&"preview_confirmed".into(), &symbol.clone().into())
+    );
     assert_eq!(confirmed["noticed"], true, "{confirmed}");
     engine.inject("okx", "OKX to list VAROMI (VAROMI) for spot trading");
     sim.add(Listing::open(InstrumentKind::Spot, "VAROMI", &quote(sim))).unwrap();
@@ -46,7 +46,11 @@ fn a_pair_waits_for_its_notice_as_long_as_notices_are_heard() {
     asked_again(&engine, 3);
     engine.inject("binance", "Binance Will List Kenoro (KENORO)");
     let told = Told::of(&engine).next();
-    assert_eq!((&told["event"], &told["symbol"]), (&"stealth_listing".into(), &"VAROMIUSDT".into()), "{told}");
+    assert_eq!(
+        (&told["event"], &told["symbol"]),
+        (&"stealth_listing".into(), &"VAROMIUSDT".into()),
+        "{told}"
+    );
     assert_eq!(sim.symbol(id).unwrap(), "VAROMIUSDT");
     // Ten minutes at the default speed.
     let waited = told["detectedUs"].as_i64().unwrap() - told["effectiveAtUs"].as_i64().unwrap();

@@ -34,12 +34,15 @@ fn a_preview_its_opening_and_its_end_are_delivered_once_each() {
     baselined(&shop.engine);
     let _ = shop.receiver.take();
 
-    let id = sim
-        .add(Listing::ahead(InstrumentKind::Perpetual, "VAROMI", &quote(sim), Some(after(DAY))))
-        .unwrap();
+    let id =
+        sim.add(Listing::ahead(InstrumentKind::Perpetual, "VAROMI", &quote(sim), Some(after(DAY)))).unwrap();
     let preview = delivery(&shop);
     assert_eq!(preview["type"], "listing_preview", "{preview}");
-    assert_eq!((&preview["symbol"], &preview["exchange"]), (&"VAROMIUSDT".into(), &"OKX".into()), "{preview}");
+    assert_eq!(
+        (&preview["symbol"], &preview["exchange"]),
+        (&"VAROMIUSDT".into(), &"OKX".into()),
+        "{preview}"
+    );
     assert!(preview["ai_score"].as_u64().is_some_and(|score| score <= 100), "{preview}");
 
     // What is confirmed is the feed's alone; a new pair that nobody told of is a new listing.
@@ -47,11 +50,19 @@ fn a_preview_its_opening_and_its_end_are_delivered_once_each() {
     let upbit = world.market(Exchange::Upbit);
     upbit.add(Listing::open(InstrumentKind::Spot, "KENORO", "KRW")).unwrap();
     let stealth = delivery(&shop);
-    assert_eq!((&stealth["type"], &stealth["symbol"]), (&"new_listing".into(), &"KENOROKRW".into()), "{stealth}");
+    assert_eq!(
+        (&stealth["type"], &stealth["symbol"]),
+        (&"new_listing".into(), &"KENOROKRW".into()),
+        "{stealth}"
+    );
 
     sim.set_end(id, Some(after(2 * DAY))).unwrap();
     let delisting = delivery(&shop);
-    assert_eq!((&delisting["type"], &delisting["symbol"]), (&"delisting".into(), &"VAROMIUSDT".into()), "{delisting}");
+    assert_eq!(
+        (&delisting["type"], &delisting["symbol"]),
+        (&"delisting".into(), &"VAROMIUSDT".into()),
+        "{delisting}"
+    );
 
     // A restart sends nothing again.
     wait_for("the events on disk", || shop.all_events(&account).len() == 3);
@@ -59,7 +70,8 @@ fn a_preview_its_opening_and_its_end_are_delivered_once_each() {
     shop.engine.start_again();
     baselined(&shop.engine);
     asked_again(&shop.engine, 3);
-    let again: Vec<_> = shop.receiver.take().into_iter().filter_map(|received| received.event_type()).collect();
+    let again: Vec<_> =
+        shop.receiver.take().into_iter().filter_map(|received| received.event_type()).collect();
     assert!(again.iter().all(|kind| kind == "ping"), "{again:?}");
     assert_eq!(shop.all_events(&account).len(), 3);
 }

@@ -61,10 +61,8 @@ impl World {
             text += &format!("[market.{}]\n", exchange.name());
             match self.markets.iter().find(|sim| sim.exchange() == exchange) {
                 Some(sim) => {
-                    text += &format!(
-                        "enabled = true\nbase_url = {:?}\nca_file = {ca_file:?}\n",
-                        sim.base_url()
-                    );
+                    text +=
+                        &format!("enabled = true\nbase_url = {:?}\nca_file = {ca_file:?}\n", sim.base_url());
                 }
                 None => text += "enabled = false\n",
             }
@@ -119,7 +117,8 @@ pub(crate) fn baselined(engine: &Engine) {
 
 /// Waits until every request has been answered so many times more.
 pub(crate) fn asked_again(engine: &Engine, times: u64) {
-    let counts = |all: &[Value]| -> Vec<u64> { all.iter().map(|of| of["answers"].as_u64().unwrap()).collect() };
+    let counts =
+        |all: &[Value]| -> Vec<u64> { all.iter().map(|of| of["answers"].as_u64().unwrap()).collect() };
     let before = counts(&requests(engine));
     wait_for("further answers", || {
         counts(&requests(engine)).iter().zip(&before).all(|(now, before)| *now >= before + times)
@@ -172,6 +171,7 @@ pub(crate) fn stored(engine: &Engine) -> Vec<(String, String)> {
 pub(crate) fn assert_stored(engine: &Engine, expected: &[(&str, &str)]) {
     wait_for("the events on disk", || stored(engine).len() >= expected.len());
     let all = stored(engine);
-    let all: Vec<(&str, &str)> = all.iter().map(|(event, symbol)| (event.as_str(), symbol.as_str())).collect();
+    let all: Vec<(&str, &str)> =
+        all.iter().map(|(event, symbol)| (event.as_str(), symbol.as_str())).collect();
     assert_eq!(all, expected);
 }

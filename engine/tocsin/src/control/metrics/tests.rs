@@ -7,7 +7,8 @@ use tocsin_core::time::WallUs;
 
 use super::*;
 use crate::control::snapshot::{
-    ByName, MailSnapshot, MarketRequestSnapshot, MarketSnapshot, RecorderSnapshot, SourceSnapshot, ThreadSnapshot,
+    ByName, MailSnapshot, MarketRequestSnapshot, MarketSnapshot, RecorderSnapshot, SourceSnapshot,
+    ThreadSnapshot,
 };
 
 /// Everything has a value, so that every family has a sample.

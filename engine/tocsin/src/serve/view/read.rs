@@ -206,7 +206,11 @@ fn market_request(report: RequestReport) -> MarketRequestSnapshot {
         asked,
         answers: stats.answers,
         bytes,
-        failures: Failure::ALL.iter().zip(stats.failures).map(|(class, count)| (class.name(), count)).collect(),
+        failures: Failure::ALL
+            .iter()
+            .zip(stats.failures)
+            .map(|(class, count)| (class.name(), count))
+            .collect(),
         held: stats.book.held,
         believed: stats.book.believed,
         undecided: stats.book.undecided,

@@ -18,12 +18,12 @@ use tocsin_core::webhook::outgoing::{Outcome, Phases, RecordedOutcome};
 use super::HealthRow;
 use super::deliveries::{AttemptRecord, DeliveryState, WebhookRow, WebhookStart};
 use super::endpoints::EndpointChange;
+use crate::store::market::MarketRow;
 use crate::store::shm::OutcomeLog as _;
 use crate::store::testing::{
     NOW, announcement, endpoint_of, event_id, health, id_key, installation, market_event, new_account,
     queued, register, reopen, store,
 };
-use crate::store::market::MarketRow;
 use crate::store::{Row, Store};
 
 fn start(store: &mut Store) -> WebhookStart {

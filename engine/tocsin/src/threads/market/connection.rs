@@ -32,7 +32,10 @@ enum Out {
     Naming(RequestId, Mono),
     Connecting(RequestId),
     /// `again`: on a second connection.
-    Sent { id: RequestId, again: bool },
+    Sent {
+        id: RequestId,
+        again: bool,
+    },
 }
 
 struct Host {

@@ -279,7 +279,8 @@ impl MarketThread {
         let received = (self.clock)();
         let Some(answer) = self.asker.answer(host) else { return };
         self.problems.received(id, answer.body.len());
-        if let Some(failure) = Failure::of_status(answer.status).or(answer.encoded.then_some(Failure::Unusable))
+        if let Some(failure) =
+            Failure::of_status(answer.status).or(answer.encoded.then_some(Failure::Unusable))
         {
             let asked = answer.retry_after.map(|after| retry_delay(after, answer.date, received.wall));
             let problem = if answer.encoded {
@@ -386,11 +387,8 @@ impl Step for MarketThread {
     fn step(&mut self, now: Now) -> Turn {
         // What loading decided.
         self.outlets.tell(&mut self.told);
-        let work = self.hear(now)
-            + self.take_lookups(now)
-            + self.drive(now)
-            + self.outlets.retry()
-            + self.ask(now);
+        let work =
+            self.hear(now) + self.take_lookups(now) + self.drive(now) + self.outlets.retry() + self.ask(now);
         self.keep_time(now);
         let next = if self.outlets.is_behind() { now.mono + LOOK } else { self.watcher.next_due() };
         let hosts = (0..self.asker.hosts()).map(|host| self.asker.deadline(host));
