@@ -57,6 +57,8 @@ pub struct SpikeRules {
     pub cooldown: Duration,
     /// Slots a symbol is watched before anything is told of it.
     pub warm_up: u32,
+    /// Length of a slot, at least a microsecond: [`SLOTS`] of it are the time that sums are told of, [`SLOT`] on real exchanges.
+    pub slot: Duration,
 }
 
 impl Default for SpikeRules {
@@ -68,6 +70,7 @@ impl Default for SpikeRules {
             minimum_usd: 45_000.0,
             cooldown: Duration::from_secs(6 * 3_600),
             warm_up: 144,
+            slot: SLOT,
         }
     }
 }
@@ -200,7 +203,7 @@ impl SpikeDetector {
         dollars: &mut dyn FnMut(&str) -> Option<f64>,
         found: &mut dyn FnMut(Spike),
     ) {
-        let slot = u64::try_from(received.0.div_euclid(micros(SLOT))).unwrap_or(0);
+        let slot = u64::try_from(received.0.div_euclid(micros(self.rules.slot).max(1))).unwrap_or(0);
         let Some(closing) = self.slot else {
             self.slot = Some(slot);
             self.first = slot;

@@ -249,7 +249,7 @@ impl Series {
         let least = rules.ratio.max(1.0).ln();
         self.calm |= far < least / 2.0;
         let rested = self.told.is_none_or(|told| {
-            slot.saturating_sub(told).saturating_mul(super::SLOT.as_secs()) >= rules.cooldown.as_secs()
+            u128::from(slot.saturating_sub(told)) * rules.slot.as_nanos() >= rules.cooldown.as_nanos()
         });
         let may = self.age >= rules.warm_up && self.calm && rested && far > least;
         let passes = may && self.own().is_some_and(|own| far > (least + rules.tail * own).hypot(apart));

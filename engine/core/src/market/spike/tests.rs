@@ -3,19 +3,19 @@
 
 use super::*;
 
-const SLOT_SECS: i64 = 300;
-
 /// Twenty-four symbols that trade 1,000 a slot; answers say the sum of the last day.
 struct Tape {
     detector: SpikeDetector,
     traded: Vec<Vec<f64>>,
     slot: usize,
+    /// Microseconds in it.
+    length: i64,
 }
 
 impl Tape {
     fn new(rules: SpikeRules) -> Tape {
         let traded = vec![vec![1_000.0; SLOTS]; 24];
-        Tape { detector: SpikeDetector::new(rules), traded, slot: SLOTS }
+        Tape { detector: SpikeDetector::new(rules), traded, slot: SLOTS, length: micros(rules.slot) }
     }
 
     /// A slot in which symbol 0 trades `first` and the others `others`; three answers near its end.
@@ -26,8 +26,8 @@ impl Tape {
             let uneven = 1.0 + 0.1 * ((self.slot * 7 + number * 3) % 5) as f64;
             traded.push(uneven * if number == 0 { first } else { others });
         }
-        for second in [200, 240, 280] {
-            let received = WallUs::from_secs(self.slot as i64 * SLOT_SECS + second);
+        for part in [20, 24, 28] {
+            let received = WallUs(self.slot as i64 * self.length + self.length * part / 30);
             self.detector.advance(received, &mut |_| dollars, &mut |spike| found.push(spike));
             for (number, traded) in self.traded.iter().enumerate() {
                 let day: f64 = traded[traded.len() - SLOTS..].iter().sum();
@@ -96,6 +96,19 @@ fn the_whole_market_is_no_spike_nor_one_slot_nor_little_money() {
 }
 
 #[test]
+fn a_shortened_day_has_as_many_slots() {
+    let slot = Duration::from_millis(500);
+    let cooldown = SpikeRules::default().cooldown / 600;
+    let mut tape = Tape::new(SpikeRules { slot, cooldown, ..SpikeRules::default() });
+    tape.slots(300, 1_000.0, 1_000.0);
+    assert_eq!(tape.slots(6, 10_000.0, 1_000.0).len(), 1);
+    assert!(tape.slots(12, 1_000.0, 1_000.0).is_empty());
+    assert!(tape.slots(4, 10_000.0, 1_000.0).is_empty(), "within the cooldown");
+    assert!(tape.slots(80, 1_000.0, 1_000.0).is_empty());
+    assert_eq!(tape.slots(6, 30_000.0, 1_000.0).len(), 1, "the cooldown is of slots of this length");
+}
+
+#[test]
 fn nothing_is_told_before_it_is_warm() {
     let mut tape = Tape::new(SpikeRules::default());
     tape.slots(100, 1_000.0, 1_000.0);
@@ -107,7 +120,7 @@ fn a_sum_that_collapses_is_a_gap_and_anew_if_it_stands() {
     let mut tape = Tape::new(SpikeRules::default());
     tape.slots(300, 1_000.0, 1_000.0);
     for _ in 0..6 {
-        let received = WallUs::from_secs(tape.slot as i64 * SLOT_SECS + 250);
+        let received = WallUs(tape.slot as i64 * tape.length + tape.length / 2);
         tape.detector.advance(received, &mut |_| Some(10.0), &mut |spike| panic!("{spike:?}"));
         for number in 0..24 {
             tape.detector.sample(&format!("S{number}"), 0.0);
