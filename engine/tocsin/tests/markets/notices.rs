@@ -25,7 +25,6 @@ fn a_listing_that_a_notice_told_of_is_not_told_as_found() {
     engine.inject("okx", "OKX to list KENORO (KENORO) for spot trading");
     let confirmed = told.next();
     assert_eq!((&confirmed["event"], &confirmed["symbol"]), (&"preview_confirmed".into(), &symbol.clone().into()));
-    assert_eq!(confirmed["noticed"], true, "{confirmed}");
     engine.inject("okx", "OKX to list VAROMI (VAROMI) for spot trading");
     sim.add(Listing::open(InstrumentKind::Spot, "VAROMI", &quote(sim))).unwrap();
     asked_again(&engine, 3);
