@@ -257,7 +257,8 @@ impl Entry {
             Preview::None if !elsewhere => self.record.standing.awaiting = Some(m.received),
             Preview::None | Preview::Elsewhere => {}
             Preview::Told { at, .. } => {
-                self.confirm(row.opens_at.or(at), m, out);
+                let noticed = self.listing_noticed(m, register);
+                self.confirm(row.opens_at.or(at), noticed, m, out);
                 register.forget_preview(self.record.kind, &self.record.symbol);
             }
             Preview::Confirmed { .. } => register.forget_preview(self.record.kind, &self.record.symbol),
@@ -266,9 +267,9 @@ impl Entry {
         self.record.standing.preview = Preview::None;
     }
 
-    fn confirm(&mut self, at: Option<WallUs>, m: &Moment<'_>, out: &mut Vec<MarketEvent>) {
+    fn confirm(&mut self, at: Option<WallUs>, noticed: bool, m: &Moment<'_>, out: &mut Vec<MarketEvent>) {
         let event = self.event(MarketEventKind::PreviewConfirmed, self.record.standing.previews, at, m);
-        self.tell(event, m, out);
+        self.tell(MarketEvent { noticed, ..event }, m, out);
     }
 
     /// Takes a preview back; false where none was told.
@@ -444,11 +445,12 @@ impl Entry {
                 if register.opened(kind, &record.symbol, said) {
                     // In another request's list, which tells the rest.
                     register.forget_preview(kind, &record.symbol);
+                    let noticed = register.listing_noticed(kind, &record.base, said, never);
                     self.record.standing.preview = Preview::Elsewhere;
-                    self.confirm(at, m, out);
+                    self.confirm(at, noticed, m, out);
                 } else if register.listing_noticed(kind, &record.base, said, never) {
                     self.record.standing.preview = Preview::Confirmed { at };
-                    self.confirm(at, m, out);
+                    self.confirm(at, true, m, out);
                 }
             }
             Preview::None | Preview::Confirmed { .. } | Preview::Elsewhere => {}

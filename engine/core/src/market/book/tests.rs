@@ -210,7 +210,8 @@ fn a_notice_confirms_a_preview_once() {
     world.notice(ListingType::FuturesListing, &["NEW"]);
     assert!(world.settle(0).is_empty(), "another kind of market");
     world.notice(ListingType::SpotListing, &["NEW"]);
-    assert_eq!(kinds(&world.settle(0)), [PreviewConfirmed]);
+    let told = world.settle(0);
+    assert_eq!((kinds(&told), told[0].noticed), (vec![PreviewConfirmed], true));
     world.minute = 600;
     assert!(world.answer(&[Instrument { trading: Open, ..ahead(600) }]).is_empty());
 }
