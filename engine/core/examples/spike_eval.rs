@@ -25,12 +25,10 @@ fn main() -> ExitCode {
         let good = report.recall() >= 0.95 && report.false_a_day() <= 1.0;
         return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    for ratio in [4.0, 5.0, 6.0] {
-        for deviations in [2.5, 3.0, 3.5] {
-            for hold in [2, 3] {
-                let rules = SpikeRules { ratio, deviations, hold, ..SpikeRules::default() };
-                print(&rules, &evaluate(options, rules));
-            }
+    for ratio in [3.2, 3.6, 4.0] {
+        for tail in [0.5, 0.7, 0.9] {
+            let rules = SpikeRules { ratio, tail, ..SpikeRules::default() };
+            print(&rules, &evaluate(options, rules));
         }
     }
     ExitCode::SUCCESS
@@ -38,11 +36,11 @@ fn main() -> ExitCode {
 
 fn print(rules: &SpikeRules, report: &Report) {
     println!(
-        "ratio {} deviations {} hold {}: recall {:.4} ({} of {}), {:.2} false alarms a day ({}, {} of them on new \
+        "ratio {} tail {} window {}: recall {:.4} ({} of {}), {:.2} false alarms a day ({}, {} of them on new \
          symbols), delay median {} p90 {} max {} min, alarms {:016x}",
         rules.ratio,
-        rules.deviations,
-        rules.hold,
+        rules.tail,
+        rules.window,
         report.recall(),
         report.found,
         report.spikes,

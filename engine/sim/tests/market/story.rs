@@ -8,7 +8,7 @@ use tocsin_core::market::register::Hearing;
 use tocsin_core::market::spike::SpikeRules;
 use tocsin_core::market::watcher::{Told, Watcher, WatcherRules};
 use tocsin_core::market::{MarketEvent, MarketEventKind, MarketSpec, Tells};
-use tocsin_core::model::{Action, Announcement, CategoryHint, Exchange};
+use tocsin_core::model::{Action, Announcement, CategoryHint, Exchange, FeedPosition};
 use tocsin_core::source::Scratch;
 use tocsin_core::time::WallUs;
 use tocsin_sim::market::{ACTS, Act, ROUND, Scene, Story, StoryOptions};
@@ -19,11 +19,6 @@ use crate::reader::{ask, connect, specs};
 
 /// Between two answers; two in a slot.
 const STEP: Duration = Duration::from_secs(150);
-
-struct Told2 {
-    scene: Scene,
-    events: Vec<MarketEvent>,
-}
 
 /// An exchange, its market, the story of both, and who watches.
 struct Stage {
@@ -46,7 +41,7 @@ impl Stage {
         let story = Story::new(Arc::new(exchange), Arc::clone(&sim), options).unwrap();
         let sources: Vec<&'static MarketSpec> = specs(kind.exchange()).collect();
         let rules = WatcherRules { spikes: Some(SpikeRules::default()), ..WatcherRules::default() };
-        let watcher = Watcher::new(&rules, &sources, &|_| Hearing::Since(began));
+        let watcher = Watcher::new(&rules, &sources, &|_| Hearing::Until(began));
         Stage { client: connect(&sim), sim, story, watcher, began, elapsed: Duration::ZERO }
     }
 
@@ -94,4 +89,99 @@ impl Stage {
         }
         acts
     }
+}
+
+/// The notice as a source would have brought it.
+fn announcement(exchange: Exchange, title: &str, at: WallUs) -> Announcement {
+    Announcement {
+        id: format!("{}:{title}", exchange.name()),
+        position: FeedPosition { epoch: 1, seq: 1 },
+        exchange,
+        title: title.to_owned(),
+        classification: classify(exchange, title, CategoryHint::None),
+        action: Action::Created,
+        late: false,
+        url: String::new(),
+        notice_id: title.to_owned(),
+        source: "story".to_owned(),
+        published: at,
+        received: at,
+        detected: at,
+        classified: at,
+        effective_at: None,
+    }
+}
+
+fn kinds(events: &[MarketEvent]) -> Vec<MarketEventKind> {
+    events.iter().map(|event| event.kind).collect()
+}
+
+/// Everything that is told of the second round, act by act: by then all has been watched for half a day.
+#[test]
+fn a_preview_its_notice_a_spike_and_an_end_are_told_and_nothing_else() {
+    use MarketEventKind::{Delisting, ListingPreview, PreviewConfirmed, VolumeSpike};
+    for kind in [Kind::Okx, Kind::Binance, Kind::Bitget] {
+        let mut stage = Stage::new(kind, 3);
+        let first = stage.round();
+        assert!(first.iter().all(|(act, events)| (*act == Act::Spike) <= events.is_empty()), "{first:?}");
+        let second = stage.round();
+        let told: Vec<_> = second.iter().map(|(act, events)| (*act, kinds(events))).collect();
+        let expected = [
+            (Act::Preview, vec![ListingPreview]),
+            (Act::Notice, vec![PreviewConfirmed]),
+            (Act::Opening, vec![]),
+            (Act::Spike, vec![VolumeSpike]),
+            (Act::End, vec![Delisting]),
+            (Act::EndNotice, vec![]),
+            (Act::Over, vec![]),
+        ];
+        assert_eq!(told, expected, "{kind:?}");
+        assert_eq!(told.len(), ACTS.len());
+        let events: Vec<&MarketEvent> = second.iter().flat_map(|(_, events)| events).collect();
+        let [preview, confirmed, spike, end] = events.try_into().unwrap();
+        assert_eq!(preview.symbol, confirmed.symbol);
+        assert!(preview.new_asset && preview.effective_at.is_some_and(|at| at > preview.received));
+        assert!((8.0..40.0).contains(&spike.ratio.unwrap()), "{spike:?}");
+        assert!(!end.noticed && end.effective_at.is_some_and(|at| at > end.received), "{end:?}");
+    }
+}
+
+/// Where lists tell nothing ahead, the notice tells of what opens and ends.
+#[test]
+fn where_nothing_shows_ahead_a_notice_explains_what_opens() {
+    let mut stage = Stage::new(Kind::Upbit, 4);
+    stage.round();
+    let second = stage.round();
+    let told: Vec<_> = second.iter().filter(|(_, events)| !events.is_empty()).collect();
+    let [(Act::Spike, spike), (Act::Over, end)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(kinds(spike), [MarketEventKind::VolumeSpike]);
+    // Won, by the price of a dollar on the same list.
+    assert!((1.0e6..2.0e7).contains(&spike[0].volume_24h.unwrap()), "{spike:?}");
+    assert!(kinds(end) == [MarketEventKind::Delisting] && end[0].noticed, "{end:?}");
+}
+
+#[test]
+fn the_same_seeds_tell_the_same_story() {
+    let symbols = |seed| -> Vec<String> {
+        let mut stage = Stage::new(Kind::Okx, seed);
+        stage.elapsed = ROUND;
+        let scenes = stage.story.advance(ROUND).unwrap();
+        let volumes = stage.sim.shown().into_iter().map(|s| format!("{:?}", s.listing.quote_24h));
+        scenes.into_iter().map(|scene| scene.symbol).chain(volumes).collect()
+    };
+    assert_eq!(symbols(5), symbols(5));
+    assert_ne!(symbols(5), symbols(6));
+}
+
+#[test]
+fn a_story_is_of_one_exchange() {
+    let exchange = Arc::new(SimExchange::start(Kind::Okx, Options::plain()).unwrap());
+    let market = |name| Arc::new(SimMarket::start(name, MarketOptions::plain()).unwrap());
+    let options = |speed| StoryOptions { speed, began: WallUs(0), offset: Duration::ZERO, seed: 1 };
+    assert!(Story::new(Arc::clone(&exchange), market(Exchange::Upbit), options(1.0)).is_err());
+    for speed in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert!(Story::new(Arc::clone(&exchange), market(Exchange::Okx), options(speed)).is_err());
+    }
+    let story = Story::new(exchange, market(Exchange::Okx), options(600.0)).unwrap();
+    assert!(story.due() > Duration::ZERO && story.due() < Duration::from_secs(1));
 }

@@ -272,9 +272,11 @@ fn watch_markets(mut layers: Layers, announced: &Announced) -> Result<Layers, Cl
         layers = layers.with_flag("demo", &key("enabled"), &simulated.is_some().to_string())?;
         let Some(location) = simulated else { continue };
         let ca_file = location.ca_file.as_deref().map(|file| file.to_string_lossy().into_owned());
-        layers = layers
-            .with_flag("demo", &key("base_url"), &location.base_url)?
-            .with_flag("demo", &key("ca_file"), &ca_file.unwrap_or_default())?;
+        layers = layers.with_flag("demo", &key("base_url"), &location.base_url)?.with_flag(
+            "demo",
+            &key("ca_file"),
+            &ca_file.unwrap_or_default(),
+        )?;
     }
     let asked = (announced.market_speed.unwrap_or(MARKET_SPEED) * ASKED).clamp(1.0, 1_000.0);
     layers = layers
@@ -344,7 +346,9 @@ fn introduce(
     println!("and below it the webhooks that its listings and delistings made:");
     println!("[detect: published to found new; dispatch: to the start of the fan-out; here: to this client]");
     if let Some((_, watched)) = announced.spikes() {
-        println!("Lines with \"market\" tell what the exchanges' lists of instruments and volumes told by themselves;");
+        println!(
+            "Lines with \"market\" tell what the exchanges' lists of instruments and volumes told by themselves;"
+        );
         println!("a volume spike not before {} s have been watched.", watched.as_secs());
     }
     println!();

@@ -3,19 +3,19 @@
 
 use super::*;
 
-const SLOT_SECS: i64 = 300;
-
 /// Twenty-four symbols that trade 1,000 a slot; answers say the sum of the last day.
 struct Tape {
     detector: SpikeDetector,
     traded: Vec<Vec<f64>>,
     slot: usize,
+    /// Microseconds in it.
+    length: i64,
 }
 
 impl Tape {
     fn new(rules: SpikeRules) -> Tape {
         let traded = vec![vec![1_000.0; SLOTS]; 24];
-        Tape { detector: SpikeDetector::new(rules), traded, slot: SLOTS }
+        Tape { detector: SpikeDetector::new(rules), traded, slot: SLOTS, length: micros(rules.slot) }
     }
 
     /// A slot in which symbol 0 trades `first` and the others `others`; three answers near its end.
@@ -26,8 +26,8 @@ impl Tape {
             let uneven = 1.0 + 0.1 * ((self.slot * 7 + number * 3) % 5) as f64;
             traded.push(uneven * if number == 0 { first } else { others });
         }
-        for second in [200, 240, 280] {
-            let received = WallUs::from_secs(self.slot as i64 * SLOT_SECS + second);
+        for part in [20, 24, 28] {
+            let received = WallUs(self.slot as i64 * self.length + self.length * part / 30);
             self.detector.advance(received, &mut |_| dollars, &mut |spike| found.push(spike));
             for (number, traded) in self.traded.iter().enumerate() {
                 let day: f64 = traded[traded.len() - SLOTS..].iter().sum();
@@ -50,7 +50,7 @@ fn a_spike_is_told_once_and_again_only_after_a_rest() {
     let found = tape.slots(6, 10_000.0, 1_000.0);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].symbol.as_ref(), "S0");
-    assert!((8.0..12.0).contains(&found[0].ratio), "{}", found[0].ratio);
+    assert!((5.0..12.0).contains(&found[0].ratio), "{}", found[0].ratio);
     assert!(found[0].window_usd > 150_000.0 && found[0].volume_24h > 3e6, "{:?}", found[0]);
     assert!(tape.slots(12, 1_000.0, 1_000.0).is_empty());
     assert!(tape.slots(4, 10_000.0, 1_000.0).is_empty(), "within the cooldown");
@@ -70,6 +70,18 @@ fn a_day_later_what_leaves_the_window_is_no_spike() {
 }
 
 #[test]
+fn an_estimate_wrong_a_day_ago_is_no_spike_today() {
+    let mut tape = Tape::new(SpikeRules::default());
+    tape.slots(300, 1_000.0, 1_000.0);
+    for ahead in 6..12 {
+        set(&mut tape.detector.series[0].ring, (tape.slot + ahead) as u64, 12_000.0);
+    }
+    assert!(tape.slots(24, 1_000.0, 1_000.0).is_empty());
+    let high = tape.detector.series[0].ring.iter().filter(|traded| **traded > 6_000.0).count();
+    assert!(high >= 5, "the error stands, and is not judged");
+}
+
+#[test]
 fn the_whole_market_is_no_spike_nor_one_slot_nor_little_money() {
     let mut tape = Tape::new(SpikeRules::default());
     tape.slots(300, 1_000.0, 1_000.0);
@@ -84,6 +96,19 @@ fn the_whole_market_is_no_spike_nor_one_slot_nor_little_money() {
 }
 
 #[test]
+fn a_shortened_day_has_as_many_slots() {
+    let slot = Duration::from_millis(500);
+    let cooldown = SpikeRules::default().cooldown / 600;
+    let mut tape = Tape::new(SpikeRules { slot, cooldown, ..SpikeRules::default() });
+    tape.slots(300, 1_000.0, 1_000.0);
+    assert_eq!(tape.slots(6, 10_000.0, 1_000.0).len(), 1);
+    assert!(tape.slots(12, 1_000.0, 1_000.0).is_empty());
+    assert!(tape.slots(4, 10_000.0, 1_000.0).is_empty(), "within the cooldown");
+    assert!(tape.slots(80, 1_000.0, 1_000.0).is_empty());
+    assert_eq!(tape.slots(6, 30_000.0, 1_000.0).len(), 1, "the cooldown is of slots of this length");
+}
+
+#[test]
 fn nothing_is_told_before_it_is_warm() {
     let mut tape = Tape::new(SpikeRules::default());
     tape.slots(100, 1_000.0, 1_000.0);
@@ -95,7 +120,7 @@ fn a_sum_that_collapses_is_a_gap_and_anew_if_it_stands() {
     let mut tape = Tape::new(SpikeRules::default());
     tape.slots(300, 1_000.0, 1_000.0);
     for _ in 0..6 {
-        let received = WallUs::from_secs(tape.slot as i64 * SLOT_SECS + 250);
+        let received = WallUs(tape.slot as i64 * tape.length + tape.length / 2);
         tape.detector.advance(received, &mut |_| Some(10.0), &mut |spike| panic!("{spike:?}"));
         for number in 0..24 {
             tape.detector.sample(&format!("S{number}"), 0.0);
