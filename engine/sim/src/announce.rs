@@ -16,13 +16,16 @@ use crate::stream::{SimStream, StreamKind};
 
 /// Where everything is: `{"exchanges":{"binance":{"base_url":…,"ca_file":…},…},"markets":{…},"streams":{…},
 /// "admin":…}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Announced {
     /// By source name.
     pub exchanges: BTreeMap<String, Location>,
     /// By exchange: what a section `[market.NAME]` needs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub markets: BTreeMap<String, Location>,
+    /// How many times as fast as real ones they live; absent where they stand still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub market_speed: Option<f64>,
     /// By name: what a section `[streams.NAME]` needs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub streams: BTreeMap<String, StreamLocation>,
@@ -82,7 +85,7 @@ impl Announced {
     /// One line of JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Strings and maps of strings: this cannot fail.
+        // Strings, maps of them and a number: this cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 

@@ -187,7 +187,7 @@ pub(crate) fn run(args: &ExchangeArgs) -> Result<(), SimError> {
 }
 
 fn announce(args: &ExchangeArgs, running: &Running) -> Announced {
-    let mut announced = Announced::default();
+    let mut announced = Announced { market_speed: args.market_speed, ..Announced::default() };
     let ca_file = args.ca_out.as_deref();
     running.exchanges.iter().for_each(|sim| announced.add(sim, ca_file));
     running.markets.iter().for_each(|sim| announced.add_market(sim, ca_file));

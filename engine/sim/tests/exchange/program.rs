@@ -131,6 +131,7 @@ fn its_markets_live_their_story_beside_their_notices() {
     let market = located["markets"]["okx"]["base_url"].as_str().unwrap().to_owned();
     let exchange = located["exchanges"]["okx"]["base_url"].as_str().unwrap().to_owned();
     assert_ne!(market, exchange);
+    assert_eq!(located["market_speed"], 100_000.0);
     let acts = acts(&mut program, 7);
     let (names, symbols): (Vec<&str>, Vec<&str>) =
         acts.iter().map(|(act, symbol)| (act.as_str(), symbol.as_str())).unzip();
@@ -159,7 +160,7 @@ fn markets_stand_still_unless_told_to_live() {
     let htx = located["markets"]["htx"]["base_url"].as_str().unwrap();
     let answer = || get(htx, "/market/tickers");
     assert_eq!(answer(), answer());
-    assert!(located.get("streams").is_none());
+    assert!(located.get("streams").is_none() && located.get("market_speed").is_none());
 }
 
 #[test]

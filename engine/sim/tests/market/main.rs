@@ -8,4 +8,5 @@ mod client;
 mod faults;
 mod reader;
 mod round_trip;
+mod story;
 mod watched;

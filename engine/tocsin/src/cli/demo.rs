@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Deserialize;
 use tocsin_core::feed::key::{AllowedExchanges, Tier};
+use tocsin_core::market::spike::SpikeRules;
 
 use super::{CliError, watch};
 use crate::config::{Config, Layers};
@@ -35,6 +36,11 @@ use crate::supervise::{Signals, Systemd};
 const SIM_PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than counters take to be seen.
 const COUNTERS_PUBLISHED: Duration = Duration::from_millis(300);
+/// The simulated markets live so many times as fast as real ones: a day takes a minute and a half.
+const MARKET_SPEED: f64 = 1_000.0;
+/// Lists are asked so many times as often, for each time that their market lives faster: volumes then come
+/// twice in each slot of theirs.
+const ASKED: f64 = 0.4;
 /// Requests a second to each simulated exchange: there is no one to bother.
 const DEMO_RATE: &str = "20.0";
 
@@ -62,6 +68,18 @@ pub struct DemoArgs {
 #[derive(Deserialize)]
 struct Announced {
     exchanges: BTreeMap<String, Location>,
+    #[serde(default)]
+    markets: BTreeMap<String, Location>,
+    market_speed: Option<f64>,
+}
+
+impl Announced {
+    /// How long a slot of volumes takes there, and how long it is until a symbol has been watched for long enough
+    /// to call anything unusual; `None` where the markets stand still.
+    fn spikes(&self) -> Option<(Duration, Duration)> {
+        let slot = SpikeRules::default().slot.div_f64(self.market_speed?);
+        Some((slot, slot.saturating_mul(SpikeRules::default().warm_up)))
+    }
 }
 
 #[derive(Deserialize)]
@@ -101,6 +119,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, CliError> {
         receiver.print_deliveries();
     }
     let watch = watch::WatchArgs::on(&format!("wss://{}", engine.feed), &key_file, &certificate)
+        .with_events("market")
         .printing(args.json, args.count);
     let watched = Arc::new(AtomicBool::new(false));
     let done = Arc::clone(&watched);
@@ -155,7 +174,8 @@ impl Sim {
     fn start(dir: &Path, every: &str) -> Result<Sim, CliError> {
         Sim::spawn(|command| {
             command
-                .args(["exchange", "--kind", "default", "--until-stdin-ends", "--every", every, "--ca-out"])
+                .args(["exchange", "--kind", "default", "--until-stdin-ends", "--every", every])
+                .args(["--market-speed", &MARKET_SPEED.to_string(), "--ca-out"])
                 .arg(dir.join("exchanges-ca.pem"))
                 .arg("--announce-to")
                 .arg(dir.join("exchanges.json"));
@@ -241,7 +261,32 @@ fn configure(
             .with_flag("demo", &key("flat"), "true")?
             .with_flag("demo", &key("requests_per_second"), DEMO_RATE)?;
     }
-    Ok(Config::from_layers(&layers)?)
+    Ok(Config::from_layers(&watch_markets(layers, announced)?)?)
+}
+
+/// Switches market watchers on for the simulated markets, and off for all others.
+fn watch_markets(mut layers: Layers, announced: &Announced) -> Result<Layers, CliError> {
+    for name in Config::from_layers(&layers)?.market.exchanges.keys() {
+        let simulated = announced.markets.get(name);
+        let key = |field: &str| format!("market.{name}.{field}");
+        layers = layers.with_flag("demo", &key("enabled"), &simulated.is_some().to_string())?;
+        let Some(location) = simulated else { continue };
+        let ca_file = location.ca_file.as_deref().map(|file| file.to_string_lossy().into_owned());
+        layers = layers.with_flag("demo", &key("base_url"), &location.base_url)?.with_flag(
+            "demo",
+            &key("ca_file"),
+            &ca_file.unwrap_or_default(),
+        )?;
+    }
+    let asked = (announced.market_speed.unwrap_or(MARKET_SPEED) * ASKED).clamp(1.0, 1_000.0);
+    layers = layers
+        .with_flag("demo", "market.enabled", &(!announced.markets.is_empty()).to_string())?
+        .with_flag("demo", "market.speed", &format!("{asked:?}"))?
+        .with_flag("demo", "market.spikes", &announced.spikes().is_some().to_string())?;
+    if let Some((slot, _)) = announced.spikes() {
+        layers = layers.with_flag("demo", "market.spike_slot", &format!("{}us", slot.as_micros()))?;
+    }
+    Ok(layers)
 }
 
 /// Makes a key before the service starts; its text goes to a file, for the client.
@@ -276,6 +321,9 @@ fn introduce(
     for (name, location) in &announced.exchanges {
         println!("  simulated {name:<9} {}", location.base_url);
     }
+    for (name, location) in &announced.markets {
+        println!("  its market {name:<8} {}", location.base_url);
+    }
     println!("  feed                wss://{}", engine.feed);
     if let Some(admin) = engine.admin {
         println!("  admin API           http://{admin} (token: <data>/admin.token)");
@@ -296,9 +344,14 @@ fn introduce(
     );
     println!("\nThe exchanges publish now; each line is one announcement, as a subscriber got it over TLS,");
     println!("and below it the webhooks that its listings and delistings made:");
-    println!(
-        "[detect: published to found new; dispatch: to the start of the fan-out; here: to this client]\n"
-    );
+    println!("[detect: published to found new; dispatch: to the start of the fan-out; here: to this client]");
+    if let Some((_, watched)) = announced.spikes() {
+        println!(
+            "Lines with \"market\" tell what the exchanges' lists of instruments and volumes told by themselves;"
+        );
+        println!("a volume spike not before {} s have been watched.", watched.as_secs());
+    }
+    println!();
     Ok(())
 }
 

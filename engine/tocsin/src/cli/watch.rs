@@ -89,6 +89,12 @@ impl WatchArgs {
         }
     }
 
+    /// Asks for further kinds of events.
+    pub(super) fn with_events(mut self, kinds: &str) -> WatchArgs {
+        self.events = Some(kinds.to_owned());
+        self
+    }
+
     /// How it prints, and when it ends.
     pub(super) fn printing(mut self, json: bool, count: Option<u64>) -> WatchArgs {
         self.json = json;

@@ -13,6 +13,7 @@ use super::*;
 const VARIED: &[(&str, &str, &str)] = &[
     ("admin.forwarded_for_from", "[\"10.9.0.0/16\"]", ""),
     ("admin.listen", "\"127.0.0.1:7\"", ""),
+    ("market.spike_slot", "\"1s\"", "market.enabled = false"),
     ("record.dir", "\"/varied\"", ""),
     ("record.max_size", "\"32MiB\"", "record.dir = \"/x\""),
     ("egress.allow_nets", "[\"10.9.0.0/16\"]", ""),

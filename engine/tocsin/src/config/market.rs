@@ -1,11 +1,15 @@
 //! `[market]`: watching lists of instruments and volumes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use tocsin_core::market::exchange;
+use tocsin_core::market::{exchange, spike};
 
 use super::read::Reader;
 use super::{ConfigError, Market, MarketExchange};
+
+/// Answers do not come often enough for shorter ones.
+const SHORTEST_SLOT: Duration = Duration::from_millis(100);
 
 /// Names of the exchanges that have a market source, on or off by default, each once.
 fn names() -> BTreeSet<&'static str> {
@@ -17,6 +21,10 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Market, ConfigError> {
     let speed = match read.float("market.speed")? {
         speed if (0.1..=1_000.0).contains(&speed) => speed,
         _ => return Err(read.error("market.speed", "takes a number from 0.1 to 1000")),
+    };
+    let spike_slot = match read.duration("market.spike_slot")? {
+        slot if (SHORTEST_SLOT..=spike::SLOT).contains(&slot) => slot,
+        _ => return Err(read.error("market.spike_slot", "takes 100ms to 5m")),
     };
     let exchanges = names().into_iter().map(|name| {
         let key = |field: &str| format!("market.{name}.{field}");
@@ -32,6 +40,7 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Market, ConfigError> {
         enabled: read.boolean("market.enabled")?,
         spikes: read.boolean("market.spikes")?,
         speed,
+        spike_slot,
         exchanges,
     };
     let real = market.exchanges.iter().find(|(_, exchange)| exchange.enabled && exchange.base_url.is_none());
@@ -41,6 +50,11 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Market, ConfigError> {
             let problem =
                 format!("above 1 is for simulated exchanges, and `market.{name}.base_url` is empty");
             Err(read.error("market.speed", problem))
+        }
+        Some((name, _)) if market.enabled && spike_slot < spike::SLOT => {
+            let problem =
+                format!("below 5m is for simulated exchanges, and `market.{name}.base_url` is empty");
+            Err(read.error("market.spike_slot", problem))
         }
         _ => Ok(market),
     }
@@ -76,6 +90,9 @@ mod tests {
         let rows = [
             ("[market]\nspeed = 0.01", "takes a number from 0.1 to 1000"),
             ("[market]\nenabled = true\nspeed = 2", "above 1 is for simulated exchanges"),
+            ("[market]\nspike_slot = \"50ms\"", "takes 100ms to 5m"),
+            ("[market]\nspike_slot = \"6m\"", "takes 100ms to 5m"),
+            ("[market]\nenabled = true\nspike_slot = \"1s\"", "below 5m is for simulated exchanges"),
             ("[market.okx]\nbase_url = \"okx.com\"", "takes http://HOST"),
             ("[market.coinone]\nenabled = true", "there is no key `market.coinone.enabled`"),
             ("[market]\nspikez = true", "the nearest is `market.spikes`"),
@@ -85,6 +102,8 @@ mod tests {
             assert!(error.problem.contains(says), "{text}: {error}");
         }
         let off: String = names().iter().map(|name| format!("[market.{name}]\nenabled = false\n")).collect();
-        assert!(from_text(&format!("{off}[market]\nenabled = true\nspeed = 50")).is_ok());
+        assert!(
+            from_text(&format!("{off}[market]\nenabled = true\nspeed = 50\nspike_slot = \"300ms\"")).is_ok()
+        );
     }
 }

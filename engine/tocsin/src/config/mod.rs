@@ -171,6 +171,8 @@ pub struct Market {
     pub spikes: bool,
     /// How many times faster than by default it asks and waits.
     pub speed: f64,
+    /// Length of the slots that volumes are counted in.
+    pub spike_slot: Duration,
     /// Keyed by exchange, each that has a market source.
     pub exchanges: BTreeMap<String, MarketExchange>,
 }

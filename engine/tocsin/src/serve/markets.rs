@@ -141,7 +141,8 @@ fn build(own: Own, around: Around<'_>) -> Result<Built, StartError> {
     };
     let speed = config.market.speed;
     let book = BookRules::default().faster(speed);
-    let rules = WatcherRules { book, spikes: config.market.spikes.then(SpikeRules::default), speed };
+    let spikes = SpikeRules { slot: config.market.spike_slot, ..SpikeRules::default() };
+    let rules = WatcherRules { book, spikes: config.market.spikes.then_some(spikes), speed };
     let specs = watched(config);
     let watcher = Watcher::new(&rules, &specs, &heard);
     let mut books = Vec::new();
