@@ -144,36 +144,24 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let (ask_journal, requests) = crossbeam::channel::bounded(topology::CONTROL_TO_JOURNAL);
     let mail = Mail::new(config, &store, &ask_journal)?;
     let mut rings = Rings::new(config, plan);
-    let askers = plan.sources.len() + usize::from(config.market.enabled);
-    let (resolver, mut clients) = Resolver::start(askers).map_err(doing("starting the resolver thread"))?;
-    let resolves_markets = if config.market.enabled { clients.pop() } else { None };
+    let (resolver, resolvers, of_markets) = resolvers(config, plan)?;
     let mut market = markets::Ends::new(config, plan);
-    let told = market.of_webhook.take();
-    let webhooks = webhooks::build(config, &mut store, plan.sources.len(), told, seed())?;
+    let of_webhook = market.of_webhook.take();
+    let webhooks = webhooks::build(config, &mut store, plan.sources.len(), of_webhook, seed())?;
     let recorder::Built { recorder, taps, counters: recorded } = recorder::build(config, plan, epoch)?;
-    let listeners = std::mem::take(&mut market.of_sources);
-    let ends = SourceEnds { resolvers: clients, webhooks: webhooks.outlets, markets: listeners, taps };
+    let markets = std::mem::take(&mut market.of_sources);
+    let ends = SourceEnds { resolvers, webhooks: webhooks.outlets, markets, taps };
     let built = build_sources(config, plan, &mut store, epoch, &mut rings, ends)?;
     let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
-    let told = std::mem::take(&mut market.of_feeds);
-    let feeds = build_feeds(&mut rings, told, &feed_stats, &history, epoch)?;
-    let told = market.of_journal.take();
-    let market = market.build(markets::Around {
-        config,
-        store: &store,
-        history: &history,
-        sources: &built.stats,
-        resolver: resolves_markets,
-        bell: Arc::clone(&webhooks.waker),
-        seed: seed(),
-    })?;
-    let (market, market_stats) = market.map(|built| (built.thread, built.stats)).unzip();
-    let accept_stats = Arc::new(AcceptStats::default());
-    let ends = (rings.control_to_accept.1, rings.source_to_accept, rings.writers);
-    let accept = build_accept(config, listener, tls.clone(), (keys, history), ends, &accept_stats)?;
+    let (of_feeds, of_journal) = (std::mem::take(&mut market.of_feeds), market.of_journal.take());
+    let feeds = build_feeds(&mut rings, of_feeds, &feed_stats, &history, epoch)?;
+    let around = markets::Around { config, store: &store, history: &history, sources: &built.stats };
+    let (market, market_stats) = market.build(&around, of_markets, &webhooks.waker)?;
+    let accept_ends = (rings.control_to_accept.1, rings.source_to_accept, rings.writers);
+    let (accept, accept_stats) = build_accept(config, listener, tls.clone(), (keys, history), accept_ends)?;
     let journal = Journal::new(store, built.inlets, requests)
         .with_webhook(webhooks.inlet)
-        .with_market(told)
+        .with_market(of_journal)
         .with_master_key(Arc::clone(&webhooks.master));
     let (tap, live) = LiveTap::new();
     let journal = Mail::woken_by(mail.as_ref(), journal.with_live(tap));
@@ -202,7 +190,7 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         machine: machine(config, certificate.clone()),
         recorder: recorded,
     }));
-    let control = Control::new(ControlParts {
+    let control = started(ControlParts {
         bridge: Arc::clone(&bridge),
         reader,
         view: Arc::clone(&view) as _,
@@ -211,15 +199,29 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
         webhooks: webhooks::rules(config, webhooks.policy),
         settings: Settings::new(config, built.budgets, &doors),
         looks: Looks::new(live, certificate.as_ref()),
-    })
-    .map_err(doing("starting the control plane"))?;
+    })?;
     let fingerprint = tls.as_ref().map(ServerTls::fingerprint_text);
     let at = Addresses { feed, admin: doors.tcp_address(), fingerprint, epoch };
-    let mail_link = mail.as_ref().map(Mail::link);
-    let reachable = Reachable { control: Arc::clone(&control), certificate, token, mail: mail_link };
+    let (link, own) = (mail.as_ref().map(Mail::link), Arc::clone(&control));
+    let reachable = Reachable { control: own, certificate, token, mail: link };
     let engine = Engine::new(config, at, bridge, view, (resolver, webhooks.resolver), (reloads, reachable));
     let (webhook, sources) = (webhooks.thread, built.threads);
     Ok((engine, Threads { journal, webhook, feeds, accept, sources, market, mail, recorder, doors, control }))
+}
+
+/// The resolver, its end for each source thread, and the one of the market thread where there is one.
+fn resolvers(
+    config: &Config,
+    plan: &Plan,
+) -> Result<(Resolver, Vec<ResolverClient>, Option<ResolverClient>), StartError> {
+    let askers = plan.sources.len() + usize::from(config.market.enabled);
+    let (resolver, mut clients) = Resolver::start(askers).map_err(doing("starting the resolver thread"))?;
+    let of_markets = if config.market.enabled { clients.pop() } else { None };
+    Ok((resolver, clients, of_markets))
+}
+
+fn started(control: ControlParts) -> Result<Arc<Control>, StartError> {
+    Control::new(control).map_err(doing("starting the control plane"))
 }
 
 /// The accept thread's ends of rings: requests of the control plane, announcements, feed writers.
@@ -231,12 +233,12 @@ fn build_accept(
     tls: Option<ServerTls>,
     (keys, history): (Vec<KeyRecord>, Vec<Arc<EncodedAnnouncement>>),
     (commands, announcements, writers): AcceptEnds,
-    stats: &Arc<AcceptStats>,
-) -> Result<AcceptThread, StartError> {
-    let (settings, stats) = (AcceptSettings::from(&config.feed), Arc::clone(stats));
+) -> Result<(AcceptThread, Arc<AcceptStats>), StartError> {
+    let (settings, counted) = (AcceptSettings::from(&config.feed), Arc::new(AcceptStats::default()));
+    let stats = Arc::clone(&counted);
     let parts =
         AcceptParts { listener, tls, settings, keys, history, commands, announcements, writers, stats };
-    AcceptThread::new(parts).map_err(doing("starting the accept thread"))
+    Ok((AcceptThread::new(parts).map_err(doing("starting the accept thread"))?, counted))
 }
 
 /// Limits, memory and cores of the whole process. What the machine refuses is said once.
@@ -340,7 +342,7 @@ fn load_history(store: &Store) -> Result<Vec<Arc<EncodedAnnouncement>>, StartErr
 }
 
 /// A seed for what is spread, never for what is secret.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     let mut bytes = [0; 8];
     // Without a random source the clock spreads well enough.
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {

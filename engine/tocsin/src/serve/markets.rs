@@ -14,6 +14,7 @@ use tocsin_core::time::WallUs;
 use tocsin_core::wire::EncodedAnnouncement;
 
 use super::StartError;
+use super::build::seed;
 use crate::config::{Config, MarketExchange};
 use crate::net::dns::ResolverClient;
 use crate::net::tls::{ClientTls, ClientTrust};
@@ -104,9 +105,15 @@ impl Ends {
         }
     }
 
-    /// The thread, where markets are watched.
-    pub(super) fn build(self, parts: Around<'_>) -> Result<Option<Built>, StartError> {
-        self.own.map(|own| build(own, parts)).transpose()
+    /// The thread and where it counts, where markets are watched. `bell` wakes the webhook thread.
+    pub(super) fn build(
+        self,
+        around: &Around<'_>,
+        resolver: Option<ResolverClient>,
+        bell: &Arc<mio::Waker>,
+    ) -> Result<(Option<MarketThread>, Option<Arc<MarketStats>>), StartError> {
+        let built = self.own.map(|own| build(own, around, resolver, Arc::clone(bell))).transpose()?;
+        Ok(built.unzip())
     }
 }
 
@@ -117,20 +124,15 @@ pub(super) struct Around<'a> {
     pub(super) history: &'a [Arc<EncodedAnnouncement>],
     /// Of every source of announcements.
     pub(super) sources: &'a [Arc<SourceStats>],
-    pub(super) resolver: Option<ResolverClient>,
-    /// Wakes the webhook thread.
-    pub(super) bell: Arc<mio::Waker>,
-    pub(super) seed: u64,
 }
 
-/// The thread, and where it counts.
-pub(super) struct Built {
-    pub(super) thread: MarketThread,
-    pub(super) stats: Arc<MarketStats>,
-}
-
-fn build(own: Own, around: Around<'_>) -> Result<Built, StartError> {
-    let Around { config, store, history, sources, resolver, bell, seed } = around;
+fn build(
+    own: Own,
+    around: &Around<'_>,
+    resolver: Option<ResolverClient>,
+    bell: Arc<mio::Waker>,
+) -> Result<(MarketThread, Arc<MarketStats>), StartError> {
+    let Around { config, store, history, sources } = *around;
     let resolver = resolver.ok_or_else(|| StartError::Market("no end of the resolver is left".to_owned()))?;
     let hearing: Vec<_> =
         sources.iter().filter_map(|stats| Some((publisher(stats.source)?, stats))).collect();
@@ -168,10 +170,10 @@ fn build(own: Own, around: Around<'_>) -> Result<Built, StartError> {
         stats: Arc::clone(&stats),
         speed,
         clock: clock::now,
-        seed,
+        seed: seed(),
     };
     let thread = MarketThread::new(parts, now).map_err(|error| StartError::Market(error.to_string()))?;
-    Ok(Built { thread, stats })
+    Ok((thread, stats))
 }
 
 /// Whose announcements a source brings.

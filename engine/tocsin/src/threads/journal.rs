@@ -471,7 +471,7 @@ impl Step for Journal {
             self.next_sweep = Mono(0);
             self.step(now);
             let shm_empty = self.inlets.iter().all(|i| i.shm.backlog_bytes() == 0 && i.ring.is_empty());
-            let heard = self.market.as_ref().is_none_or(|ring| ring.is_empty());
+            let heard = self.market.as_ref().is_none_or(rtrb::Consumer::is_empty);
             if self.backlog.is_empty() && shm_empty && heard && self.finish_webhook() {
                 self.store.place().clear();
                 if self.webhook.is_some() {

@@ -14,8 +14,8 @@ use crate::world::{DAY, World, after, asked_again, baselined, quote};
 fn delivery(shop: &Shop) -> Value {
     let mut came = None;
     wait_for("a delivery", || {
-        let received = shop.receiver.take().into_iter();
-        came = received.filter(|received| received.event_type().as_deref() != Some("ping")).next();
+        let mut received = shop.receiver.take().into_iter();
+        came = received.find(|received| received.event_type().as_deref() != Some("ping"));
         came.is_some()
     });
     let received = came.unwrap();

@@ -377,7 +377,7 @@ impl MarketThread {
         }
         if now.mono >= self.report_at {
             self.report_at = now.mono + REPORT;
-            let stats = self.watcher.stats(now.mono).into_iter();
+            let stats = self.watcher.stats(now.mono);
             self.stats.publish(stats.filter_map(|stats| self.problems.report(stats)).collect());
         }
     }
