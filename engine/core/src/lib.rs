@@ -7,8 +7,8 @@
 //! simulator.
 //!
 //! A stage imports the data types of the stage before it and never a later stage:
-//! `limits`, `model` <- `http1`, `ws` <- `source` <- `detect` <- `classify` <- `score`, `wire` <- `feed`,
-//! `webhook`, `access`; `source` <- `market`.
+//! `limits`, `model` <- `http1`, `ws` <- `source` <- `detect` <- `classify` <- `score`, `wire` <- `market` <-
+//! `feed`, `webhook`, `access`.
 
 pub mod access;
 pub mod classify;

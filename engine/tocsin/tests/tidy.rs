@@ -7,14 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Stages of the core in their order. A stage may import itself and those before it.
-const CORE_STAGES: [&[&str]; 7] = [
+const CORE_STAGES: [&[&str]; 8] = [
     &["limits", "time", "model"],
     &["http1"],
     &["ws"],
     &["source"],
     &["detect", "classify"],
     &["wire", "score"],
-    &["feed", "webhook", "market", "access"],
+    &["market"],
+    &["feed", "webhook", "access"],
 ];
 
 /// Longest file, in lines.

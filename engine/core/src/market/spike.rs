@@ -64,7 +64,7 @@ pub struct SpikeRules {
 impl Default for SpikeRules {
     fn default() -> Self {
         SpikeRules {
-            ratio: 3.6,
+            ratio: 3.4,
             tail: 0.7,
             window: 4,
             minimum_usd: 45_000.0,

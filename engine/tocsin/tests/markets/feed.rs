@@ -11,7 +11,7 @@ use crate::world::{DAY, World, after, asked_again, quote, request};
 
 /// A subscriber to market events and contexts.
 fn subscriber(engine: &Engine) -> Client {
-    engine.connect(&engine.key(), "events=market&context=1")
+    engine.connect(&engine.key(), "fields=full&events=market&context=1")
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn an_announcement_is_followed_by_what_is_known_of_its_assets() {
     market.set_volume(id, 5_000_000.0, 2.0).unwrap();
     asked_again(&engine, 2);
     let mut client = subscriber(&engine);
-    let mut plain = engine.connect(&engine.key(), "");
+    let mut plain = engine.connect(&engine.key(), "fields=full");
     let announced = engine.inject("upbit", "바로미(VAROMI) 신규 거래지원 안내 (KRW, BTC, USDT 마켓)");
     let announcement = client.json();
     assert_eq!((&announcement["type"], &announcement["id"]), (&"announcement".into(), &announced["id"]));

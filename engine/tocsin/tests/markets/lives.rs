@@ -1,5 +1,7 @@
 //! The life of an instrument at each exchange, as that exchange shows it: ahead, open, with an end, over.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tocsin_core::market::{InstrumentKind, Trading};
 use tocsin_core::model::Exchange;
@@ -40,7 +42,13 @@ impl Life<'_> {
     }
 
     fn begins(&mut self) {
-        let ahead = self.shown().filter(|listing| listing.trading == Trading::Ahead);
+        // By its state, or stopped with a beginning that is to come.
+        let comes = |listing: &Listing| match listing.trading {
+            Trading::Ahead => true,
+            Trading::Halted => listing.opens_at.is_some_and(|at| at > after(Duration::ZERO)),
+            Trading::Open | Trading::Over => false,
+        };
+        let ahead = self.shown().filter(comes);
         if let Some(listing) = &ahead {
             let preview = self.tells("listing_preview");
             let at = listing.opens_at.map(|at| at.0);

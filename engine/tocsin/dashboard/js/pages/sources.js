@@ -1,8 +1,9 @@
 // Each source: whether it is heard, when it was last asked and had something, and what its requests cost.
 
 import { html } from '/assets/vendor/preact-htm.js';
+import { get } from '../api.js';
 import { live, rate, useLive } from '../live.js';
-import { Empty, Light, Loading, PageHead, Panel, Table, Time } from '../parts.js';
+import { Empty, Light, Loading, PageHead, Panel, Table, Time, useEvery, useLoaded } from '../parts.js';
 import { Counts, Meter, TimeChart } from '../charts.js';
 import { bytes, count, perSecond, short, source as sourceName, words } from '../format.js';
 import { sourceLight } from './overview.js';
@@ -70,6 +71,45 @@ function Details({ source }) {
     <//>`;
 }
 
+const MARKETS_HEAD = [
+  'List', 'State', { text: 'Last answer', cls: 'num' }, { text: 'Instruments', cls: 'num' }, { text: 'Answers', cls: 'num' },
+  { text: 'Errors', cls: 'num' }, 'Against it',
+];
+
+/** Each list of instruments or volumes that is watched. */
+function Markets() {
+  const loaded = useLoaded(() => get('/admin/v1/markets'));
+  useEvery(5_000, () => loaded.reload());
+  if (!loaded.value) return html`<${Loading} what="the markets" rows=${4} />`;
+  return html`<${Table} name="Markets" head=${MARKETS_HEAD}>${loaded.value.requests.map((of) => html`
+    <tr key=${`${of.source} ${of.request}`}>
+      <th scope="row">${sourceName(of.source)} ${words(of.request)}</th>
+      <td><${Light} kind=${sourceLight(of.state)}>${words(of.state)}<//></td>
+      <td class="num"><${Time} at=${at(of.last_answer_us)} relative=${true} us=${of.last_answer_us} /></td>
+      <td class="num">${count(of.instruments || of.volumes)}</td>
+      <td class="num">${short(of.answers)}</td>
+      <td class=${`num${failed(of) ? ' attention' : ''}`}>${short(failed(of))}</td>
+      <td>${of.problem || '–'}</td>
+    </tr>`)}<//>`;
+}
+
+const MARKET_EVENTS_HEAD = [{ text: 'Seen', cls: 'num' }, 'Exchange', 'Event', 'Symbol', 'Kind', 'State'];
+
+/** The last things that markets told. */
+function MarketEvents() {
+  const loaded = useLoaded(() => get('/admin/v1/markets/events?limit=20'));
+  useEvery(5_000, () => loaded.reload());
+  if (!loaded.value) return html`<${Loading} what="market events" rows=${4} />`;
+  const { events } = loaded.value;
+  if (!events.length) return html`<p class="quiet-text">Nothing yet.</p>`;
+  return html`<${Table} name="Market events" head=${MARKET_EVENTS_HEAD}>${events.map((event) => html`
+    <tr key=${event.id}>
+      <td class="num"><${Time} at=${at(event.receivedUs)} relative=${true} us=${event.receivedUs} /></td>
+      <td>${words(event.publisher)}</td><td>${words(event.event)}</td><th scope="row" class="mono">${event.symbol}</th>
+      <td>${words(event.instrument)}</td><td>${event.state || '–'}</td>
+    </tr>`)}<//>`;
+}
+
 export function Sources() {
   const { status } = useLive();
   if (!status) return html`<${PageHead} title="Sources" /><${Loading} what="the sources" rows=${4} />`;
@@ -83,5 +123,8 @@ export function Sources() {
           <${Table} name="Sources" head=${HEAD}>${sources.map((source) => html`<${Row} key=${source.name} source=${source} />`)}<//>
         <//>
         <${Panel} title="Requests" id="sources-requests" wide=${true} note="a second, last five minutes"><${Requests} sources=${sources} /><//>
-        <div class="grid thirds">${sources.map((source) => html`<${Details} key=${source.name} source=${source} />`)}</div>`}`;
+        <div class="grid thirds">${sources.map((source) => html`<${Details} key=${source.name} source=${source} />`)}</div>`}
+    ${status.market && html`
+      <${Panel} title="Markets" id="sources-markets" wide=${true} note="lists of instruments and volumes"><${Markets} /><//>
+      <${Panel} title="Market events" id="sources-market-events" wide=${true} note="the last 20"><${MarketEvents} /><//>`}`;
 }
