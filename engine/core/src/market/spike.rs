@@ -64,7 +64,7 @@ pub struct SpikeRules {
 impl Default for SpikeRules {
     fn default() -> Self {
         SpikeRules {
-            ratio: 3.2,
+            ratio: 3.3,
             tail: 0.7,
             window: 4,
             minimum_usd: 45_000.0,
