@@ -26,6 +26,9 @@ struct Args {
     /// Small counts and few rounds.
     #[arg(long)]
     quick: bool,
+    /// How long `soak` lasts: 30 when unset, 1 with `--quick`.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: Option<u32>,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -59,8 +62,11 @@ enum Verb {
 }
 
 fn suites_help() -> String {
-    let lines = suites::ALL.iter().map(|suite| format!("  {:12} {}\n", suite.name, suite.about));
-    format!("Suites, in the order of `all`:\n{}", lines.collect::<String>())
+    let lines = |of: &[Suite]| -> String {
+        of.iter().map(|suite| format!("  {:12} {}\n", suite.name, suite.about)).collect()
+    };
+    let (all, apart) = (lines(suites::ALL), lines(suites::APART));
+    format!("Suites, in the order of `all`:\n{all}\nOnly by name:\n{apart}")
 }
 
 fn main() -> ExitCode {
@@ -102,7 +108,8 @@ fn compare_files(a: &Path, b: &Path) -> ExitCode {
 
 /// The suites named, in the order of the list.
 fn chosen(names: &[String]) -> Result<Vec<&'static Suite>, String> {
-    let known = || suites::ALL.iter().map(|suite| suite.name).chain(["all"]);
+    let every = || suites::ALL.iter().chain(suites::APART);
+    let known = || every().map(|suite| suite.name).chain(["all"]);
     let all: Vec<&str> = known().collect();
     if names.is_empty() {
         return Err(format!("no suite named; there are {}", all.join(", ")));
@@ -115,13 +122,20 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Suite>, String> {
             return Err(format!("no suite is called `{name}`{hint} There are {}.", all.join(", ")));
         }
     }
-    let wanted = |suite: &&Suite| names.iter().any(|name| name == "all" || name == suite.name);
-    Ok(suites::ALL.iter().filter(wanted).collect())
+    let named = |suite: &Suite| names.iter().any(|name| name == suite.name);
+    let all = names.iter().any(|name| name == "all");
+    let in_all = |suite: &Suite| suites::ALL.iter().any(|one| one.name == suite.name);
+    Ok(every().filter(|suite| named(suite) || all && in_all(suite)).collect())
 }
 
 fn run(args: &Args, chosen: &[&Suite]) -> ExitCode {
-    let context =
-        Context { quick: args.quick, seed: args.seed, cache: args.cache.clone(), out: args.out.clone() };
+    let context = Context {
+        quick: args.quick,
+        minutes: args.minutes,
+        seed: args.seed,
+        cache: args.cache.clone(),
+        out: args.out.clone(),
+    };
     let root = Path::new("/");
     let mut environment = environment::block(root, args.seed, args.quick);
     if cfg!(debug_assertions) {
@@ -186,6 +200,8 @@ mod tests {
         };
         assert_eq!(of(&["all"]), Ok(suites::ALL.len()));
         assert_eq!(of(&["fanout"]), Ok(1));
+        assert_eq!(of(&["soak"]), Ok(1));
+        assert_eq!(of(&["soak", "all"]), Ok(suites::ALL.len() + 1));
         assert!(of(&["fanuot"]).unwrap_err().contains("did you mean `fanout`?"));
         let error = of(&["fanout", "zzz"]).unwrap_err();
         assert!(

@@ -42,6 +42,9 @@ pub struct SuiteResult {
     pub comparisons: Vec<Comparison>,
     /// Single figures: bytes a subscriber, handshakes a second.
     pub figures: Vec<Figure>,
+    /// What was looked at again and again while the suite ran.
+    #[serde(default)]
+    pub tracks: Vec<Track>,
     /// What could not be measured here, and why: a peer that is not installed, too few descriptors.
     pub missing: Vec<Missing>,
     /// Sentences a reader should know before the figures.
@@ -153,6 +156,17 @@ pub struct Figure {
     pub value: f64,
     /// Where it ought to be, where something is promised.
     pub target: Option<Target>,
+}
+
+/// A number over the time of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Track {
+    /// What, and behind the last slash which line of it: `feed latency/p99`.
+    pub name: String,
+    /// Of the values.
+    pub unit: Unit,
+    /// Seconds since the beginning, and the value then.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// Something that was not measured.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tocsin_bench::engine::set_program;
 use tocsin_bench::result::SuiteResult;
-use tocsin_bench::suites::{control, detect, memory, storm, webhook, wire};
+use tocsin_bench::suites::{control, detect, memory, soak, storm, webhook, wire};
 
 fn program() {
     set_program(Path::new(env!("CARGO_BIN_EXE_tocsin-bench")));
@@ -137,4 +137,39 @@ fn detect() {
         &["race/40/engine/requests", "race/40/mean delay, engine over reqwest"],
     );
     assert!(result.missing.iter().any(|m| m.what == "aiohttp"), "{:?}", result.missing);
+}
+
+/// A soak of seconds: everybody gets everything through resets, refusals and readers that do not read. Endpoints
+/// do not fail, for the first retry comes half a minute later.
+#[test]
+fn soak() {
+    program();
+    let sizes = soak::Sizes {
+        staying: 10,
+        coming: 5,
+        deaf: 2,
+        endpoints: 3,
+        failing: 0,
+        lasts: Duration::from_secs(6),
+        cycle: Duration::from_secs(2),
+        interval: Duration::from_millis(250),
+        burst: 2,
+        sample: Duration::from_millis(250),
+    };
+    let result = soak::measure(&sizes, 1).unwrap();
+    check(
+        &result,
+        &["soak/feed latency", "soak/webhook latency"],
+        &["faults injected", "memory/resident, last third over first", "deliveries accepted"],
+    );
+    let figure = |name: &str| result.figures.iter().find(|f| f.name == name).unwrap().value;
+    assert!(figure("faults injected") >= 12.0 && figure("notices published") >= 20.0);
+    for none in ["promises broken", "notices nobody heard", "events not accepted by every endpoint"] {
+        assert!(figure(none) == 0.0, "{none}: {:?}", result.notes);
+    }
+    assert!(figure("deliveries accepted") >= figure("notices published") * 3.0);
+    let tracks: Vec<&str> = result.tracks.iter().map(|track| track.name.as_str()).collect();
+    for wanted in ["descriptors/open", "feed latency/p50", "memory/resident", "webhook latency/p99"] {
+        assert!(tracks.contains(&wanted), "{wanted} is not in {tracks:?}");
+    }
 }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use super::text::{fact, judged};
 use super::{QUANTILES, format, plot};
-use crate::result::{Comparison, Figure, Missing, ResultFile, Series, SuiteResult, Unit};
+use crate::result::{Comparison, Figure, Missing, ResultFile, Series, SuiteResult, Track, Unit};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c1c1e;--soft:#5a5a62;--grid:#dcdce2;--paper:#fff;--bad:#b00020;--good:#0a6b3d}\
@@ -79,6 +79,30 @@ fn section(out: &mut String, suite: &SuiteResult) {
     for group in groups(&suite.series) {
         plots(out, &group);
     }
+    tracks(out, &suite.tracks);
+}
+
+/// Tracks whose names differ in their last part alone share a plot.
+fn tracks(out: &mut String, tracks: &[Track]) {
+    fn parts(track: &Track) -> (&str, &str) {
+        track.name.rsplit_once('/').unwrap_or((&track.name, ""))
+    }
+    for group in tracks.chunk_by(|a, b| parts(a).0 == parts(b).0) {
+        let Some(first) = group.first() else { continue };
+        let lines: Vec<_> = group.iter().map(|track| track.points.clone()).collect();
+        let Some(svg) = plot::track(first.unit, &lines) else { continue };
+        let legend = legend(group.iter().map(|track| parts(track).1));
+        let subject = escape(parts(first).0);
+        put(out, &format!("<figure><figcaption>{subject}, over the run{legend}</figcaption>{svg}</figure>"));
+    }
+}
+
+/// Which colour is whose.
+fn legend<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let of = |(name, colour): (&str, &&str)| {
+        format!("<i style=\"background:{colour}\"></i>{}", escape(name))
+    };
+    names.zip(plot::COLOURS.iter().cycle()).map(of).collect()
 }
 
 fn missing(out: &mut String, missing: &[Missing]) {
@@ -179,13 +203,7 @@ fn split(name: &str) -> (String, &str) {
 fn plots(out: &mut String, group: &[&Series]) {
     let Some(first) = group.first() else { return };
     let histograms: Vec<_> = group.iter().map(|series| series.histogram()).collect();
-    let legend: String = group
-        .iter()
-        .zip(plot::COLOURS.iter().cycle())
-        .map(|(series, colour)| {
-            format!("<i style=\"background:{colour}\"></i>{}", escape(split(&series.name).1))
-        })
-        .collect();
+    let legend = legend(group.iter().map(|series| split(&series.name).1));
     let subject = escape(&split(&first.name).0);
     let kinds = [
         ("by percentile", plot::percentiles(first.unit, &histograms)),
@@ -249,6 +267,20 @@ mod tests {
         let page = page(&ResultFile { schema: SCHEMA, environment: BTreeMap::new(), suites: vec![suite] });
         assert_eq!(page.matches("<figure>").count(), 6);
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    }
+
+    #[test]
+    fn tracks_of_one_subject_share_a_plot() {
+        let track = |name: &str| Track {
+            name: name.to_owned(),
+            unit: Unit::Nanoseconds,
+            points: vec![(0.0, 5.0), (10.0, 9e6)],
+        };
+        let tracks = vec![track("latency/p50"), track("latency/p99"), track("open/<b>")];
+        let suite = SuiteResult { name: "s".to_owned(), tracks, ..SuiteResult::default() };
+        let page = page(&ResultFile { schema: SCHEMA, environment: BTreeMap::new(), suites: vec![suite] });
+        assert_eq!(page.matches("<svg").count(), 2);
+        assert!(page.contains("latency, over the run<i") && page.contains("</i>p99") && !page.contains("<b>"));
     }
 
     #[test]

@@ -30,7 +30,7 @@ const LOGARITHMIC_FROM: f64 = 20.0;
 const MOST_NINES: f64 = 7.0;
 
 /// Points of one line, in the units of the axes.
-type Points = Vec<(f64, f64)>;
+pub type Points = Vec<(f64, f64)>;
 
 /// Values over percentiles, the percentiles by their nines. One histogram a contender.
 #[must_use]
@@ -87,6 +87,26 @@ pub fn histogram(unit: Unit, contenders: &[Histogram<u64>]) -> Option<String> {
     let x_label = |x: f64| format::value(unit, x);
     let y_label = |y: f64| format!("{y:.0} %");
     draw(&Axes { x: (from, to), y: (0.0, above(0.0, tallest)), ticks: 6 }, &lines, &x_label, &y_label)
+}
+
+/// Values over the seconds of a run, one line each.
+#[must_use]
+pub fn track(unit: Unit, lines: &[Points]) -> Option<String> {
+    let points = || lines.iter().flatten();
+    let ends = |of: fn(&(f64, f64)) -> f64| {
+        let values = || points().map(of);
+        Some((values().min_by(f64::total_cmp)?, values().max_by(f64::total_cmp)?))
+    };
+    let ((first, last), (least, most)) = (ends(|point| point.0)?, ends(|point| point.1)?);
+    let logarithmic = least > 0.0 && most / least > LOGARITHMIC_FROM;
+    let place = |value: f64| if logarithmic { value.log10() } else { value };
+    let placed: Vec<Points> =
+        lines.iter().map(|line| line.iter().map(|(at, value)| (*at, place(*value))).collect()).collect();
+    let from = if logarithmic { place(least) } else { 0.0 };
+    let y_label = |y: f64| format::value(unit, if logarithmic { 10_f64.powf(y) } else { y });
+    let x_label = |x: f64| format!("{:.1} min", x / 60.0);
+    let axes = Axes { x: (first, above(first, last)), y: (from, above(from, place(most))), ticks: 6 };
+    draw(&axes, &placed, &x_label, &y_label)
 }
 
 /// Ends of the axes, and how many labels the horizontal one has.
@@ -192,6 +212,15 @@ mod tests {
         assert_eq!(histogram(Unit::Bytes, &[new_histogram()]), None);
         let one = [filled([5_000].into_iter())];
         assert!(percentiles(Unit::Bytes, &one).is_some() && histogram(Unit::Bytes, &one).is_some());
+    }
+
+    #[test]
+    fn a_track_of_nothing_is_none_and_of_one_point_a_plot() {
+        assert_eq!(track(Unit::Plain, &[]), None);
+        assert_eq!(track(Unit::Plain, &[Vec::new()]), None);
+        let svg = track(Unit::Bytes, &[vec![(0.0, 0.0)], vec![(600.0, 4_096.0)]]).unwrap();
+        assert!(svg.contains("4 KiB") && svg.contains("10.0 min") && !svg.contains("NaN"), "{svg}");
+        assert!(track(Unit::Nanoseconds, &[vec![(1.0, 3.0), (2.0, 9e9)]]).is_some());
     }
 
     #[test]

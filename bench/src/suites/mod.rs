@@ -10,6 +10,7 @@ pub mod detect;
 pub mod fanout;
 pub mod memory;
 pub mod peers;
+pub mod soak;
 pub mod storm;
 pub mod webhook;
 pub mod wire;
@@ -23,6 +24,8 @@ use crate::result::SuiteResult;
 pub struct Context {
     /// Small counts and few rounds: shows that all works, in a minute or so a suite.
     pub quick: bool,
+    /// How long what can last any time is to last.
+    pub minutes: Option<u32>,
     /// Of everything random; printed with the results.
     pub seed: u64,
     /// Where peers are installed by `scripts/setup-peers`, and other things that outlive a run.
@@ -60,3 +63,10 @@ pub const ALL: &[Suite] = &[
     },
     Suite { name: "storm", about: "announcements and handshakes while thousands come back", run: storm::run },
 ];
+
+/// Suites that `all` leaves out: they take as long as they are told to.
+pub const APART: &[Suite] = &[Suite {
+    name: "soak",
+    about: "the whole engine under load and faults, for as many --minutes as you like: does it stay as it was?",
+    run: soak::run,
+}];

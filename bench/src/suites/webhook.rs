@@ -7,7 +7,7 @@
 //! beyond its instant. Sizes take turns, event by event. Owner: the runner's thread. Fails when an engine
 //! does not start or a request does not come.
 
-mod filled;
+pub(super) mod filled;
 mod isolation;
 mod store;
 

@@ -34,8 +34,8 @@ const REQUESTS_COME: Duration = Duration::from_secs(20);
 const EVENTS_A_COMMIT: usize = 256;
 
 /// See the module head.
-pub(super) struct Filled {
-    pub(super) engine: Engine,
+pub(in crate::suites) struct Filled {
+    pub(in crate::suites) engine: Engine,
     _ca: NamedTempFile,
 }
 
@@ -46,18 +46,22 @@ impl Filled {
 
     /// The same with any authorities, on one core where one is named.
     pub(super) fn trusting(ca_pem: &str, core: Option<usize>) -> Outcome<Filled> {
+        Filled::with(Setup { idle: "block", core, ..Setup::default() }, ca_pem)
+    }
+
+    /// Any engine that sends to receivers whose certificates lead to `ca_pem`.
+    pub(in crate::suites) fn with(mut setup: Setup, ca_pem: &str) -> Outcome<Filled> {
         let ca = NamedTempFile::new()?;
         std::fs::write(ca.path(), ca_pem)?;
-        let sections = format!(
+        setup.sections += &format!(
             "[egress]\nallow_nets = [\"127.0.0.0/8\"]\nca_file = {:?}\nresolvers = [\"127.0.0.1:9\"]\n",
             ca.path()
         );
-        let engine = Engine::prepare(&Setup { idle: "block", core, sections, ..Setup::default() })?;
-        Ok(Filled { engine, _ca: ca })
+        Ok(Filled { engine: Engine::prepare(&setup)?, _ca: ca })
     }
 
     /// Stores endpoints in this state.
-    pub(super) fn fill(&self, urls: &[String], state: State) -> Outcome<Vec<EndpointId>> {
+    pub(in crate::suites) fn fill(&self, urls: &[String], state: State) -> Outcome<Vec<EndpointId>> {
         let mut store = Store::open(&self.engine.data())?;
         let master = store.master_key()?;
         let now = clock::wall();
@@ -96,12 +100,12 @@ impl Filled {
     }
 
     /// A number of the status, of webhooks.
-    pub(super) fn count(&self, field: &str) -> Outcome<u64> {
+    pub(in crate::suites) fn count(&self, field: &str) -> Outcome<u64> {
         self.engine.count(&format!("/webhooks/{field}"))
     }
 
     /// Waits until so many connections are there and nothing is under way.
-    pub(super) fn warm(&self, connections: usize) -> Outcome<()> {
+    pub(in crate::suites) fn warm(&self, connections: usize) -> Outcome<()> {
         let end = Instant::now() + PATIENCE;
         while self.count("connections")? < connections as u64 {
             if Instant::now() > end {
@@ -155,7 +159,7 @@ impl Filled {
     }
 }
 
-pub(super) fn urls(receiver: &SimReceiver, stem: &str, count: usize) -> Vec<String> {
+pub(in crate::suites) fn urls(receiver: &SimReceiver, stem: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| receiver.url(&format!("/{stem}{n}"))).collect()
 }
 

@@ -1,5 +1,7 @@
 //! `kill -9` at any moment, restart: no announcement that was published meanwhile is missing from
-//! history, none is broadcast twice, keys and revocations hold.
+//! history, none is broadcast twice, every one reaches the webhook endpoints under one event id, keys and
+//! revocations hold. That is the whole engine; what of webhooks may go wrong in more ways is in
+//! `webhook_crash`.
 //!
 //! The real binary against simulated exchanges that publish all the time. `TOCSIN_CRASH_ROUNDS` sets
 //! how often it is killed, `TOCSIN_CRASH_SEED` repeats the choices of a run; instants still vary.
@@ -8,6 +10,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod hooks;
 mod observer;
 mod verdict;
 mod world;
@@ -16,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use harness::{Engine, Handshake, Mode, wait_for};
+use hooks::Hooks;
 use observer::{Habit, Observer, Whereabouts};
 use world::{Random, World};
 
@@ -69,6 +73,8 @@ struct Trial {
     configs: Vec<String>,
     turn: usize,
     world: World,
+    /// Endpoints, in the trials that have some.
+    hooks: Option<Hooks>,
     random: Random,
     at: Whereabouts,
     observers: Vec<Observer>,
@@ -81,18 +87,21 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(mode: Mode, seed: u64, topologies: &[&str]) -> Trial {
+    fn new(mode: Mode, seed: u64, topologies: &[&str], hooks: Option<Hooks>) -> Trial {
         let world = World::start(mode);
         let dir = tempfile::tempdir().unwrap();
         let sources = world.config(dir.path());
-        let config =
-            |topology: &&str| format!("{topology}\n[feed.limits]\nexempt = [\"127.0.0.0/8\"]\n{sources}");
+        let egress = hooks.as_ref().map_or("", Hooks::config);
+        let config = |topology: &&str| {
+            format!("{topology}\n[feed.limits]\nexempt = [\"127.0.0.0/8\"]\n{sources}{egress}")
+        };
         let configs: Vec<String> = topologies.iter().map(config).collect();
         Trial {
             engine: Engine::prepare(dir, mode, &configs[0]),
             configs,
             turn: 0,
             world,
+            hooks,
             random: Random::new(seed),
             at: Arc::new(Mutex::new(None)),
             observers: Vec::new(),
@@ -153,6 +162,7 @@ impl Trial {
         *self.at.lock().unwrap() = None;
         self.engine.kill();
         self.note_recovered();
+        self.hooks.iter_mut().for_each(Hooks::take);
     }
 
     /// Announcements the life that ended had found in shared memory.
@@ -278,16 +288,22 @@ impl Trial {
             let shown = listed["keys"].as_array().unwrap().iter().find(|k| k["id"] == key.id).unwrap();
             assert_eq!(shown["state"], if key.revoked { "revoked" } else { "active" }, "{shown}");
         }
+        if let Some(hooks) = &mut self.hooks {
+            hooks.settle(&self.engine);
+        }
         *self.at.lock().unwrap() = None;
         let notes: Vec<_> = self.observers.drain(..).map(|o| (o.habit, o.finish())).collect();
         assert_eq!(self.engine.stop(), Some(0), "{}", self.engine.log());
         self.note_recovered();
         let figures = verdict::check(&self.engine.data_dir(), &ledger, &notes, source_threads);
+        let rows = verdict::history(&verdict::open(&self.engine.data_dir()));
+        let hooks = self.hooks.as_ref().map(|hooks| hooks.check(&rows));
         let connections: u64 = notes.iter().map(|(_, notes)| notes.connections).sum();
         let kills: Vec<_> =
             MOMENTS.iter().zip(self.kills).map(|(moment, n)| format!("{moment:?} {n}")).collect();
         format!(
-            "{figures:?}, from shared memory {}, keys {}, reconnections {connections}, kills: {}",
+            "{figures:?}, webhooks: {hooks:?}, from shared memory {}, keys {}, reconnections {connections}, \
+             kills: {}",
             self.recovered,
             self.keys.len(),
             kills.join(", ")
@@ -305,7 +321,11 @@ fn crash(mode: Mode, rounds: u64, topologies: &[&str], source_threads: u64) {
     let seed = seed();
     println!("seed {seed}, {rounds} rounds, {mode:?}, {source_threads} source threads");
     let from = Instant::now();
-    let mut trial = Trial::new(mode, seed, topologies);
+    let mut trial = Trial::new(mode, seed, topologies, Some(Hooks::start()));
+    // Endpoints are there before the first notice; then it dies for the first time.
+    trial.start();
+    trial.hooks.iter().for_each(|hooks| hooks.register(&trial.engine));
+    trial.kill();
     trial.world.publish(seed ^ 0x5eed);
     for _ in 0..rounds {
         trial.round();
@@ -337,7 +357,7 @@ fn a_fresh_data_directory_takes_its_baseline_once() {
     println!("seed {seed}, {rounds} fresh data directories");
     let mut random = Random::new(seed);
     for round in 0..rounds {
-        let mut trial = Trial::new(Mode::Plain, seed ^ round, &[""]);
+        let mut trial = Trial::new(Mode::Plain, seed ^ round, &[""], None);
         trial.world.publish(seed ^ round);
         for _ in 0..=random.below(3) {
             trial.engine.spawn();

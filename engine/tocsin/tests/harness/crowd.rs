@@ -65,6 +65,7 @@ pub struct Crowd {
     events: Events,
     members: Vec<Member>,
     open: usize,
+    receive_buffer: Option<usize>,
     scratch: Vec<u8>,
 }
 
@@ -84,8 +85,25 @@ impl Crowd {
             events: Events::with_capacity(EVENTS),
             members: Vec::new(),
             open: 0,
+            receive_buffer: None,
             scratch: vec![0; 64 * 1_024],
         })
+    }
+
+    /// Receive buffer of those who are added from now on: a small one makes slow readers show early.
+    pub fn set_receive_buffer(&mut self, bytes: usize) {
+        self.receive_buffer = Some(bytes);
+    }
+
+    /// Everybody leaves at once, by a reset.
+    ///
+    /// # Errors
+    /// A socket does not take the option that makes its close a reset.
+    pub fn reset(self) -> io::Result<()> {
+        for member in &self.members {
+            socket2::SockRef::from(&member.stream).set_linger(Some(Duration::ZERO))?;
+        }
+        Ok(())
     }
 
     /// How many there are.
@@ -98,6 +116,20 @@ impl Crowd {
     /// # Errors
     /// One was refused, or not all had their welcome within `patience`.
     pub fn connect(&mut self, count: usize, query: &str, patience: Duration) -> io::Result<()> {
+        self.connect_hearing(count, query, patience, |_| {})
+    }
+
+    /// As [`Crowd::connect`]; what comes to those who are there already goes to `hear`.
+    ///
+    /// # Errors
+    /// As [`Crowd::connect`].
+    pub fn connect_hearing(
+        &mut self,
+        count: usize,
+        query: &str,
+        patience: Duration,
+        mut hear: impl FnMut(Received<'_>),
+    ) -> io::Result<()> {
         let (until, goal) = (Instant::now() + patience, self.members.len() + count);
         while self.open < goal {
             while self.members.len() < goal && self.members.len() - self.open < HANDSHAKES {
@@ -106,7 +138,7 @@ impl Crowd {
             if Instant::now() > until {
                 return Err(failed(format!("{} of {goal} subscribers after {patience:?}", self.open)));
             }
-            self.turn(until, &mut |_| {})?;
+            self.turn(until, &mut hear)?;
         }
         Ok(())
     }
@@ -137,6 +169,9 @@ impl Crowd {
         let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         if let IpAddr::V4(to) = self.address.ip()
             && to.is_loopback()
         {

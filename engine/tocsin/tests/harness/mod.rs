@@ -7,6 +7,8 @@
 pub mod client;
 pub mod crowd;
 pub mod exchange;
+pub mod manager;
+pub mod namespace;
 pub mod shop;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -49,7 +49,11 @@ impl Shop {
 
     /// With `extra` sections of configuration.
     pub fn open_with(options: ReceiverOptions, extra: &str) -> Shop {
-        let dir = tempfile::tempdir().unwrap();
+        Shop::open_in(tempfile::tempdir().unwrap(), options, extra)
+    }
+
+    /// In a directory of the test's.
+    pub fn open_in(dir: tempfile::TempDir, options: ReceiverOptions, extra: &str) -> Shop {
         let ca_file = dir.path().join("ca.pem");
         let receiver =
             SimReceiver::start(ReceiverOptions { ca_file: Some(ca_file.clone()), ..options }).unwrap();

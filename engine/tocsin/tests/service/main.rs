@@ -13,12 +13,4 @@ mod package;
 mod reload;
 mod units;
 
-use std::process::Command;
-
-/// The service, started by a shell that runs `before` and then becomes it.
-fn behind_shell(before: &str) -> Command {
-    let mut command = Command::new("bash");
-    let script = format!("set -eu; {before} exec \"$0\" \"$@\"");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_tocsin")]);
-    command
-}
+use harness::manager::behind_shell;

@@ -1,49 +1,12 @@
 //! What the service tells its manager, and when it stops feeding the watchdog; lines for the journal.
 
-use std::io::{BufRead as _, BufReader, ErrorKind};
-use std::os::unix::net::UnixDatagram;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::behind_shell;
+use crate::harness::manager::Manager;
 use crate::harness::{Engine, Mode, wait_for};
-
-/// The manager's end of `NOTIFY_SOCKET`.
-struct Manager(UnixDatagram);
-
-impl Manager {
-    /// The next message, within 10 s.
-    fn message(&self) -> String {
-        self.within(Duration::from_secs(10)).expect("the service says nothing")
-    }
-
-    fn within(&self, patience: Duration) -> Option<String> {
-        self.0.set_read_timeout(Some(patience)).unwrap();
-        let mut bytes = [0; 4_096];
-        match self.0.recv(&mut bytes) {
-            Ok(length) => Some(String::from_utf8(bytes[..length].to_vec()).unwrap()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    /// The next message that is no watchdog's.
-    fn other_message(&self) -> String {
-        let from = Instant::now();
-        loop {
-            let message = self.message();
-            if message != "WATCHDOG=1\n" {
-                return message;
-            }
-            assert!(from.elapsed() < Duration::from_secs(10), "only the watchdog is fed");
-        }
-    }
-
-    /// Everything that has come so far.
-    fn take_all(&self) -> Vec<String> {
-        std::iter::from_fn(|| self.within(Duration::from_millis(1))).collect()
-    }
-}
 
 /// Holds one thread of a process still.
 struct Held(Child);
@@ -79,13 +42,12 @@ impl Held {
 #[test]
 fn the_manager_is_told_and_a_stuck_thread_stops_the_watchdog() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("notify");
-    let manager = Manager(UnixDatagram::bind(&path).unwrap());
+    let manager = Manager::listen(&dir.path().join("notify"));
     let mut engine = Engine::prepare(tempfile::tempdir().unwrap(), Mode::Plain, "");
     // Standard error is said to be the journal, as systemd says it: by device and inode.
     engine.spawn_by(behind_shell(&format!(
-        "export NOTIFY_SOCKET={} WATCHDOG_USEC=150000 JOURNAL_STREAM=$(stat -L -c %d:%i /proc/$$/fd/2);",
-        path.display()
+        "{} JOURNAL_STREAM=$(stat -L -c %d:%i /proc/$$/fd/2);",
+        manager.exports(150_000)
     )));
     engine.wait_ready();
     let ready = manager.other_message();

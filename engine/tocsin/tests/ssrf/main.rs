@@ -12,6 +12,9 @@
 
 mod cases;
 mod deliveries;
+#[allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#[path = "../harness/namespace.rs"]
+mod inside;
 mod namespace;
 #[allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #[path = "../support/webhook.rs"]
