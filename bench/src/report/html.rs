@@ -99,9 +99,7 @@ fn tracks(out: &mut String, tracks: &[Track]) {
 
 /// Which colour is whose.
 fn legend<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let of = |(name, colour): (&str, &&str)| {
-        format!("<i style=\"background:{colour}\"></i>{}", escape(name))
-    };
+    let of = |(name, colour): (&str, &&str)| format!("<i style=\"background:{colour}\"></i>{}", escape(name));
     names.zip(plot::COLOURS.iter().cycle()).map(of).collect()
 }
 
@@ -280,7 +278,9 @@ mod tests {
         let suite = SuiteResult { name: "s".to_owned(), tracks, ..SuiteResult::default() };
         let page = page(&ResultFile { schema: SCHEMA, environment: BTreeMap::new(), suites: vec![suite] });
         assert_eq!(page.matches("<svg").count(), 2);
-        assert!(page.contains("latency, over the run<i") && page.contains("</i>p99") && !page.contains("<b>"));
+        assert!(
+            page.contains("latency, over the run<i") && page.contains("</i>p99") && !page.contains("<b>")
+        );
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub struct Watched {
 pub struct Systemd {
     watchdog_every: Option<Duration>,
     fed_at: tocsin_core::time::Mono,
+    looked_at: tocsin_core::time::Mono,
 }
 
 impl Systemd {
@@ -83,7 +84,8 @@ impl Systemd {
     #[must_use]
     pub fn from_environment() -> Systemd {
         let watchdog_every = sd_notify::watchdog_enabled().map(|period| period / 3);
-        Systemd { watchdog_every, fed_at: tocsin_core::time::Mono(0) }
+        let never = tocsin_core::time::Mono(0);
+        Systemd { watchdog_every, fed_at: never, looked_at: never }
     }
 
     /// Tells a state; failures are nothing the engine could act on.
@@ -115,7 +117,10 @@ impl Systemd {
     pub fn feed_watchdog(&mut self, groups: [&Vec<Watched>; 5]) {
         let Some(every) = self.watchdog_every else { return };
         let now = clock::mono();
-        if now.since(self.fed_at) < every {
+        // Who watches stood still as well: a stop of the whole process says nothing of any thread.
+        let stood_still = now.since(self.looked_at) > STUCK / 2;
+        self.looked_at = now;
+        if stood_still || now.since(self.fed_at) < every {
             return;
         }
         if let Some(stuck) = groups.iter().find_map(|watched| stuck_thread(watched, now)) {

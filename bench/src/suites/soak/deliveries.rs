@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 use tocsin_core::time::WallUs;
 use tocsin_sim::receiver::{Received, SimReceiver};
 
-use super::subscribers::Detected;
 use super::stage::{STEM, number_of_ticker};
+use super::subscribers::Detected;
 use crate::result::new_histogram;
 
 /// Events done that are remembered.

@@ -92,7 +92,8 @@ impl Stage {
             sources.push((kind.name(), lines));
             places.push(Place { sim, unheard: BTreeSet::new() });
         }
-        let receiver = SimReceiver::start(ReceiverOptions { connections: 32_768, ..ReceiverOptions::default() })?;
+        let receiver =
+            SimReceiver::start(ReceiverOptions { connections: 32_768, ..ReceiverOptions::default() })?;
         let setup = Setup { tls: true, idle: "block", sources, ..Setup::default() };
         let mut target = Filled::with(setup, receiver.ca().pem())?;
         fill_history(&target)?;
@@ -126,7 +127,9 @@ impl Stage {
         self.coming.check()?;
         let heard = std::mem::take(&mut self.staying.shared.lock().heard);
         for number in heard {
-            self.places.iter_mut().for_each(|place| drop(place.unheard.remove(&number)));
+            for place in &mut self.places {
+                place.unheard.remove(&number);
+            }
         }
         self.deliveries.take(&self.receiver);
         Ok(())
@@ -157,7 +160,9 @@ impl Stage {
         let place = |behind: usize| self.places.get((round + behind) % places);
         match fault {
             Fault::Resets => self.coming.tell(Order::Reset)?,
-            Fault::Refusal => place(0).into_iter().for_each(|p| p.sim.fault_next(2, ExchangeFault::TooFrequent)),
+            Fault::Refusal => {
+                place(0).into_iter().for_each(|p| p.sim.fault_next(2, ExchangeFault::TooFrequent))
+            }
             Fault::Dropped => place(1).into_iter().for_each(|p| p.sim.drop_connections()),
             Fault::Deaf => self.coming.tell(Order::Deaf(self.sizes.deaf))?,
             Fault::Burst => self.publish(self.sizes.burst * places),

@@ -208,7 +208,8 @@ fn hear(message: &Received<'_>, epoch: &mut i64, last: &mut [i64], news: &mut Sh
         return;
     }
     let of = |name| number_of(message.json, name);
-    let (Some(seq), Some(detected), Some(of_epoch)) = (of("seq"), of("detectedTimestampUs"), of("epoch")) else {
+    let (Some(seq), Some(detected), Some(of_epoch)) = (of("seq"), of("detectedTimestampUs"), of("epoch"))
+    else {
         return news.broken.push("an announcement without its fields".to_owned());
     };
     let Some(place) = last.get_mut(message.subscriber) else { return };

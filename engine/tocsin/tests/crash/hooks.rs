@@ -77,7 +77,8 @@ impl Hooks {
         assert_eq!(body["event_id"], *id, "{body}");
         let ticker = ticker_of(body["symbol"].as_str().unwrap());
         let known = self.got.entry((request.path().to_owned(), ticker));
-        let known = known.and_modify(|_| self.repeated += 1).or_insert_with(|| (id.clone(), request.body.clone()));
+        let known =
+            known.and_modify(|_| self.repeated += 1).or_insert_with(|| (id.clone(), request.body.clone()));
         assert_eq!(known.0, id, "a second event for {body}");
         assert_eq!(known.1, request.body, "another body under the same id");
     }

@@ -122,7 +122,11 @@ impl Trouble {
 /// Feed and webhooks go on with a disk that is full to the last byte, the one with the log on it as well.
 #[test]
 fn while_the_disk_is_full_feed_and_webhooks_go_on_and_all_is_committed_after() {
-    if !enter("disk::while_the_disk_is_full_feed_and_webhooks_go_on_and_all_is_committed_after", Own::Mounts, "") {
+    if !enter(
+        "disk::while_the_disk_is_full_feed_and_webhooks_go_on_and_all_is_committed_after",
+        Own::Mounts,
+        "",
+    ) {
         return;
     }
     let disk = Disk::mount();
@@ -148,7 +152,8 @@ impl ReadOnly {
             .unwrap_or_else(|e| panic!("strace cannot be started ({e}): apt-get install strace"));
         let traced = || {
             let tasks = std::fs::read_dir(format!("/proc/{}/task", engine.pid())).unwrap();
-            let mut all = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+            let mut all =
+                tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());
             all.all(|status| !status.contains("TracerPid:\t0"))
         };
         wait_for("strace on every thread", traced);

@@ -72,7 +72,11 @@ fn without_name_servers_the_addresses_known_are_used() {
     let port = exchange.sim.addr().port();
     let config = format!("{}base_url = \"http://exchange.test:{port}\"\n", {
         let section = exchange.section();
-        section.lines().filter(|line| !line.starts_with("base_url")).map(|l| format!("{l}\n")).collect::<String>()
+        section
+            .lines()
+            .filter(|line| !line.starts_with("base_url"))
+            .map(|l| format!("{l}\n"))
+            .collect::<String>()
     });
     let engine = Engine::start(Mode::Plain, &config);
     let mut client = engine.connect(&engine.key(), "sources=1");
