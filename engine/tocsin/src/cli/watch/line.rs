@@ -168,13 +168,16 @@ fn welcome(w: &Welcome) -> String {
 fn market(m: &Market, colour: bool) -> String {
     let style = if colour { AnsiColor::Magenta.on_default().bold() } else { Style::new() };
     let mut line = format!(
-        "{style}market {publisher} {event} {symbol}{style:#} {instrument} {state}",
+        "{style}market {publisher} {event} {symbol}{style:#} {instrument}",
         publisher = printable(&m.publisher),
         event = printable(&m.event),
         symbol = printable(&m.symbol),
         instrument = printable(&m.instrument),
-        state = printable(&m.state),
     );
+    // Some lists have no word for it.
+    if !m.state.is_empty() {
+        _ = write!(line, " {}", printable(&m.state));
+    }
     if let Some(at) = m.effective_at_us {
         _ = write!(line, ", effective {}", date_and_time(WallUs(at)));
     }
@@ -352,8 +355,8 @@ mod tests {
                 ),
             ),
             (
-                r#"{"type":"market","event":"volume_spike","publisher":"gate","symbol":"ABC_USDT","instrument":"spot","state":"tradable","effectiveAtUs":null,"volume24hUsd":1234567.5,"ratio":7.13,"score":null}"#,
-                Some("market gate volume_spike ABC_USDT spot tradable, 7.1 times the usual, $1.2M in 24 h"),
+                r#"{"type":"market","event":"volume_spike","publisher":"gate","symbol":"ABC_USDT","instrument":"spot","state":"","effectiveAtUs":null,"volume24hUsd":1234567.5,"ratio":7.13,"score":null}"#,
+                Some("market gate volume_spike ABC_USDT spot, 7.1 times the usual, $1.2M in 24 h"),
             ),
             (
                 r#"{"type":"context","publisher":"upbit","assets":[{"ticker":"ABC","firstKorean":true,"volume24hUsd":950,"markets":[{"exchange":"gate","status":"open"},{"exchange":"gate","status":"open"},{"exchange":"okx","status":"ahead"}]},{"ticker":"DEF","firstKorean":null,"volume24hUsd":null,"markets":[]}]}"#,
