@@ -2,6 +2,7 @@
 
 pub(crate) mod exchange;
 pub(crate) mod receiver;
+pub(crate) mod world;
 
 use std::io::{self, Write};
 use std::thread;
