@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::net::IpAddr;
 
 use core::time::Duration;
 
@@ -70,6 +69,7 @@ impl World {
         self.durable.store.epoch = epoch;
         self.durable.point()?;
         self.check_history_survives()?;
+        self.truth.life_begins(&self.durable.store);
         let mut threads: Vec<SourceThread> =
             (0..self.drawn.source_threads).map(|_| SourceThread::default()).collect();
         let mut sources = self.load_sources(now);
@@ -423,6 +423,7 @@ impl World {
         let told = core::mem::take(&mut feed.told);
         let sent: Vec<_> = feed.remembered.get(before..).unwrap_or_default().to_vec();
         let deadline = feed.writer.deadline();
+        let occupied = !feed.connections().is_empty();
         for sent in sent {
             self.truth.sent(writer, sent.position, now.mono)?;
         }
@@ -431,8 +432,10 @@ impl World {
         }
         self.flush_outbox();
         let next = if more { now.mono + Duration::from_micros(50) } else { deadline.max(now.mono + LOOK) };
-        // One that waits for an earlier number looks when its patience ends.
-        self.wake_at(Thing::Feed(writer), next);
+        // Nothing moves in a writer without subscribers when no source has anything for it.
+        if more || self.feeding || occupied {
+            self.wake_at(Thing::Feed(writer), next);
+        }
         Ok(())
     }
 
@@ -443,11 +446,6 @@ impl World {
             self.request(change);
         }
     }
-}
-
-/// The address that a subscriber's number stands for.
-pub(super) fn address(of: [u8; 4]) -> IpAddr {
-    IpAddr::from(of)
 }
 
 /// What the stream of Upbit writes of a notice.

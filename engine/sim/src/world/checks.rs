@@ -120,6 +120,14 @@ impl Truth {
         self.lost.extend(gone.copied());
     }
 
+    /// What a source was shown and did not remember before its life ended, it is to be shown again.
+    pub(super) fn life_begins(&mut self, store: &Store) {
+        let knows = |source: &&'static str, id: &str| {
+            store.seen.get(source).is_some_and(|rows| rows.iter().any(|row| &*row.record.notice_id == id))
+        };
+        self.shown.retain(|(source, id), _| knows(source, id));
+    }
+
     pub(super) fn sent(&mut self, writer: usize, position: FeedPosition, now: Mono) -> Flow {
         let Some(made) = self.made.get_mut(&position) else {
             return broken("what is sent was made", position);
@@ -200,8 +208,7 @@ impl Truth {
         if self.revoked.contains_key(&key) {
             return broken("a revoked key is refused", format!("key {key}, connection {connection}"));
         }
-        let ends = self.expires.get(&key).copied().or(record.expires_at);
-        if ends.is_some_and(|end| end <= now.wall) {
+        if record.expires_at.is_some_and(|end| end <= now.wall) {
             return broken("an expired key is refused", format!("key {key}, connection {connection}"));
         }
         self.live.insert(connection, (key, address));
@@ -442,6 +449,7 @@ impl World {
                 return broken("what is sent arrives", format!("connection {connection} is still behind"));
             }
             self.check_heartbeat(connection)?;
+            self.check_right_to_stay(connection)?;
         }
         self.check_resumed_clients()?;
         self.check_bounds()
@@ -469,6 +477,26 @@ impl World {
         Ok(())
     }
 
+    /// Whoever is still connected may be: its key is good, and it has kept to the limits.
+    fn check_right_to_stay(&self, connection: u64) -> Flow {
+        let Some(session) = self.sessions.get(&connection) else { return Ok(()) };
+        let now = self.now();
+        let name = format!("connection {connection}, key {}", session.key);
+        if self.truth.revoked.get(&session.key).is_some_and(|at| now.mono.since(*at) > REVOCATION) {
+            return broken("a revoked key has no session", name);
+        }
+        let key = self.durable.store.keys.get(session.key);
+        let over = key.and_then(|key| key.expires_at).map(|end| now.wall.micros_since(end));
+        // A session looks at the clock when its ping is due at the latest.
+        if over.is_some_and(|us| us > 16_000_000) {
+            return broken("an expired key has no session", name);
+        }
+        if session.floods_within(Duration::from_secs(50)) && !session.impaired {
+            return broken("four messages in a minute end a session", name);
+        }
+        Ok(())
+    }
+
     /// What a source was shown is in the store; what was published since the first start was announced once.
     fn check_sources(&self) -> Flow {
         let store = &self.durable.store;
@@ -481,7 +509,7 @@ impl World {
             let Some(known) = self.exchanges.get(exchange).and_then(|e| e.notices.get(notice)) else { continue };
             let start = store.lists.iter().filter(|((of, _), _)| of == source).map(|(_, row)| row.first_start).max();
             let after = start.is_some_and(|start| known.published.micros_since(start) > 1_000_000);
-            if known.old || !after || known.edits > 0 {
+            if known.old || !after || known.edits > 0 || known.pinned {
                 continue;
             }
             let announced = self.truth.created.get(&(exchange, notice)).into_iter().flatten();
@@ -499,7 +527,7 @@ impl World {
                 continue;
             };
             let (Some(since), true) = (client.since, client.resumes) else { continue };
-            for (position, made) in self.truth.made.range(since..).skip(1) {
+            for (position, made) in self.truth.made.range(since..).filter(|(position, _)| **position > since) {
                 let a = &made.encoded.announcement;
                 let told = client.had.contains_key(position)
                     || client.gaps.iter().any(|(from, to)| from <= position && position <= to);
@@ -630,12 +658,9 @@ fn judge_gap(
 
 /// Every end has a reason that is true, and the peer was told it.
 fn judge_end(session: &Session, reason: CloseReason, truth: &Truth, name: &str) -> Flow {
-    let said = session.said.windows(limits::CLIENT_MESSAGES_PER_MINUTE + 1);
-    let flooded = said.into_iter().any(|w| match (w.first(), w.last()) {
-        (Some(first), Some(last)) => last.since(*first) < Duration::from_secs(70),
-        _ => false,
-    });
-    let sluggish = session.impaired || session.manner.is_sluggish() || session.vanished || session.left;
+    // On the way some may have come closer to one another.
+    let flooded = session.floods_within(Duration::from_secs(70)) || session.impaired && session.said.len() > 3;
+    let sluggish = session.impaired || session.was_sluggish() || session.left;
     let right = match reason {
         CloseReason::KeyExpired => {
             truth.expires.contains_key(&session.key) || session.key_ends.is_some_and(|end| end <= truth.newest_wall)

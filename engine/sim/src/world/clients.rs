@@ -12,6 +12,7 @@ use core::time::Duration;
 use tocsin_core::feed::close::CloseReason;
 use tocsin_core::feed::reconnect::Reconnect;
 use tocsin_core::feed::subscription::Filter;
+use tocsin_core::limits;
 use tocsin_core::model::{Exchange, ExchangeSet, FeedPosition, ListingType, ListingTypeSet};
 use tocsin_core::time::{Mono, WallUs};
 use tocsin_core::ws::frame::{write_close, write_frame};
@@ -210,8 +211,6 @@ pub(super) struct Session {
     pub(super) heartbeat: Option<FeedPosition>,
     /// What is left to be delivered of a connection the writer has ended.
     pub(super) tail: Option<Vec<u8>>,
-    /// Judged and done with.
-    pub(super) closed: bool,
     head: Vec<u8>,
     ws: Option<WsSession>,
 }
@@ -272,7 +271,6 @@ impl Session {
             heartbeat_at: Mono(0),
             heartbeat: None,
             tail: None,
-            closed: false,
             head: Vec::new(),
             ws: None,
         }
@@ -281,6 +279,19 @@ impl Session {
     /// Whether it behaved so at first.
     pub(super) fn manner_was(&self, manner: Manner) -> bool {
         self.began_as == manner
+    }
+
+    /// Whether it was slow or silent at first.
+    pub(super) const fn was_sluggish(&self) -> bool {
+        self.began_as.is_sluggish()
+    }
+
+    /// Whether it sent one message more than are allowed within that time.
+    pub(super) fn floods_within(&self, time: Duration) -> bool {
+        self.said.windows(limits::CLIENT_MESSAGES_PER_MINUTE + 1).any(|w| match (w.first(), w.last()) {
+            (Some(first), Some(last)) => last.since(*first) < time,
+            _ => false,
+        })
     }
 
     /// Bytes have come; what it answers.

@@ -18,7 +18,7 @@ use tocsin_core::webhook::dispatcher::{Expiry, Handling, Note, Sequel, Start, Ti
 use tocsin_core::webhook::endpoint::{Change, State};
 use tocsin_core::webhook::event::{Event as News, EventId};
 use tocsin_core::webhook::lane::Purpose;
-use tocsin_core::webhook::outgoing::Outgoing;
+use tocsin_core::webhook::outgoing::{Outcome, Outgoing};
 
 use super::durable::Store;
 use super::webhooks::{Tell, id_key};
@@ -198,7 +198,7 @@ impl Deliveries {
         Ok(())
     }
 
-    fn settled(&mut self, note: &Note<Outgoing>, recorded: bool, now: Now, clock_set: bool, tight: bool) -> Flow {
+    fn settled(&mut self, note: &Note<Outgoing>, now: Now, clock_set: bool, tight: bool) -> Flow {
         match note {
             Note::Settled { endpoint, purpose: Purpose::Event { attempt }, event: Some(event), sequel, .. } => {
                 let name = format!("event {} at endpoint {}, attempt {attempt}", event.payload.id, endpoint.0);
@@ -224,20 +224,11 @@ impl Deliveries {
                     return broken("what follows an attempt is the table's", format!("{name}: {report:?}, {sequel:?}"));
                 }
                 delivery.failed |= *sequel == Sequel::Failed;
-                if recorded {
-                    delivery.recorded = Some(match sequel {
-                        Sequel::Retry { attempt, .. } => Recorded::Retry(*attempt),
-                        Sequel::Done | Sequel::Failed => Recorded::Concluded,
-                    });
-                }
                 Ok(())
             }
             Note::Expired { endpoint, event, why } => {
                 let delivery = self.all.entry((event.payload.id, *endpoint)).or_default();
                 delivery.expired = true;
-                if recorded {
-                    delivery.recorded = Some(Recorded::Concluded);
-                }
                 let age = Duration::from_micros(u64::try_from(now.wall.micros_since(event.created)).unwrap_or(0));
                 let right = match why {
                     Expiry::Overflow => tight,
@@ -291,10 +282,18 @@ impl World {
                 Ok(())
             }
             Tell::Started(start) => self.start_attempt(&start, now),
-            Tell::Settled { note, recorded } => {
+            Tell::Settled(note) => {
                 self.say(|| format!("{note:?}"));
                 let tight = self.drawn.pending < 1_000 || self.drawn.pending_per_endpoint < 1_000;
-                self.deliveries.settled(&note, recorded, now, self.truth.clock_set, tight)
+                self.deliveries.settled(&note, now, self.truth.clock_set, tight)
+            }
+            Tell::Recorded { event, endpoint, outcome } => {
+                let delivery = self.deliveries.all.entry((event, endpoint)).or_default();
+                delivery.recorded = Some(match outcome {
+                    Outcome::Retry { attempt, .. } => Recorded::Retry(attempt),
+                    Outcome::Delivered | Outcome::Failed | Outcome::Expired => Recorded::Concluded,
+                });
+                Ok(())
             }
             Tell::Changed { endpoint, change, state } => {
                 self.say(|| format!("endpoint {} is {}: {change:?}", endpoint.0, state.name()));

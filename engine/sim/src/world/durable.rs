@@ -213,10 +213,6 @@ impl<T> SharedMemory<T> {
         self.records.iter().map(|(record, _)| record)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
-    }
-
     /// The file is made anew.
     pub(super) fn clear(&mut self) {
         *self = SharedMemory::default();

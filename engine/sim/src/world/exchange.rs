@@ -64,6 +64,8 @@ pub(super) struct Notice {
     /// It was there when the world began.
     pub(super) old: bool,
     pub(super) edits: u32,
+    /// It was fixed to the top: an old one that is pinned is known silently.
+    pub(super) pinned: bool,
     pub(super) category: Category,
 }
 
@@ -119,6 +121,7 @@ impl Exchange {
             title: notice.title.clone(),
             old: true,
             edits: 0,
+            pinned: false,
             category: notice.category,
         });
         let notices = notices.collect();
@@ -155,6 +158,7 @@ impl Exchange {
             title: notice.title.clone(),
             old: false,
             edits: 0,
+            pinned: false,
             category,
         });
         self.catalogue.apply(Change::Publish(notice));
@@ -188,7 +192,8 @@ impl Exchange {
 
     pub(super) fn pin(&mut self) {
         let at = self.dice.index(self.notices.len());
-        if let Some(notice) = self.notices.get(at) {
+        if let Some(notice) = self.notices.get_mut(at) {
+            notice.pinned = true;
             self.catalogue.apply(Change::Pin(notice.id.to_string()));
             self.version += 1;
         }

@@ -66,7 +66,7 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) enum Told {
     /// A session is in the set; so much had gone out before.
-    Joined { connection: u64, sent: usize, early: bool },
+    Joined { connection: u64, sent: usize },
     Ended { connection: u64, reason: CloseReason, key: KeyId, pipe: Pipe },
 }
 
@@ -82,8 +82,6 @@ pub(super) struct Feed {
     taken: BTreeMap<u64, Arc<EncodedAnnouncement>>,
     /// What history held at start, then what went out: all in the order of the writer's memory.
     pub(super) remembered: Vec<Sent>,
-    /// How much of it was loaded at start.
-    pub(super) loaded: usize,
     pub(super) told: Vec<Told>,
     /// Planted: announcements wait until then.
     starved: Mono,
@@ -116,7 +114,6 @@ impl Feed {
             slots: BTreeMap::new(),
             taken: BTreeMap::new(),
             remembered: loaded.collect(),
-            loaded: newest.len(),
             told: Vec::new(),
             starved: Mono(0),
             epoch,
@@ -175,7 +172,7 @@ impl Feed {
                     {
                         position.seq += 1;
                     }
-                    let told = Told::Joined { connection, sent, early: !early.is_empty() };
+                    let told = Told::Joined { connection, sent };
                     self.told.push(told);
                     self.buckets.insert(connection, bucket);
                     let slot = self.writer.join(now, pipe, subscription, &greeting, &mut early);
@@ -238,10 +235,6 @@ impl Feed {
     pub(super) fn pipe(&mut self, connection: u64) -> Option<&mut Pipe> {
         let slot = self.slot(connection)?;
         self.writer.socket_mut(slot)
-    }
-
-    pub(super) fn slot_of(&self, connection: u64) -> Option<u32> {
-        self.slots.get(&connection).copied()
     }
 
     fn release(&mut self) {

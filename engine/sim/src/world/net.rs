@@ -247,7 +247,7 @@ impl World {
     pub(super) fn take_told(&mut self, writer: usize, told: Told) -> Flow {
         let now = self.now();
         match told {
-            Told::Joined { connection, sent, .. } => {
+            Told::Joined { connection, sent } => {
                 let Some(session) = self.sessions.get_mut(&connection) else { return Ok(()) };
                 session.joined = Some((sent, now.mono));
                 let client = session.client;

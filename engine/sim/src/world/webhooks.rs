@@ -17,7 +17,7 @@ use tocsin_core::webhook::attempt::{FailureClass, Report};
 use tocsin_core::webhook::board::EndpointId;
 use tocsin_core::webhook::dispatcher::{Action, Bounds, Dispatcher, Note, PendingDelivery, Sequel, Start};
 use tocsin_core::webhook::endpoint::{Change, SavedHealth, State};
-use tocsin_core::webhook::event::{Event, IdKey};
+use tocsin_core::webhook::event::{Event, EventId, IdKey};
 use tocsin_core::webhook::filter::EventFilter;
 use tocsin_core::webhook::lane::Purpose;
 use tocsin_core::webhook::outgoing::{Outcome, Outgoing, RecordedOutcome};
@@ -41,7 +41,9 @@ pub(super) struct Wants {
 pub(super) enum Tell {
     Offered { event: Event, outgoing: Outgoing, number: u64, recipients: Vec<EndpointId> },
     Started(Start<Outgoing>),
-    Settled { note: Note<Outgoing>, recorded: bool },
+    Settled(Note<Outgoing>),
+    /// An outcome is safe from the death of the process.
+    Recorded { event: EventId, endpoint: EndpointId, outcome: Outcome },
     Changed { endpoint: EndpointId, change: Change, state: State },
 }
 
@@ -214,8 +216,9 @@ impl Webhook {
                 (*endpoint, outcome.and_then(|outcome| Some((Arc::clone(event.as_ref()?), outcome))))
             }
         };
-        let mut recorded = false;
+        self.tells.push(Tell::Settled(note));
         if let Some((event, mut outcome)) = outcome {
+            let told = outcome;
             durable.point()?;
             if let (Some(Plant::RetryStep), Outcome::Retry { attempt, .. }) = (plant, &mut outcome) {
                 *attempt -= 1;
@@ -225,11 +228,10 @@ impl Webhook {
                 Some(Plant::OutcomeNotJournaled) => Release::Nothing,
                 _ => Release::Webhook(durable.outcomes.append(record)),
             };
-            recorded = true;
+            self.tells.push(Tell::Recorded { event: event.payload.id, endpoint, outcome: told });
             let row = Row::Outcome { event: event.number, recorded: record };
             self.journal.push_back(Pending { row: Some(row), release });
         }
-        self.tells.push(Tell::Settled { note, recorded });
         self.save_counters(now, endpoint);
         durable.point()
     }
