@@ -263,11 +263,11 @@ impl World {
             }
             _ => Release::Nothing,
         };
-        self.durable.point()?;
         let a = &encoded.announcement;
         self.say(|| format!("announced {} {} {:?} late {} {}", a.position, a.id, a.action, a.late, a.title));
         self.seen.announcements += 1;
         self.truth.announced(&encoded, now, &self.exchanges, self.drawn.fresh_for)?;
+        self.durable.point()?;
         let Some(engine) = &mut self.engine else { return Ok(()) };
         for feed in &mut engine.feeds {
             if let Some(ring) = feed.from_sources.get_mut(thread) {

@@ -126,6 +126,9 @@ impl Deliveries {
                     .map(|(attempt, _)| Recorded::Retry(*attempt)),
             };
         }
+        // What is detected anew is told with the time of that.
+        self.bodies.retain(|event, _| store.number_of(*event).is_some());
+        self.ids.retain(|_, event| store.number_of(*event).is_some());
         // What a kill leaves in shared memory counts again from now on.
         self.power_cuts = 0;
     }
@@ -369,6 +372,8 @@ impl World {
         let Some(engine) = &self.engine else { return false };
         self.changes.is_empty()
             && engine.webhook.dispatcher.pending_total() == 0
+            // No note is left to be taken.
+            && engine.webhook.dispatcher.deadline() > Mono(0)
             && engine.webhook.journal.is_empty()
             && engine.webhook.rings.iter().all(std::collections::VecDeque::is_empty)
             && engine.journal.is_idle()

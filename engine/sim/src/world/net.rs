@@ -9,6 +9,7 @@ use tocsin_core::feed::admission::refusal::Refusal;
 use tocsin_core::feed::close::CloseReason;
 use tocsin_core::feed::reconnect::{Ending, Verdict};
 use tocsin_core::http1::request::RequestHead;
+use tocsin_core::model::FeedPosition;
 use tocsin_core::ws::Opcode;
 use tocsin_core::ws::handshake::{UpgradeRequest, write_request};
 
@@ -254,8 +255,11 @@ impl World {
                 let feed = self.engine.as_ref().and_then(|engine| engine.feeds.get(writer));
                 let last = feed.and_then(|f| f.remembered.get(..sent)).into_iter().flatten().map(|s| s.position).max();
                 let epoch = self.engine.as_ref().map_or(0, |engine| engine.epoch);
+                let last = last.unwrap_or(FeedPosition { epoch, seq: 0 });
+                let resumed = session.resume.is_some();
                 if let Some(client) = self.clients.get_mut(client) {
-                    client.since.get_or_insert(last.unwrap_or(tocsin_core::model::FeedPosition { epoch, seq: 0 }));
+                    // Who has nothing yet begins anew.
+                    client.since = client.since.filter(|_| resumed).or(Some(last));
                 }
                 Ok(())
             }
