@@ -322,7 +322,7 @@ impl World {
     }
 
     pub(super) fn wake_journal(&mut self) {
-        let soon = if self.faults.disk && self.dice.per_mille(100) {
+        let soon = if self.faults.disk && self.dice.per_mille(300) {
             self.dice.millis(5, 3_000)
         } else {
             self.lag(100, 5_000)
@@ -395,7 +395,7 @@ impl World {
 
     pub(super) fn journal_turn(&mut self) -> Flow {
         let now = self.now();
-        self.durable.refuses = if self.faults.disk { 50 } else { 0 };
+        self.durable.refuses = if self.faults.disk { 150 } else { 0 };
         let most = usize::try_from(self.dice.between(1, 40)).unwrap_or(1);
         let Some(engine) = &mut self.engine else { return Ok(()) };
         let mut answered = Vec::new();

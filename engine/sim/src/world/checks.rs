@@ -388,7 +388,13 @@ impl World {
             judge_gap(session, feed, (&engine.known, self.drawn.history), &self.truth, complete, &name)?;
         }
         if let Some(reason) = session.ended {
-            judge_end(session, reason, &self.truth, &name)?;
+            // A memory that is shorter than a key's delay forgets what is still to be released.
+            let since = now.mono - session.delay - Duration::from_secs(1);
+            let held_back = feed.remembered.iter().rev().take_while(|sent| sent.at >= since).count();
+            let outlived = session.delay > Duration::ZERO && held_back >= self.drawn.history;
+            if !(outlived && reason == CloseReason::TooSlow) {
+                judge_end(session, reason, &self.truth, now.mono, &name)?;
+            }
         }
         let (gap, client) = (session.gap, session.client);
         if let (Some(gap), Some(client)) = (gap, self.clients.get_mut(client))
@@ -657,22 +663,26 @@ fn judge_gap(
 }
 
 /// Every end has a reason that is true, and the peer was told it.
-fn judge_end(session: &Session, reason: CloseReason, truth: &Truth, name: &str) -> Flow {
+fn judge_end(session: &Session, reason: CloseReason, truth: &Truth, now: Mono, name: &str) -> Flow {
     // On the way some may have come closer to one another.
     let flooded = session.floods_within(Duration::from_secs(70)) || session.impaired && session.said.len() > 3;
-    let sluggish = session.impaired || session.was_sluggish() || session.left;
+    // A full buffer that has room again is told within a turn; what is vanished stays in the way.
+    let held_up = |within| session.vanished || session.left || session.was_impaired(now, within);
     let right = match reason {
         CloseReason::KeyExpired => {
             truth.expires.contains_key(&session.key) || session.key_ends.is_some_and(|end| end <= truth.newest_wall)
         }
         CloseReason::KeyRevoked => truth.revoked.contains_key(&session.key),
-        CloseReason::TooSlow => sluggish,
+        CloseReason::TooSlow => held_up(Duration::from_secs(1)),
         CloseReason::RateLimitExceeded => flooded,
         CloseReason::ControlFlood => session.controls > 0,
         CloseReason::FrameTooLarge => session.broke_protocol && session.manner_was(Manner::BigFrame),
         CloseReason::ProtocolError => session.broke_protocol && session.manner_was(Manner::BreaksFraming),
         CloseReason::InvalidUtf8 => session.broke_protocol && session.manner_was(Manner::BadText),
-        CloseReason::PongTimeout => sluggish || session.manner_was(Manner::NoPong),
+        CloseReason::PongTimeout => {
+            let within = limits::PONG_TIMEOUT + Duration::from_secs(1);
+            held_up(within) || session.manner_was(Manner::NoPong) || session.manner_was(Manner::Vanishes)
+        }
         CloseReason::Restart => truth.draining,
         CloseReason::PeerClosed => session.sent_close,
         CloseReason::PeerGone => session.left,

@@ -61,11 +61,6 @@ impl Manner {
         Manner::NoPong,
         Manner::Talks,
     ];
-
-    /// Whether it may be too slow, or silent.
-    pub(super) const fn is_sluggish(self) -> bool {
-        matches!(self, Manner::Slow(_) | Manner::Vanishes | Manner::NoPong)
-    }
 }
 
 /// A subscriber over all its connections.
@@ -192,8 +187,10 @@ pub(super) struct Session {
     pub(super) close: Option<(u16, String)>,
     pub(super) ended: Option<CloseReason>,
     pub(super) garbled: Option<&'static str>,
-    /// The network was, or was allowed to be, in the way.
+    /// The network was in the way at least once.
     pub(super) impaired: bool,
+    /// When it was last, or its own slowness: a buffer was full, bytes were held up.
+    pub(super) impaired_at: Mono,
     pub(super) clogged_until: Mono,
     /// Nothing is read before.
     pub(super) delivering: bool,
@@ -258,6 +255,7 @@ impl Session {
             ended: None,
             garbled: None,
             impaired: false,
+            impaired_at: Mono(0),
             clogged_until: Mono(0),
             delivering: false,
             uplink_at: Mono(0),
@@ -281,9 +279,15 @@ impl Session {
         self.began_as == manner
     }
 
-    /// Whether it was slow or silent at first.
-    pub(super) const fn was_sluggish(&self) -> bool {
-        self.began_as.is_sluggish()
+    /// The network, or its own slowness, is in the way at this instant.
+    pub(super) fn is_impaired(&mut self, now: Mono) {
+        self.impaired = true;
+        self.impaired_at = self.impaired_at.max(now);
+    }
+
+    /// Whether something was in the way within that time.
+    pub(super) fn was_impaired(&self, now: Mono, within: Duration) -> bool {
+        self.impaired && now.since(self.impaired_at.max(self.clogged_until)) <= within
     }
 
     /// Whether it sent one message more than are allowed within that time.

@@ -130,6 +130,7 @@ impl World {
     }
 
     fn deliver_soon(&mut self, connection: u64) {
+        self.note_full(connection);
         let latency = self.dice.micros(200, if self.faults.network { 80_000 } else { 5_000 });
         let at = self.now().mono + latency;
         let Some(session) = self.sessions.get_mut(&connection) else { return };
@@ -139,6 +140,16 @@ impl World {
         session.delivering = true;
         let at = at.max(session.clogged_until);
         self.plan_at(at, Event::Deliver(connection));
+    }
+
+    /// Whoever's buffer is full is held up at this instant.
+    fn note_full(&mut self, connection: u64) {
+        let now = self.now().mono;
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let feed = self.engine.as_deref_mut().and_then(|engine| engine.feeds.get_mut(session.writer));
+        if feed.and_then(|feed| feed.pipe(connection)).is_some_and(|pipe| pipe.waits) {
+            session.is_impaired(now);
+        }
     }
 
     /// Bytes arrive at the subscriber, as many as it reads.
@@ -171,7 +182,9 @@ impl World {
                 bytes = pipe.out.drain(..count).collect();
                 pipe.room += count;
                 left = pipe.out.len();
-                session.impaired |= pipe.was_full;
+                if pipe.waits || left > 0 {
+                    session.is_impaired(now.mono);
+                }
                 writable = core::mem::take(&mut pipe.waits);
                 over = left == 0 && pipe.finished;
             }
@@ -194,6 +207,10 @@ impl World {
 
     fn received(&mut self, connection: u64, bytes: &[u8], now: tocsin_core::time::Now) -> Flow {
         let Some(session) = self.sessions.get_mut(&connection) else { return Ok(()) };
+        if session.left {
+            // Whoever has left reads no more.
+            return Ok(());
+        }
         let client = session.client;
         let text = self.clients.get(client).is_some_and(|client| client.text);
         let before = session.got.len();
@@ -270,7 +287,9 @@ impl World {
                 self.truth.released(connection);
                 let reset = pipe.broken;
                 let Some(session) = self.sessions.get_mut(&connection) else { return Ok(()) };
-                session.impaired |= pipe.was_full;
+                if pipe.waits {
+                    session.is_impaired(now.mono);
+                }
                 session.ended = Some(reason);
                 session.tail = Some(pipe.out);
                 self.judge(connection, false)?;
@@ -381,7 +400,10 @@ impl World {
         let mut frames = Vec::new();
         match manner {
             Manner::Good | Manner::Slow(_) | Manner::NoPong => {}
-            Manner::Vanishes => session.vanished = true,
+            Manner::Vanishes => {
+                session.vanished = true;
+                session.is_impaired(now);
+            }
             Manner::Floods => {
                 frames = vec![frame(Opcode::Text, b"{\"type\":\"test\"}"); 5];
                 session.said.extend([now; 5]);
@@ -443,7 +465,7 @@ impl World {
         let breaks = self.dice.per_mille(500);
         if let Some(session) = self.sessions.get_mut(&connection) {
             session.clogged_until = until;
-            session.impaired = true;
+            session.is_impaired(until);
         }
         self.say(|| format!("connection {connection} is clogged, and {} then", if breaks { "breaks" } else { "goes on" }));
         if breaks {

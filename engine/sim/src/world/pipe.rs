@@ -25,8 +25,6 @@ pub(super) struct Pipe {
     pub(super) finished: bool,
     /// Something was not taken: the kernel tells when there is room.
     pub(super) waits: bool,
-    /// It was full at least once.
-    pub(super) was_full: bool,
     outbox: Outbox,
     /// Stamps are undone: a planted bug.
     unstamps: bool,
@@ -43,7 +41,6 @@ impl Pipe {
             broken: false,
             finished: false,
             waits: false,
-            was_full: false,
             outbox: Rc::clone(outbox),
             unstamps,
         }
@@ -58,7 +55,7 @@ impl Pipe {
         }
         if !self.held.is_empty() {
             self.waits = true;
-            self.was_full = true;
+            self.outbox.borrow_mut().push(self.connection);
         }
     }
 }
