@@ -27,6 +27,8 @@ pub enum SimError {
     Behaviour(String),
     /// A webhook secret is none. Does not repeat it.
     Secret,
+    /// Worlds broke a rule; the text says which and in which world.
+    World(String),
 }
 
 impl std::fmt::Display for SimError {
@@ -41,6 +43,7 @@ impl std::fmt::Display for SimError {
             SimError::File(path, e) => write!(f, "{}: {e}", path.display()),
             SimError::Script(e) => write!(f, "script: {e}"),
             SimError::Behaviour(e) => write!(f, "{e}"),
+            SimError::World(e) => f.write_str(e),
             SimError::Secret => f.write_str("a webhook secret is whsec_ followed by base64"),
         }
     }

@@ -37,6 +37,7 @@ mod shape;
 mod site;
 mod state;
 pub mod stream;
+pub mod world;
 
 pub use admin::AdminServer;
 pub use announce::{Announced, AnnouncedReceiver, Location, StreamLocation};

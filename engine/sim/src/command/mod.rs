@@ -3,6 +3,7 @@
 pub(crate) mod exchange;
 mod play;
 pub(crate) mod receiver;
+pub(crate) mod world;
 
 use std::io::{self, Write};
 use std::thread;

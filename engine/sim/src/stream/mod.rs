@@ -29,6 +29,18 @@ use crate::error::SimError;
 use crate::invent::Rng;
 use crate::server::{Counters, Handler, Limits, Server};
 
+/// What Upbit writes on its stream of a notice, if it does: its number and title, when it was published and
+/// listed, and whether it had been there before.
+pub(crate) fn upbit_message(
+    id: u64,
+    title: &str,
+    category: Category,
+    (published, listed): (WallUs, WallUs),
+    edited: bool,
+) -> Option<String> {
+    words::upbit(&Article { id, title: title.to_owned(), category, published, listed, edited }, listed)
+}
+
 /// Entries kept of each log; the oldest are forgotten.
 const MAX_LOG: usize = 4_096;
 /// Nonces remembered.

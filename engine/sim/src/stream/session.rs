@@ -375,7 +375,7 @@ impl<'a> Talk<'a> {
     fn messages(&self, article: &Arc<Article>) -> Vec<String> {
         match self.shared.kind {
             StreamKind::Binance => vec![words::binance(article)],
-            StreamKind::Upbit => words::upbit(article).into_iter().collect(),
+            StreamKind::Upbit => words::upbit(article, crate::clock::wall_now()).into_iter().collect(),
             StreamKind::Gate => {
                 let of = words::channels(article.category).iter().filter(|c| self.channels.contains(c));
                 of.map(|channel| words::gate(article, channel)).collect()

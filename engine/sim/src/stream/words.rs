@@ -59,7 +59,7 @@ pub(super) fn binance(article: &Article) -> String {
 }
 
 /// Upbit, format DEFAULT. Only the category of listings, delistings and cautions is asked for.
-pub(super) fn upbit(article: &Article) -> Option<String> {
+pub(super) fn upbit(article: &Article, now: WallUs) -> Option<String> {
     if !matches!(article.category, Category::Listing | Category::Delisting | Category::Caution) {
         return None;
     }
@@ -69,7 +69,7 @@ pub(super) fn upbit(article: &Article) -> Option<String> {
         "uuid": uuid, "title": format!("[거래] {}", article.title), "category": "trade",
         "url": format!("https://www.upbit.com/service_center/notice?id={uuid}&view=share"),
         "first_listed_at": clock::kst_iso(article.published), "listed_at": clock::kst_iso(article.listed),
-        "timestamp": clock::wall_now().0 / 1_000, "stream_type": "REALTIME",
+        "timestamp": now.0 / 1_000, "stream_type": "REALTIME",
     });
     Some(message.to_string())
 }
