@@ -150,8 +150,8 @@ fn a_preview_its_notice_a_spike_and_an_end_are_told_and_nothing_else() {
 #[test]
 fn where_nothing_shows_ahead_a_notice_explains_what_opens() {
     let mut stage = Stage::new(Kind::Upbit, 4);
-    stage.round(false);
     // What is gone is gone when several answers in a row are without it.
+    stage.round(true);
     let second = stage.round(true);
     let told: Vec<_> = second.iter().filter(|(_, events)| !events.is_empty()).collect();
     let [(Act::Spike, spike), (Act::Over, end)] = told.as_slice() else { panic!("{told:?}") };
