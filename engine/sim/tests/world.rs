@@ -21,6 +21,14 @@ fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
     bare.map(|line| line.split_whitespace().collect()).filter(|words: &Vec<&str>| !words.is_empty())
 }
 
+fn size_of(name: &str) -> Size {
+    match name {
+        "small" => Size::Small,
+        "full" => Size::Full,
+        other => panic!("{other:?} is no size"),
+    }
+}
+
 fn play(seed: u64, size: Size) {
     let options = WorldOptions { size, ..WorldOptions::default() };
     if let Err(violation) = world::run(seed, &options) {
@@ -38,12 +46,7 @@ fn worlds_that_once_broke_a_rule_keep_it() {
     let mut played = 0;
     for words in lines(&fixture("failed.txt")) {
         let [seed, size] = words.as_slice() else { panic!("{words:?} is not SEED SIZE") };
-        let size = match *size {
-            "small" => Size::Small,
-            "full" => Size::Full,
-            other => panic!("{other:?} is no size"),
-        };
-        play(seed.parse().unwrap_or_else(|e| panic!("{seed}: {e}")), size);
+        play(seed.parse().unwrap_or_else(|e| panic!("{seed}: {e}")), size_of(size));
         played += 1;
     }
     assert!(played > 0, "the list is empty");
@@ -61,14 +64,12 @@ fn the_same_seed_is_the_same_world() {
 #[test]
 fn planted_bugs_are_caught() {
     let table = fixture("plants.txt");
-    let seed_of = |plant: Plant| {
+    for plant in Plant::ALL {
         let row = lines(&table).find(|words| words.first() == Some(&plant.name()));
         let row = row.unwrap_or_else(|| panic!("{} has no row in plants.txt", plant.name()));
-        row[1].parse::<u64>().unwrap_or_else(|e| panic!("{row:?}: {e}"))
-    };
-    for plant in Plant::ALL {
-        let from = seed_of(plant);
-        let options = WorldOptions { size: Size::Small, plant: Some(plant), ..WorldOptions::default() };
+        let [_, seed, size] = row.as_slice() else { panic!("{row:?} is not NAME SEED SIZE") };
+        let from: u64 = seed.parse().unwrap_or_else(|e| panic!("{seed}: {e}"));
+        let options = WorldOptions { size: size_of(size), plant: Some(plant), ..WorldOptions::default() };
         let caught = (from..from + PLANT_WORLDS).any(|seed| world::run(seed, &options).is_err());
         assert!(caught, "{} breaks no rule in {PLANT_WORLDS} worlds from seed {from}", plant.name());
         assert_eq!(Plant::parse(plant.name()), Some(plant));
