@@ -120,7 +120,7 @@ fn a_damaged_store_is_refused_with_the_way_to_recover() {
     let half = damaged.len() / 2;
     damaged[half..half + 8_192].fill(0xA5);
     fs::write(&database, &damaged).unwrap();
-    refuses(&engine, &["tocsin.db is damaged", ".recover", "restore a backup"]);
+    refuses(&engine, &["tocsin.db is damaged", "A damaged store", "restore a backup"]);
     assert_eq!(fs::read(&database).unwrap(), damaged, "left as it was");
 
     fs::write(&database, b"something else altogether ".repeat(500)).unwrap();

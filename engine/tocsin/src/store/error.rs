@@ -165,12 +165,11 @@ impl core::fmt::Display for StoreError {
                 path.display()
             ),
             StoreError::Damaged { path, detail } => {
-                let path = path.display();
                 write!(
                     f,
-                    "{path} is damaged ({detail}); keep a copy, then rebuild it with \
-                     `sqlite3 {path} .recover | sqlite3 {path}.new` and put {path}.new in its place \
-                     (remove {path}-wal and {path}-shm), or restore a backup"
+                    "{} is damaged ({detail}); restore a backup, or rebuild it as \"A damaged store\" in \
+                     operating.md says",
+                    path.display()
                 )
             }
             StoreError::DiskFull { path } => {

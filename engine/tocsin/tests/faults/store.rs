@@ -47,7 +47,7 @@ fn a_damaged_store_is_refused_and_rebuilt_as_the_page_says() {
     let words = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{words}");
     assert!(words.contains(&format!("{} is damaged", database.display())), "{words}");
-    assert!(words.contains(".recover") && words.contains("restore a backup"), "{words}");
+    assert!(words.contains("A damaged store") && words.contains("restore a backup"), "{words}");
 
     let script: String = block("rebuild")
         .replace("/var/lib/tocsin", engine.data_dir().to_str().unwrap())
