@@ -94,7 +94,13 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn draw(dice: &mut Dice, at: u64, keys: usize, misbehaves: bool, exchanges: ExchangeSet) -> Client {
+    pub(super) fn draw(
+        dice: &mut Dice,
+        at: u64,
+        keys: usize,
+        misbehaves: bool,
+        exchanges: ExchangeSet,
+    ) -> Client {
         let manner = match dice.below(10) {
             _ if !misbehaves => Manner::Good,
             0..3 => Manner::Good,
