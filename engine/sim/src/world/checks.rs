@@ -593,8 +593,7 @@ impl World {
                 let a = &made.encoded.announcement;
                 let told = client.had.contains_key(position)
                     || client.gaps.iter().any(|(from, to)| from <= position && position <= to);
-                let spared =
-                    a.late || made.overtaken || self.truth.lost.contains(position) || session.changes > 0;
+                let spared = a.late || made.overtaken || self.truth.lost.contains(position) || client.changed;
                 let wanted = session.filter.exchanges.contains(a.exchange)
                     && session.filter.types.contains(a.classification.listing_type);
                 if wanted && !told && !spared {

@@ -450,6 +450,9 @@ impl World {
                         1 => b"what is this",
                         _ => {
                             session.changes += 1;
+                            if let Some(client) = self.clients.get_mut(client) {
+                                client.changed = true;
+                            }
                             b"{\"type\":\"subscribe\",\"types\":\"spot_listing\"}"
                         }
                     };
