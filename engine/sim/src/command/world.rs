@@ -54,7 +54,8 @@ pub(crate) fn run(args: &WorldArgs) -> Result<(), SimError> {
             return Ok(());
         }
         Some(name) => {
-            let found = Plant::parse(name).ok_or_else(|| SimError::World(format!("no plant {name:?}; `list` shows them")))?;
+            let found = Plant::parse(name)
+                .ok_or_else(|| SimError::World(format!("no plant {name:?}; `list` shows them")))?;
             Some(found)
         }
     };
@@ -105,7 +106,10 @@ fn play(args: &WorldArgs, options: &WorldOptions) -> Result<(Seen, Vec<Violation
     };
     thread::scope(|scope| {
         let spawn = |nth: usize| {
-            thread::Builder::new().name(format!("world-{nth}")).spawn_scoped(scope, work).map_err(SimError::Thread)
+            thread::Builder::new()
+                .name(format!("world-{nth}"))
+                .spawn_scoped(scope, work)
+                .map_err(SimError::Thread)
         };
         let spawned = (1..args.jobs.max(1)).map(spawn).collect::<Result<Vec<_>, _>>();
         work();

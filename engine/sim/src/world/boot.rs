@@ -56,8 +56,11 @@ impl World {
         self.woken.clear();
         let now = self.now();
         for thread in 0..self.durable.announcements.len() {
-            let left: Vec<_> =
-                self.durable.announcements.get(thread).map_or_else(Vec::new, |m| m.records().cloned().collect());
+            let left: Vec<_> = self
+                .durable
+                .announcements
+                .get(thread)
+                .map_or_else(Vec::new, |m| m.records().cloned().collect());
             left.iter().for_each(|encoded| self.durable.store.announcement(encoded));
             self.durable.point()?;
             if let Some(memory) = self.durable.announcements.get_mut(thread) {
@@ -288,9 +291,8 @@ impl World {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         let Some(unsettled) = engine.unsettled.get_mut(thread) else { return Ok(()) };
         let unsettled = core::mem::take(unsettled);
-        let tells = |a: &Announcement| {
-            a.classification.listing_type != ListingType::NotListing && a.action.is_news()
-        };
+        let tells =
+            |a: &Announcement| a.classification.listing_type != ListingType::NotListing && a.action.is_news();
         for (encoded, _) in unsettled.iter().filter(|(encoded, _)| tells(&encoded.announcement)) {
             if let Some(ring) = engine.webhook.rings.get_mut(thread) {
                 ring.push_back(Arc::clone(encoded));
@@ -360,7 +362,9 @@ impl World {
 
     /// A notice goes out on the streams of its exchange.
     pub(super) fn push_to_streams(&mut self, exchange: usize, notice: usize) {
-        let Some(known) = self.exchanges.get(exchange).and_then(|e| e.notices.get(notice)).cloned() else { return };
+        let Some(known) = self.exchanges.get(exchange).and_then(|e| e.notices.get(notice)).cloned() else {
+            return;
+        };
         let Some(engine) = &self.engine else { return };
         let listening = |(at, lane): (usize, &Source)| {
             (lane.exchange == exchange && matches!(lane.path, Path::Listened(_))).then_some(at)
@@ -462,9 +466,12 @@ fn stream_message(notice: &Notice, now: WallUs) -> Option<String> {
 /// A check that needs no more than the store.
 impl World {
     fn check_history_survives(&self) -> Result<(), Stop> {
-        let missing = self.truth.must_be_stored().find(|position| !self.durable.store.history.contains_key(position));
+        let missing =
+            self.truth.must_be_stored().find(|position| !self.durable.store.history.contains_key(position));
         match missing {
-            Some(position) => broken("nothing announced is lost", format!("{position} is not in history after a start")),
+            Some(position) => {
+                broken("nothing announced is lost", format!("{position} is not in history after a start"))
+            }
             None => Ok(()),
         }
     }

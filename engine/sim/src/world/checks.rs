@@ -95,16 +95,24 @@ impl Truth {
             return Ok(());
         }
         if old {
-            return broken("what was there at the first start is known silently", format!("{} {}", a.id, a.title));
+            return broken(
+                "what was there at the first start is known silently",
+                format!("{} {}", a.id, a.title),
+            );
         }
-        if !a.late && a.detected.micros_since(a.published) > i64::try_from(fresh_for.as_micros()).unwrap_or(i64::MAX) {
+        if !a.late
+            && a.detected.micros_since(a.published) > i64::try_from(fresh_for.as_micros()).unwrap_or(i64::MAX)
+        {
             return broken("what is not fresh is late", format!("{} {}", a.id, a.title));
         }
         let lost = &self.lost;
         let created = self.created.entry((exchange, notice)).or_default();
         created.push(a.position);
         if created.iter().filter(|position| !lost.contains(position)).count() > 1 {
-            return broken("a notice is announced as new once", format!("{} at {created:?}: {}", a.id, a.title));
+            return broken(
+                "a notice is announced as new once",
+                format!("{} at {created:?}: {}", a.id, a.title),
+            );
         }
         Ok(())
     }
@@ -137,7 +145,10 @@ impl Truth {
         *last = (*last).max(position);
         let waited = now.since(made.at);
         if waited > LONGEST_WAIT {
-            return broken("no announcement waits behind housekeeping", format!("{position} waited {waited:?}"));
+            return broken(
+                "no announcement waits behind housekeeping",
+                format!("{position} waited {waited:?}"),
+            );
         }
         Ok(())
     }
@@ -157,7 +168,10 @@ impl Truth {
             times.pop_front();
         }
         if times.len() as f64 > rate * 600.0 + 1.0 {
-            return broken("requests stay within their budget", format!("source {source}: {} in 600 s", times.len()));
+            return broken(
+                "requests stay within their budget",
+                format!("source {source}: {} in 600 s", times.len()),
+            );
         }
         Ok(())
     }
@@ -219,7 +233,10 @@ impl Truth {
         self.admissions.push_back((address, now.mono));
         let (open, lately) = (self.live_at(address), self.admitted_lately(address, now.mono));
         if open > limits::IP_CONNECTIONS as usize || lately > limits::IP_CONNECTS_PER_MINUTE as usize {
-            return broken("an address has no more than it may", format!("{address}: {open} open, {lately} in a minute"));
+            return broken(
+                "an address has no more than it may",
+                format!("{address}: {open} open, {lately} in a minute"),
+            );
         }
         Ok(())
     }
@@ -235,7 +252,9 @@ impl Truth {
         let record = store.keys.get(key);
         let right = match refusal {
             Refusal::KeyConnections { limit, .. } => self.live_of(key) >= *limit as usize,
-            Refusal::Address(AddressRefusal::Connections { limit, .. }) => self.live_at(address) >= *limit as usize,
+            Refusal::Address(AddressRefusal::Connections { limit, .. }) => {
+                self.live_at(address) >= *limit as usize
+            }
             Refusal::Address(AddressRefusal::RateLimited { limit, .. }) => {
                 self.admitted_lately(address, now.mono) >= *limit as usize
             }
@@ -244,10 +263,16 @@ impl Truth {
                 record.and_then(|record| record.expires_at).is_some_and(|end| end <= now.wall)
             }
             // Refused keys are failed authentications.
-            Refusal::AuthFailures { .. } => record.is_some_and(|r| r.revoked_at.is_some() || r.expires_at.is_some()),
+            Refusal::AuthFailures { .. } => {
+                record.is_some_and(|r| r.revoked_at.is_some() || r.expires_at.is_some())
+            }
             _ => false,
         };
-        if right { Ok(()) } else { broken("who is refused has reached a limit", format!("key {key}: {refusal:?}")) }
+        if right {
+            Ok(())
+        } else {
+            broken("who is refused has reached a limit", format!("key {key}: {refusal:?}"))
+        }
     }
 
     pub(super) fn released(&mut self, connection: u64) {
@@ -270,7 +295,11 @@ impl Truth {
 fn notice_of(exchanges: &[Exchange], source: &str, id: &str) -> Option<(usize, usize)> {
     let stream = source.ends_with(".stream");
     exchanges.iter().enumerate().find_map(|(at, exchange)| {
-        let ours = if stream { source.starts_with(exchange.spec.exchange.name()) } else { exchange.spec.name == source };
+        let ours = if stream {
+            source.starts_with(exchange.spec.exchange.name())
+        } else {
+            exchange.spec.name == source
+        };
         let known = |n: &&super::exchange::Notice| if stream { &*n.stream_id == id } else { &*n.id == id };
         let notice = exchange.notices.iter().position(|n| known(&n)).filter(|_| ours)?;
         Some((at, notice))
@@ -290,7 +319,8 @@ fn expected(session: &Session, feed: &Feed, capacity: usize, truth: &Truth) -> V
     let memory = feed.remembered.get(..len).unwrap_or_default();
     let first = len.saturating_sub(capacity);
     let released = |sent: &Sent| sent.at == Mono(0) || sent.at + session.delay <= at;
-    let unreleased = memory.get(first..).unwrap_or_default().iter().rev().take_while(|sent| !released(sent)).count();
+    let unreleased =
+        memory.get(first..).unwrap_or_default().iter().rev().take_while(|sent| !released(sent)).count();
     let news = len - unreleased;
     let wants = |position: FeedPosition| {
         let Some(made) = truth.made.get(&position) else { return false };
@@ -342,15 +372,22 @@ impl World {
         if let (Some(sent), Some(revoked)) = (sent, revoked)
             && sent > *revoked + REVOCATION
         {
-            return broken("a revoked key gets no announcement", format!("key {}, connection {connection}", session.key));
+            return broken(
+                "a revoked key gets no announcement",
+                format!("key {}, connection {connection}", session.key),
+            );
         }
         let (full, client) = (session.full, session.client);
         let Some(client) = self.clients.get_mut(client).filter(|_| full) else { return Ok(()) };
-        let position = FeedPosition { epoch: field(&got.text, "\"epoch\":"), seq: field(&got.text, "\"seq\":") };
+        let position =
+            FeedPosition { epoch: field(&got.text, "\"epoch\":"), seq: field(&got.text, "\"seq\":") };
         let had = client.had.entry(position).or_default();
         *had += 1;
         if *had > 1 && client.resumes {
-            return broken("a resume repeats nothing", format!("connection {connection} got {position} again"));
+            return broken(
+                "a resume repeats nothing",
+                format!("connection {connection} got {position} again"),
+            );
         }
         client.last = client.last.max(Some(position));
         Ok(())
@@ -446,8 +483,12 @@ impl World {
     /// The end of the second part: everything has been announced, stored and received.
     pub(super) fn check_rest(&mut self) -> Flow {
         self.check_sources()?;
-        let open: Vec<u64> =
-            self.sessions.iter().filter(|(_, s)| s.ended.is_none()).map(|(connection, _)| *connection).collect();
+        let open: Vec<u64> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.ended.is_none())
+            .map(|(connection, _)| *connection)
+            .collect();
         for connection in open {
             let drained = self.is_drained(connection);
             self.judge(connection, drained)?;
@@ -478,7 +519,10 @@ impl World {
         let since = session.heartbeat_at.max(session.admitted_at);
         let silent = self.now().mono.since(since);
         if silent > limits::HEARTBEAT_TIMEOUT {
-            return broken("a heartbeat comes every 30 s", format!("connection {connection}: none for {silent:?}"));
+            return broken(
+                "a heartbeat comes every 30 s",
+                format!("connection {connection}: none for {silent:?}"),
+            );
         }
         Ok(())
     }
@@ -507,20 +551,30 @@ impl World {
     fn check_sources(&self) -> Flow {
         let store = &self.durable.store;
         for ((source, id), at) in &self.truth.shown {
-            let known = store.seen.get(source).is_some_and(|rows| rows.iter().any(|row| row.record.notice_id == *id));
+            let known =
+                store.seen.get(source).is_some_and(|rows| rows.iter().any(|row| row.record.notice_id == *id));
             if !known {
-                return broken("what a source was shown is remembered", format!("{source} {id}, shown at {at:?}"));
+                return broken(
+                    "what a source was shown is remembered",
+                    format!("{source} {id}, shown at {at:?}"),
+                );
             }
             let Some((exchange, notice)) = notice_of(&self.exchanges, source, id) else { continue };
-            let Some(known) = self.exchanges.get(exchange).and_then(|e| e.notices.get(notice)) else { continue };
-            let start = store.lists.iter().filter(|((of, _), _)| of == source).map(|(_, row)| row.first_start).max();
+            let Some(known) = self.exchanges.get(exchange).and_then(|e| e.notices.get(notice)) else {
+                continue;
+            };
+            let start =
+                store.lists.iter().filter(|((of, _), _)| of == source).map(|(_, row)| row.first_start).max();
             let after = start.is_some_and(|start| known.published.micros_since(start) > 1_000_000);
             if known.old || !after || known.edits > 0 || known.pinned {
                 continue;
             }
             let announced = self.truth.created.get(&(exchange, notice)).into_iter().flatten();
             if announced.filter(|position| store.history.contains_key(position)).count() != 1 {
-                return broken("what is published is announced once", format!("{source} {id} {}", known.title));
+                return broken(
+                    "what is published is announced once",
+                    format!("{source} {id} {}", known.title),
+                );
             }
         }
         Ok(())
@@ -529,19 +583,24 @@ impl World {
     /// A subscriber that resumes has everything, or was told what it has not.
     fn check_resumed_clients(&self) -> Flow {
         for (at, client) in self.clients.iter().enumerate() {
-            let Some(session) = client.connection.and_then(|connection| self.sessions.get(&connection)) else {
+            let Some(session) = client.connection.and_then(|connection| self.sessions.get(&connection))
+            else {
                 continue;
             };
             let (Some(since), true) = (client.since, client.resumes) else { continue };
-            for (position, made) in self.truth.made.range(since..).filter(|(position, _)| **position > since) {
+            for (position, made) in self.truth.made.range(since..).filter(|(position, _)| **position > since)
+            {
                 let a = &made.encoded.announcement;
                 let told = client.had.contains_key(position)
                     || client.gaps.iter().any(|(from, to)| from <= position && position <= to);
-                let spared = a.late || made.overtaken || self.truth.lost.contains(position) || session.changes > 0;
+                let spared = a.late || made.overtaken || self.truth.lost.contains(position) || client.changed;
                 let wanted = session.filter.exchanges.contains(a.exchange)
                     && session.filter.types.contains(a.classification.listing_type);
                 if wanted && !told && !spared {
-                    return broken("who resumes misses nothing untold", format!("client {at} has not got {position}"));
+                    return broken(
+                        "who resumes misses nothing untold",
+                        format!("client {at} has not got {position}"),
+                    );
                 }
             }
         }
@@ -570,7 +629,11 @@ impl World {
     pub(super) fn check_drained(&mut self) -> Flow {
         let Some(engine) = &self.engine else { return Ok(()) };
         let left: Vec<u64> = engine.feeds.iter().flat_map(Feed::connections).collect();
-        if left.is_empty() { Ok(()) } else { broken("a drain closes everyone", format!("connections {left:?}")) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            broken("a drain closes everyone", format!("connections {left:?}"))
+        }
     }
 }
 
@@ -590,14 +653,20 @@ fn judge_order(
         let positions = truth.texts.get(&key).map_or(&[][..], Vec::as_slice);
         let found = loop {
             let Some(candidate) = next.next() else {
-                return broken("nothing comes twice or unasked", format!("{name} got {positions:?} beyond what is due"));
+                return broken(
+                    "nothing comes twice or unasked",
+                    format!("{name} got {positions:?} beyond what is due"),
+                );
             };
             if positions.contains(&candidate.sent.position) {
                 break candidate;
             }
             if candidate.must {
                 let lacks = candidate.sent.position;
-                return broken("nothing is left out, in order", format!("{name} got {positions:?}, not {lacks}"));
+                return broken(
+                    "nothing is left out, in order",
+                    format!("{name} got {positions:?}, not {lacks}"),
+                );
             }
         };
         judge_stamp(session, got, found, truth, name)?;
@@ -651,13 +720,18 @@ fn judge_gap(
     let is_held = |position: FeedPosition| held.iter().any(|sent| sent.position == position);
     let all = known.iter().copied().chain(memory.iter().map(|sent| sent.position));
     let unknown = after > last;
-    let lacks: Vec<FeedPosition> = all
-        .filter(|position| if unknown { position.epoch == last.epoch } else { *position > after && !is_held(*position) })
+    let lacks: Vec<FeedPosition> =
+        all.filter(|position| {
+            if unknown { position.epoch == last.epoch } else { *position > after && !is_held(*position) }
+        })
         .filter(|position| truth.made.contains_key(position))
         .collect();
-    let told = |position: &FeedPosition| session.gap.is_some_and(|(from, to)| from <= *position && *position <= to);
+    let told =
+        |position: &FeedPosition| session.gap.is_some_and(|(from, to)| from <= *position && *position <= to);
     match lacks.iter().find(|position| !told(position)) {
-        Some(lacks) => broken("a gap is told", format!("{name} resumed after {after} and was not told of {lacks}")),
+        Some(lacks) => {
+            broken("a gap is told", format!("{name} resumed after {after} and was not told of {lacks}"))
+        }
         None => Ok(()),
     }
 }
@@ -665,12 +739,14 @@ fn judge_gap(
 /// Every end has a reason that is true, and the peer was told it.
 fn judge_end(session: &Session, reason: CloseReason, truth: &Truth, now: Mono, name: &str) -> Flow {
     // On the way some may have come closer to one another.
-    let flooded = session.floods_within(Duration::from_secs(70)) || session.impaired && session.said.len() > 3;
+    let flooded =
+        session.floods_within(Duration::from_secs(70)) || session.impaired && session.said.len() > 3;
     // A full buffer that has room again is told within a turn; what is vanished stays in the way.
     let held_up = |within| session.vanished || session.left || session.was_impaired(now, within);
     let right = match reason {
         CloseReason::KeyExpired => {
-            truth.expires.contains_key(&session.key) || session.key_ends.is_some_and(|end| end <= truth.newest_wall)
+            truth.expires.contains_key(&session.key)
+                || session.key_ends.is_some_and(|end| end <= truth.newest_wall)
         }
         CloseReason::KeyRevoked => truth.revoked.contains_key(&session.key),
         CloseReason::TooSlow => held_up(Duration::from_secs(1)),

@@ -87,6 +87,8 @@ pub(super) struct Client {
     pub(super) trusts_heartbeats: bool,
     /// How often it has had each, over all connections.
     pub(super) had: BTreeMap<FeedPosition, u32>,
+    /// It has changed its filter: what it must have is not known any more.
+    pub(super) changed: bool,
     /// What it was told is missing.
     pub(super) gaps: Vec<(FeedPosition, FeedPosition)>,
     /// It has been in a writer's set since this position had gone out.
@@ -94,7 +96,13 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn draw(dice: &mut Dice, at: u64, keys: usize, misbehaves: bool, exchanges: ExchangeSet) -> Client {
+    pub(super) fn draw(
+        dice: &mut Dice,
+        at: u64,
+        keys: usize,
+        misbehaves: bool,
+        exchanges: ExchangeSet,
+    ) -> Client {
         let manner = match dice.below(10) {
             _ if !misbehaves => Manner::Good,
             0..3 => Manner::Good,
@@ -121,6 +129,7 @@ impl Client {
             last: None,
             trusts_heartbeats: dice.coin(),
             had: BTreeMap::new(),
+            changed: false,
             gaps: Vec::new(),
             since: None,
         }

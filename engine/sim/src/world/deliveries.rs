@@ -147,7 +147,10 @@ impl Deliveries {
         let running = self.in_flight.entry(endpoint).or_default();
         *running += 1;
         if *running > u32::from(limits::WEBHOOK_IN_FLIGHT) {
-            return broken("eight attempts are in flight at most", format!("endpoint {}: {running}", endpoint.0));
+            return broken(
+                "eight attempts are in flight at most",
+                format!("endpoint {}: {running}", endpoint.0),
+            );
         }
         let asked = Asked { endpoint, event: event.as_ref().map(|event| event.payload.id), deadline };
         self.asked.insert(*ticket, asked);
@@ -167,7 +170,10 @@ impl Deliveries {
         if attempt == 1 {
             let first = self.first.entry(endpoint).or_default();
             if *first >= event.number {
-                return broken("first attempts keep the order of events", format!("{name}: {} after {first}", event.number));
+                return broken(
+                    "first attempts keep the order of events",
+                    format!("{name}: {} after {first}", event.number),
+                );
             }
             *first = event.number;
         }
@@ -186,7 +192,10 @@ impl Deliveries {
         if let Some((last, ended, report)) = &delivery.ended {
             let waited = now.mono.since(ended.mono);
             let Some(least) = least_wait(*last, report).filter(|_| attempt == last + 1) else {
-                return broken("attempts follow one another", format!("{name} after {last}, which came to {report:?}"));
+                return broken(
+                    "attempts follow one another",
+                    format!("{name} after {last}, which came to {report:?}"),
+                );
             };
             let most = least + (least / 10).min(Duration::from_secs(60)) + Duration::from_secs(90);
             if waited < least {
@@ -203,28 +212,43 @@ impl Deliveries {
 
     fn settled(&mut self, note: &Note<Outgoing>, now: Now, clock_set: bool, tight: bool) -> Flow {
         match note {
-            Note::Settled { endpoint, purpose: Purpose::Event { attempt }, event: Some(event), sequel, .. } => {
-                let name = format!("event {} at endpoint {}, attempt {attempt}", event.payload.id, endpoint.0);
+            Note::Settled {
+                endpoint,
+                purpose: Purpose::Event { attempt },
+                event: Some(event),
+                sequel,
+                ..
+            } => {
+                let name =
+                    format!("event {} at endpoint {}, attempt {attempt}", event.payload.id, endpoint.0);
                 let Some(delivery) = self.all.get_mut(&(event.payload.id, *endpoint)) else {
                     return broken("what ends has begun", name);
                 };
                 delivery.in_flight = false;
-                let Some((_, _, report)) = &delivery.ended else { return broken("what ends was answered", name) };
+                let Some((_, _, report)) = &delivery.ended else {
+                    return broken("what ends was answered", name);
+                };
                 let least = least_wait(*attempt, report);
                 let right = match sequel {
                     Sequel::Done => is_success(report),
                     Sequel::Failed => !is_success(report) && least.is_none(),
                     Sequel::Retry { attempt: next, due } => {
-                        let wait = Duration::from_micros(u64::try_from(due.micros_since(now.wall)).unwrap_or(0));
+                        let wait =
+                            Duration::from_micros(u64::try_from(due.micros_since(now.wall)).unwrap_or(0));
                         let least = least.unwrap_or(Duration::MAX);
                         // The note may be taken some microseconds after the answer.
                         let from = least.saturating_sub(Duration::from_millis(50));
                         let to = least.saturating_add((least / 10).min(Duration::from_secs(60)));
-                        *next == attempt + 1 && !is_success(report) && (clock_set || from <= wait && wait <= to)
+                        *next == attempt + 1
+                            && !is_success(report)
+                            && (clock_set || from <= wait && wait <= to)
                     }
                 };
                 if !right {
-                    return broken("what follows an attempt is the table's", format!("{name}: {report:?}, {sequel:?}"));
+                    return broken(
+                        "what follows an attempt is the table's",
+                        format!("{name}: {report:?}, {sequel:?}"),
+                    );
                 }
                 delivery.failed |= *sequel == Sequel::Failed;
                 Ok(())
@@ -232,12 +256,20 @@ impl Deliveries {
             Note::Expired { endpoint, event, why } => {
                 let delivery = self.all.entry((event.payload.id, *endpoint)).or_default();
                 delivery.expired = true;
-                let age = Duration::from_micros(u64::try_from(now.wall.micros_since(event.created)).unwrap_or(0));
+                let age =
+                    Duration::from_micros(u64::try_from(now.wall.micros_since(event.created)).unwrap_or(0));
                 let right = match why {
                     Expiry::Overflow => tight,
                     Expiry::Stale => clock_set || age > limits::WEBHOOK_LISTING_FRESH,
                 };
-                if right { Ok(()) } else { broken("only what is old or too much expires", format!("{:?}: {why:?} at {age:?}", event.payload.id)) }
+                if right {
+                    Ok(())
+                } else {
+                    broken(
+                        "only what is old or too much expires",
+                        format!("{:?}: {why:?} at {age:?}", event.payload.id),
+                    )
+                }
             }
             _ => Ok(()),
         }
@@ -308,7 +340,11 @@ impl World {
                     Change::Suspended => state != State::Pending,
                     _ => true,
                 };
-                if right { Ok(()) } else { broken("a change is what it is called", format!("{change:?}: {state:?}")) }
+                if right {
+                    Ok(())
+                } else {
+                    broken("a change is what it is called", format!("{change:?}: {state:?}"))
+                }
             }
         }
     }
@@ -332,7 +368,8 @@ impl World {
         let Some(receiver) = self.receivers.get_mut(&endpoint) else { return };
         let (report, after) = receiver.answer(now, kept);
         match now + after >= deadline {
-            true => self.plan_at(deadline, Event::Response { ticket, report: Report::failed(FailureClass::Timeout) }),
+            true => self
+                .plan_at(deadline, Event::Response { ticket, report: Report::failed(FailureClass::Timeout) }),
             false => self.plan(after, Event::Response { ticket, report }),
         }
     }
@@ -395,14 +432,20 @@ impl World {
             }
         }
         if let Some((event, endpoint)) = store.deliveries.keys().next() {
-            return broken("every delivery is concluded", format!("event {event} at endpoint {} has a row", endpoint.0));
+            return broken(
+                "every delivery is concluded",
+                format!("event {event} at endpoint {} has a row", endpoint.0),
+            );
         }
         let told: BTreeMap<&str, u64> =
             store.events.values().map(|row| (row.event.payload.id.identity(), row.event.number)).collect();
         for encoded in store.history.values() {
             for event in News::of(&encoded.announcement, &id_key()) {
                 let Some(number) = told.get(event.id.identity()) else {
-                    return broken("every announcement makes its events", format!("{} {}", encoded.announcement.id, event.symbol));
+                    return broken(
+                        "every announcement makes its events",
+                        format!("{} {}", encoded.announcement.id, event.symbol),
+                    );
                 };
                 self.check_recipients(*number, &event)?;
             }
@@ -413,11 +456,17 @@ impl World {
     /// Endpoints that were verified when the world began and want it are among those it was offered to.
     fn check_recipients(&self, number: u64, event: &News) -> Flow {
         let store = &self.durable.store;
-        let Some(row) = store.events.get(&number).filter(|row| !row.event.payload.late) else { return Ok(()) };
+        let Some(row) = store.events.get(&number).filter(|row| !row.event.payload.late) else {
+            return Ok(());
+        };
         for (id, endpoint) in &store.endpoints {
             let before = endpoint.verified_at.is_some_and(|at| self.began_wall.micros_since(at) > 0);
-            if before && endpoint.filter.wants(event.kind, event.exchange) && !row.recipients.contains_key(id) {
-                return broken("an event is offered to everyone who wants it", format!("event {number}, endpoint {}", id.0));
+            if before && endpoint.filter.wants(event.kind, event.exchange) && !row.recipients.contains_key(id)
+            {
+                return broken(
+                    "an event is offered to everyone who wants it",
+                    format!("event {number}, endpoint {}", id.0),
+                );
             }
         }
         Ok(())

@@ -123,7 +123,11 @@ impl Drawn {
             in_flight: dice.pick(&[16, 64, 4_096], 4_096),
             self_healing: dice.per_mille(800),
             crashes: if faults.kills || faults.power { dice.between(1, 4) } else { 0 },
-            drift_ppb: if faults.clock { i64::try_from(dice.below(200_000)).unwrap_or(0) - 100_000 } else { 0 },
+            drift_ppb: if faults.clock {
+                i64::try_from(dice.below(200_000)).unwrap_or(0) - 100_000
+            } else {
+                0
+            },
         }
     }
 }

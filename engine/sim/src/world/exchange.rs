@@ -218,7 +218,12 @@ impl Exchange {
     }
 
     /// Answers a request for a list: what comes, and after how long.
-    pub(super) fn answer(&mut self, list: usize, etag: Option<u64>, now: (Mono, WallUs)) -> (Reply, Duration) {
+    pub(super) fn answer(
+        &mut self,
+        list: usize,
+        etag: Option<u64>,
+        now: (Mono, WallUs),
+    ) -> (Reply, Duration) {
         let latency = self.dice.millis(1, 60);
         let trouble = self.trouble.filter(|(_, until)| now.0 < *until).map(|(trouble, _)| trouble);
         let Some(page) = self.page(list, now.1) else { return (Reply::Garbage(b"{}"), latency) };
@@ -267,8 +272,11 @@ impl Exchange {
             let response = shape::answer(self.plan.kind, &view, &page.request).response;
             let fresh = page.current.as_ref().is_none_or(|current| *current.body != *response.body);
             if fresh {
-                let served =
-                    Served { rows: rows(self.spec, &response.body), body: response.body, version: self.next_tag };
+                let served = Served {
+                    rows: rows(self.spec, &response.body),
+                    body: response.body,
+                    version: self.next_tag,
+                };
                 self.next_tag += 1;
                 page.before.extend(page.current.replace(served));
                 if page.before.len() > 3 {

@@ -289,7 +289,10 @@ impl World {
         };
         match row {
             Some(row) => {
-                engine.journal.requests.push_back(Pending { row: Some(row), release: Release::Answer(number) });
+                engine
+                    .journal
+                    .requests
+                    .push_back(Pending { row: Some(row), release: Release::Answer(number) });
                 self.wake_journal();
             }
             None => {

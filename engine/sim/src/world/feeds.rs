@@ -66,8 +66,16 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) enum Told {
     /// A session is in the set; so much had gone out before.
-    Joined { connection: u64, sent: usize },
-    Ended { connection: u64, reason: CloseReason, key: KeyId, pipe: Pipe },
+    Joined {
+        connection: u64,
+        sent: usize,
+    },
+    Ended {
+        connection: u64,
+        reason: CloseReason,
+        key: KeyId,
+        pipe: Pipe,
+    },
 }
 
 /// See the module head.
@@ -106,7 +114,11 @@ impl Feed {
             late: encoded.announcement.late,
         });
         Feed {
-            writer: Writer::new(now.mono, History::new(epoch, capacity, newest.iter().cloned(), complete), seed),
+            writer: Writer::new(
+                now.mono,
+                History::new(epoch, capacity, newest.iter().cloned(), complete),
+                seed,
+            ),
             from_sources: (0..sources).map(|_| VecDeque::new()).collect(),
             accept: VecDeque::new(),
             ready: VecDeque::new(),
@@ -155,7 +167,12 @@ impl Feed {
             for _ in before..count(self) {
                 let Some((_, encoded)) = self.taken.pop_first() else { break };
                 let a = &encoded.announcement;
-                self.remembered.push(Sent { position: a.position, at: now.mono, wall: now.wall, late: a.late });
+                self.remembered.push(Sent {
+                    position: a.position,
+                    at: now.mono,
+                    wall: now.wall,
+                    late: a.late,
+                });
             }
         }
     }
@@ -242,7 +259,12 @@ impl Feed {
             let connection = ended.socket.connection;
             self.slots.remove(&connection);
             self.inboxes.remove(&connection);
-            self.told.push(Told::Ended { connection, reason: ended.reason, key: ended.key, pipe: ended.socket });
+            self.told.push(Told::Ended {
+                connection,
+                reason: ended.reason,
+                key: ended.key,
+                pipe: ended.socket,
+            });
         }
     }
 

@@ -100,7 +100,8 @@ impl Journal {
         answered: &mut Vec<u64>,
     ) -> Result<(), Stop> {
         let size = self.backlog.len().min(most.max(1));
-        let rows: Vec<Row> = self.backlog.iter().take(size).filter_map(|pending| pending.row.clone()).collect();
+        let rows: Vec<Row> =
+            self.backlog.iter().take(size).filter_map(|pending| pending.row.clone()).collect();
         durable.point()?;
         let hasty = plant == Some(Plant::AckBeforeFsync);
         let written = durable.write(rows);

@@ -425,7 +425,10 @@ impl World {
         let end = self.now().mono + CONCLUSION;
         if !self.run_until_rest(end, World::is_concluded)? {
             let left = self.engine.as_ref().map_or(0, |engine| engine.webhook.dispatcher.pending_total());
-            return broken("conclusion", format!("{left} deliveries are pending after {CONCLUSION:?} without faults"));
+            return broken(
+                "conclusion",
+                format!("{left} deliveries are pending after {CONCLUSION:?} without faults"),
+            );
         }
         self.check_conclusion()
     }

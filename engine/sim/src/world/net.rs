@@ -16,7 +16,7 @@ use tocsin_core::ws::handshake::{UpgradeRequest, write_request};
 use super::boot::Engine;
 use super::clients::{Manner, Session, close_frame, frame};
 use super::faults::key_text;
-use super::feeds::{self, Ready, Told, ToWriter};
+use super::feeds::{self, Ready, ToWriter, Told};
 use super::plant::Plant;
 use super::{Event, Flow, Thing, World, broken};
 
@@ -67,7 +67,8 @@ impl World {
                 session.key_ends = admitted.subscription.expires_at;
                 known.connection = Some(connection);
                 self.truth.admitted(&self.durable.store, (known.key, address, connection), now)?;
-                let room = if known.manner == Manner::Good { 64 * 1_024 } else { self.dice.index(4_000) + 300 };
+                let room =
+                    if known.manner == Manner::Good { 64 * 1_024 } else { self.dice.index(4_000) + 300 };
                 let (tls, plant) = (self.dice.coin(), self.plant);
                 let pipe = feeds::pipe(connection, room, tls, &self.outbox, plant);
                 if let Some(feed) = engine.feeds.get_mut(writer) {
@@ -75,7 +76,9 @@ impl World {
                 }
                 let resume = session.resume;
                 self.sessions.insert(connection, session);
-                self.say(|| format!("{client} is connection {connection} of writer {writer}, resume {resume:?}"));
+                self.say(|| {
+                    format!("{client} is connection {connection} of writer {writer}, resume {resume:?}")
+                });
                 let handshake = self.lag(100, 3_000);
                 self.wake(Thing::Feed(writer), handshake);
                 let first = self.dice.millis(500, 20_000);
@@ -270,7 +273,12 @@ impl World {
                 session.joined = Some((sent, now.mono));
                 let client = session.client;
                 let feed = self.engine.as_ref().and_then(|engine| engine.feeds.get(writer));
-                let last = feed.and_then(|f| f.remembered.get(..sent)).into_iter().flatten().map(|s| s.position).max();
+                let last = feed
+                    .and_then(|f| f.remembered.get(..sent))
+                    .into_iter()
+                    .flatten()
+                    .map(|s| s.position)
+                    .max();
                 let epoch = self.engine.as_ref().map_or(0, |engine| engine.epoch);
                 let last = last.unwrap_or(FeedPosition { epoch, seq: 0 });
                 let resumed = session.resume.is_some();
@@ -433,7 +441,8 @@ impl World {
                 }
             },
             Manner::Talks => {
-                let recent = session.said.iter().filter(|at| now.since(**at) < Duration::from_secs(75)).count();
+                let recent =
+                    session.said.iter().filter(|at| now.since(**at) < Duration::from_secs(75)).count();
                 if recent < 3 {
                     session.said.push(now);
                     let say: &[u8] = match self.dice.below(3) {
@@ -441,6 +450,9 @@ impl World {
                         1 => b"what is this",
                         _ => {
                             session.changes += 1;
+                            if let Some(client) = self.clients.get_mut(client) {
+                                client.changed = true;
+                            }
                             b"{\"type\":\"subscribe\",\"types\":\"spot_listing\"}"
                         }
                     };
@@ -458,8 +470,12 @@ impl World {
 
     /// The network is in the way of a connection for a while; mostly it breaks then.
     pub(super) fn clog(&mut self) {
-        let open: Vec<u64> =
-            self.sessions.iter().filter(|(_, s)| s.ended.is_none()).map(|(connection, _)| *connection).collect();
+        let open: Vec<u64> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.ended.is_none())
+            .map(|(connection, _)| *connection)
+            .collect();
         let Some(connection) = open.get(self.dice.index(open.len())).copied() else { return };
         let until = self.now().mono + self.dice.millis(50, 45_000);
         let breaks = self.dice.per_mille(500);
@@ -467,7 +483,12 @@ impl World {
             session.clogged_until = until;
             session.is_impaired(until);
         }
-        self.say(|| format!("connection {connection} is clogged, and {} then", if breaks { "breaks" } else { "goes on" }));
+        self.say(|| {
+            format!(
+                "connection {connection} is clogged, and {} then",
+                if breaks { "breaks" } else { "goes on" }
+            )
+        });
         if breaks {
             self.plan_at(until, Event::Leave { connection, reset: true });
         }

@@ -162,8 +162,7 @@ impl Source {
             let a = &encoded.announcement;
             detector.load_announced(&a.notice_id, &a.title, a.published);
         }
-        let listened =
-            Listened { spec, detector, parser: Scratch::default(), session: None, live_at: None };
+        let listened = Listened { spec, detector, parser: Scratch::default(), session: None, live_at: None };
         let teller = Teller { source: spec.name, exchange: spec.exchange, told: Told::new(), path: None };
         Source::new(exchange, plan.thread, Path::Listened(Box::new(listened)), teller)
     }
@@ -296,7 +295,13 @@ impl Source {
     }
 
     /// A session begins: from now on nothing published is missed.
-    pub(super) fn connected(&mut self, now: Now, fresh_for: Duration, plant: Option<Plant>, thread: &mut SourceThread) {
+    pub(super) fn connected(
+        &mut self,
+        now: Now,
+        fresh_for: Duration,
+        plant: Option<Plant>,
+        thread: &mut SourceThread,
+    ) {
         let Path::Listened(listened) = &mut self.path else { return };
         let gap = listened.live_at.is_none_or(|at| now.mono.since(at) > fresh_for);
         listened.session = Some(gap);
@@ -317,7 +322,13 @@ impl Source {
     }
 
     /// A message of the session; whether it was read.
-    pub(super) fn message(&mut self, text: &str, now: Now, plant: Option<Plant>, thread: &mut SourceThread) -> bool {
+    pub(super) fn message(
+        &mut self,
+        text: &str,
+        now: Now,
+        plant: Option<Plant>,
+        thread: &mut SourceThread,
+    ) -> bool {
         let Path::Listened(listened) = &mut self.path else { return false };
         let Listened { spec, detector, parser, session, .. } = &mut **listened;
         let Some(gap) = *session else { return false };
@@ -370,7 +381,8 @@ fn first_start(store: &mut Store, source: &'static str, list: &'static str, now:
 pub(super) fn enter_races(sources: &mut [Source], threads: &mut [SourceThread], store: &Store) {
     for at in 0..sources.len() {
         let Some(exchange) = sources.get(at).map(|s| s.exchange) else { continue };
-        let paths: Vec<&'static str> = sources.iter().filter(|s| s.exchange == exchange).map(Source::name).collect();
+        let paths: Vec<&'static str> =
+            sources.iter().filter(|s| s.exchange == exchange).map(Source::name).collect();
         let Some(source) = sources.get_mut(at) else { continue };
         let Some(thread) = threads.get_mut(source.thread).filter(|_| paths.len() > 1) else { continue };
         let place = match thread.races.iter().position(|race| race.exchange() == source.teller.exchange) {

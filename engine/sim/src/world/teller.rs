@@ -56,7 +56,8 @@ impl Teller {
             let classification = classify(self.exchange, &found.record.title, found.hint);
             let candidate = Candidate { found, classification, received, detected };
             let Some((race, path)) = &mut race else {
-                let (id, edited) = (candidate.found.record.notice_id.clone(), candidate.found.action != Action::Created);
+                let (id, edited) =
+                    (candidate.found.record.notice_id.clone(), candidate.found.action != Action::Created);
                 let said = &candidate.classification;
                 let action = self.told.note(&id, edited, said.listing_type, &said.tickers);
                 ops.push_back(Op::Announce(self.announcement(candidate, &id, action)));
@@ -73,14 +74,20 @@ impl Teller {
                         if plant == Some(Plant::RaceDropsConfirmation) =>
                     {
                         let action = candidate.found.action;
-                        ops.push_back(Op::Announce(self.announcement(candidate.clone(), &record.notice_id, action)));
+                        ops.push_back(Op::Announce(self.announcement(
+                            candidate.clone(),
+                            &record.notice_id,
+                            action,
+                        )));
                     }
                     Verdict::Confirms { record, notice, .. } => confirmed.push((record, notice)),
                 }
             }
         }
         ops.push_back(Op::Settle);
-        ops.extend(confirmed.into_iter().map(|(record, notice)| Op::Remember(Row::Confirmed { record, notice })));
+        ops.extend(
+            confirmed.into_iter().map(|(record, notice)| Op::Remember(Row::Confirmed { record, notice })),
+        );
         for record in findings.seen.drain(..) {
             let notice = self.know(&record, race.as_mut().map(|(race, path)| (&mut **race, *path)));
             ops.push_back(Op::Remember(match notice {

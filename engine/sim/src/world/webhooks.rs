@@ -39,12 +39,25 @@ pub(super) struct Wants {
 /// What the thread tells the world.
 #[derive(Debug)]
 pub(super) enum Tell {
-    Offered { event: Event, outgoing: Outgoing, number: u64, recipients: Vec<EndpointId> },
+    Offered {
+        event: Event,
+        outgoing: Outgoing,
+        number: u64,
+        recipients: Vec<EndpointId>,
+    },
     Started(Start<Outgoing>),
     Settled(Note<Outgoing>),
     /// An outcome is safe from the death of the process.
-    Recorded { event: EventId, endpoint: EndpointId, outcome: Outcome },
-    Changed { endpoint: EndpointId, change: Change, state: State },
+    Recorded {
+        event: EventId,
+        endpoint: EndpointId,
+        outcome: Outcome,
+    },
+    Changed {
+        endpoint: EndpointId,
+        change: Change,
+        state: State,
+    },
 }
 
 /// See the module head.
@@ -357,9 +370,7 @@ impl Receiver {
                 (Report::Answered { status, retry_after, date: None }, soon)
             }
             Mood::Resets => failed(FailureClass::Reset),
-            Mood::Stale => {
-                (Report::Failed { class: FailureClass::Reset, stale_connection: kept }, soon)
-            }
+            Mood::Stale => (Report::Failed { class: FailureClass::Reset, stale_connection: kept }, soon),
             Mood::Slow => {
                 let takes = self.dice.millis(4_000, 12_000);
                 if takes >= limits::WEBHOOK_TIMEOUT {
