@@ -247,6 +247,7 @@ impl Stage {
             ("messages read by subscribers", self.messages() as f64, false),
             ("deliveries accepted", self.deliveries.accepted as f64, false),
             ("deliveries failed on purpose", self.deliveries.refused as f64, false),
+            ("deliveries accepted once more, same id", self.deliveries.repeated as f64, false),
             ("closed, too slow", of("/feed/closed/too_slow")?, false),
             ("closed, no pong", of("/feed/closed/pong_timeout")?, false),
             ("connections accepted", of("/accept/accepted")?, false),
