@@ -161,7 +161,7 @@ impl Stage {
         match fault {
             Fault::Resets => self.coming.tell(Order::Reset)?,
             Fault::Refusal => {
-                place(0).into_iter().for_each(|p| p.sim.fault_next(2, ExchangeFault::TooFrequent))
+                place(0).into_iter().for_each(|p| p.sim.fault_next(2, ExchangeFault::TooFrequent));
             }
             Fault::Dropped => place(1).into_iter().for_each(|p| p.sim.drop_connections()),
             Fault::Deaf => self.coming.tell(Order::Deaf(self.sizes.deaf))?,

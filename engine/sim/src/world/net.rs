@@ -236,7 +236,7 @@ impl World {
         }
         let answered = !uplink.is_empty();
         for bytes in uplink {
-            self.send(connection, bytes);
+            self.send(connection, &bytes);
         }
         if closes && answered {
             let after = self.dice.millis(1, 20);
@@ -312,7 +312,7 @@ impl World {
     // ---- From the subscriber -------------------------------------------------------------------
 
     /// Sends bytes behind what was sent before, in pieces.
-    pub(super) fn send(&mut self, connection: u64, bytes: Vec<u8>) {
+    pub(super) fn send(&mut self, connection: u64, bytes: &[u8]) {
         let latency = self.dice.micros(200, if self.faults.network { 60_000 } else { 5_000 });
         let pieces = if self.faults.network { self.dice.between(1, 3) } else { 1 };
         let now = self.now().mono;
@@ -461,7 +461,7 @@ impl World {
             }
         }
         for bytes in frames {
-            self.send(connection, bytes);
+            self.send(connection, &bytes);
         }
         let next = self.dice.millis(2_000, 30_000);
         self.plan(next, Event::Act(client));

@@ -16,13 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// One answers at once, one takes its time: attempts are under way when the engine dies.
 const PATHS: [(&str, u64); 2] = [("/quick", 0), ("/slow", 60)];
 
+/// Event id and body by path and ticker.
+type Delivered = BTreeMap<(String, String), (String, Box<[u8]>)>;
+
 /// See the module head.
 pub(crate) struct Hooks {
     receiver: SimReceiver,
     _folder: tempfile::TempDir,
     config: String,
-    /// Event id and body by path and ticker.
-    got: BTreeMap<(String, String), (String, Box<[u8]>)>,
+    got: Delivered,
     requests: usize,
     /// Requests beyond the first of their path and event.
     repeated: usize,

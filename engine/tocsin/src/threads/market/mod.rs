@@ -7,7 +7,7 @@
 //! is a second message, and a bell would cost the source thread a system call. It keeps no announcement waiting.
 //!
 //! Owner: itself, a housekeeping thread. It allocates for each answer and blocks in `epoll_wait` only. Bounds: of
-//! answers [`limits::MARKET_BODY_BYTES`], of what is known the watcher's; what waits for the journal's ring
+//! answers [`tocsin_core::limits::MARKET_BODY_BYTES`], of what is known the watcher's; what waits for the journal's ring
 //! (a disk that is behind) is what one turn told, for nothing is asked meanwhile. A feed or webhook ring that is full
 //! loses the message, counted. A failure of an exchange ends in a [`Failure`]: counted, shown, logged when it
 //! is another than before, and asked again when the watcher says so; the thread itself does not fail once it is built.
