@@ -33,7 +33,7 @@ pub(crate) struct WallClock {
 impl WallClock {
     /// Of a running engine, not stepped yet.
     pub(crate) fn of(engine: &Engine) -> WallClock {
-        assert!(cfg!(target_arch = "x86_64"), "this test writes machine code of x86-64");
+        const { assert!(cfg!(target_arch = "x86_64"), "this test writes machine code of x86-64") };
         let pid = engine.pid();
         let (base, length) = vdso(pid);
         let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).unwrap();
