@@ -1,5 +1,7 @@
 //! Seeded worlds: a smoke of them, those that once broke a rule, and planted bugs that must break one.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::Path;
 
