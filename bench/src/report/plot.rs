@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(track(Unit::Plain, &[]), None);
         assert_eq!(track(Unit::Plain, &[Vec::new()]), None);
         let svg = track(Unit::Bytes, &[vec![(0.0, 0.0)], vec![(600.0, 4_096.0)]]).unwrap();
-        assert!(svg.contains("4 KiB") && svg.contains("10.0 min") && !svg.contains("NaN"), "{svg}");
+        assert!(svg.contains("3.91 KiB") && svg.contains("10.0 min") && !svg.contains("NaN"), "{svg}");
         assert!(track(Unit::Nanoseconds, &[vec![(1.0, 3.0), (2.0, 9e9)]]).is_some());
     }
 

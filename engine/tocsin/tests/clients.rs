@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use harness::{Client, Engine, Handshake, Mode, wait_for};
 use serde_json::{Value, json};
-use tocsin_sim::{Fault, Kind, Options, SimExchange};
+use tocsin_core::market::InstrumentKind;
+use tocsin_core::model::Exchange;
+use tocsin_sim::{Fault, Kind, Listing, MarketOptions, Options, SimExchange, SimMarket};
 
 /// Every client comes from this address, and more than ten of them a minute.
 const EXEMPT: &str = "[feed.limits]\nexempt = [\"127.0.0.0/8\"]\n";
@@ -253,13 +255,30 @@ fn is(kind: &'static str) -> impl Fn(&Value) -> bool {
     move |message| message["type"] == kind
 }
 
-/// Manual alerts make the announcements; a source that recovers changes its state.
+/// A market that is watched, and no other; its section.
+fn watched_market() -> (SimMarket, String) {
+    let options = MarketOptions { plain: true, ..MarketOptions::default() };
+    let market = SimMarket::start(Exchange::Upbit, options).unwrap();
+    let mut section = "[market]\nenabled = true\nspeed = 200\n".to_owned();
+    for exchange in ["binance", "okx", "bybit", "gate", "kucoin", "bitget", "htx", "bithumb"] {
+        section += &format!("[market.{exchange}]\nenabled = false\n");
+    }
+    for exchange in ["coinbase", "kraken", "hyperliquid"] {
+        section += &format!("[market.{exchange}]\nenabled = false\n");
+    }
+    section += &format!("[market.upbit]\nbase_url = {:?}\n", market.base_url());
+    (market, section)
+}
+
+/// Manual alerts make the announcements; a source that recovers changes its state; a pair nobody told of is
+/// found by the market watchers.
 #[test]
 fn every_message_fits_its_schema_and_every_schema_is_met() {
     let exchange = SimExchange::start(Kind::Upbit, Options::plain()).unwrap();
     exchange.set_fault(Fault::Status { code: 503, retry_after_secs: None });
     let source = format!("[sources.upbit]\nenabled = true\nbase_url = {:?}\n", exchange.base_url());
-    let engine = Engine::start(Mode::Plain, &format!("{EXEMPT}{source}"));
+    let (market, section) = watched_market();
+    let engine = Engine::start(Mode::Plain, &format!("{EXEMPT}{source}{section}"));
     let mut lines = String::new();
     let open = |key: &str, query: &str| Handshake::new(query).header("X-API-Key", key).connect(&engine).ok();
 
@@ -273,11 +292,20 @@ fn every_message_fits_its_schema_and_every_schema_is_met() {
     let mut redacted = open(&redacted, "fields=full&cex=binance,nowhere").unwrap();
     let (_, expiring) = engine.key_with(&[&flags[..], &["--expires-in", "3603s"]].concat());
     let mut expiring = open(&expiring, "fields=full&frames=text").unwrap();
+    let mut watching = open(&engine.key(), "events=market&context=1").unwrap();
     engine.inject("upbit", "토신(TKNX) 신규 거래지원 안내 (KRW, BTC, USDT 마켓)");
     engine.inject("binance", LISTING);
+    heard(&mut watching, is("context"), &mut lines);
     heard(&mut basic, is("announcement"), &mut lines);
     heard(&mut redacted, is("announcement"), &mut lines);
     heard(&mut expiring, is("key_expiring"), &mut lines);
+
+    wait_for("the market's baseline", || {
+        let shown = engine.admin("GET", "/admin/v1/markets", None);
+        shown["requests"].as_array().unwrap().iter().all(|of| of["answers"].as_u64() >= Some(2))
+    });
+    market.add(Listing::open(InstrumentKind::Spot, "VAROMI", "KRW")).unwrap();
+    heard(&mut watching, is("market"), &mut lines);
 
     let mut asking = open(&engine.key(), "fields=full").unwrap();
     let subscribe =

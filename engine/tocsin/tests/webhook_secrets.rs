@@ -240,7 +240,7 @@ fn every_route(shop: &Shop, desk: &Account, shown: &mut Shown) {
     ask("PATCH", &key, json!({"expires_at": null}));
     ask("POST", &format!("{key}/revoke"), Value::Null);
     assert_eq!(shop.raw(None, "GET", "/metrics", "").0, 200);
-    for path in ["status", "sources", "subscribers"] {
+    for path in ["status", "sources", "subscribers", "markets", "markets/events"] {
         ask("GET", &format!("/admin/v1/{path}"), Value::Null);
     }
     ask("POST", "/admin/v1/reload", Value::Null);

@@ -202,18 +202,19 @@ fn a_volume_that_multiplies_is_told_at_every_exchange_with_its_dollars() {
         let slot = i64::try_from(SLOT.as_secs() / 60).unwrap();
         assert!(watched.round(slot, false).is_empty(), "{exchange:?}");
         // Long enough that the spike itself is no part of what is ordinary.
-        for _ in 0..80 {
+        for _ in 0..150 {
             assert!(watched.round(slot, true).is_empty(), "{exchange:?}");
         }
         let mut told = Vec::new();
-        for slots in 1..=4 {
+        // Four slots are judged together, each when it is over; the first of them may still be a usual one.
+        for slots in 1..=5 {
             watched.sim.set_volume(id, sum + f64::from(slots) * 9.0 * each, 0.5).unwrap();
             told.extend(watched.round(slot, true));
         }
         let spike = one(&told, MarketEventKind::VolumeSpike, exchange.name());
         assert_eq!(Some(spike.symbol.as_str()), watched.sim.symbol(id).as_deref());
         let (ratio, volume) = (spike.ratio.unwrap(), spike.volume_24h.unwrap());
-        assert!((8.0..12.0).contains(&ratio), "{exchange:?}: {ratio}");
+        assert!((7.0..12.0).contains(&ratio), "{exchange:?}: {ratio}");
         assert!((29.0e6..33.0e6).contains(&volume), "{exchange:?}: {volume}");
     }
 }
