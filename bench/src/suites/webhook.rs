@@ -148,25 +148,32 @@ fn latency(sizes: &Sizes, result: &mut SuiteResult) -> Outcome<()> {
         let (first, median, last) = (new_histogram(), new_histogram(), new_histogram());
         all.push(Size { endpoints, stem: format!("/{stem}"), target, first, median, last });
     }
-    let (bare, mut floor) = (Bare::start()?, new_histogram());
+    let (bare, mut wakes, mut stages) = (Bare::start()?, new_histogram(), new_histogram());
     let mut due = Instant::now();
     for number in 0..sizes.events {
         due += sizes.interval;
         wait_until(due);
-        floor.saturating_record(bare.wake()?.saturating_mul(1_000));
+        wakes.saturating_record(bare.wake()?.saturating_mul(1_000));
+        due += sizes.interval;
+        wait_until(due);
+        stages.saturating_record(bare.stages(number as u64)?.saturating_mul(1_000));
         for size in &mut all {
             due += sizes.interval;
             wait_until(due);
             size.one_event(&receiver, number, due.elapsed())?;
         }
     }
-    result.series.push(Series::new("latency/floor/wake", Unit::Nanoseconds, &floor));
-    result.figures.push(Figure {
-        name: "latency/floor/wake/p50".to_owned(),
-        unit: Unit::Nanoseconds,
-        value: floor.value_at_quantile(0.5) as f64,
-        target: None,
-    });
+    for (of, histogram) in [("wake", &wakes), ("stages", &stages)] {
+        let name = format!("latency/floor/{of}");
+        result.series.push(Series::new(name.clone(), Unit::Nanoseconds, histogram));
+        let value = histogram.value_at_quantile(0.5) as f64;
+        result.figures.push(Figure {
+            name: format!("{name}/p50"),
+            unit: Unit::Nanoseconds,
+            value,
+            target: None,
+        });
+    }
     for size in &all {
         let name = |of: &str| format!("latency/{}/{of}", size.endpoints);
         for (of, histogram) in [("first", &size.first), ("median", &size.median), ("last", &size.last)] {
