@@ -185,7 +185,8 @@ impl Trial {
                 let before = self.shop.receiver.total();
                 let give_up = Instant::now() + Duration::from_secs(1);
                 while self.shop.receiver.total() == before && Instant::now() < give_up {
-                    std::thread::yield_now();
+                    // The engine needs the core more.
+                    std::thread::sleep(Duration::from_micros(50));
                 }
                 std::thread::sleep(self.random.up_to(Duration::from_millis(2)));
             }
