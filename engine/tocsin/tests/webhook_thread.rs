@@ -249,7 +249,7 @@ fn a_connection_closed_while_idle_is_resent_over_once_and_made_anew() {
     let received = place.deliveries(2);
     assert_eq!(received[0].body, received[1].body);
     assert_eq!((received[0].attempt(), received[1].attempt()), (Some(1), Some(1)), "one attempt");
-    assert_eq!(place.rig.stats.resent.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(place.rig.stats.resent.load(Ordering::Relaxed), 1);
     place.rig.until("its outcome", |rig| !rig.outcomes().is_empty());
     assert_eq!(place.rig.outcomes()[0].outcome, Outcome::Delivered);
     place.rig.pass(Duration::from_secs(2));
@@ -386,7 +386,7 @@ fn what_is_under_way_to_a_removed_endpoint_counts_no_longer() {
     }
     let (named, _answer) = place.rig.add("https://hooks.tocsin-receiver.net/hook", EventFilter::default());
     place.deliveries(6);
-    let in_flight = |rig: &WebhookRig| rig.stats.in_flight.load(std::sync::atomic::Ordering::Relaxed);
+    let in_flight = |rig: &WebhookRig| rig.stats.in_flight.load(Ordering::Relaxed);
     place.rig.pass(Duration::from_millis(200));
     place.rig.until("counted", |rig| in_flight(rig) >= 6);
     for id in [id, named] {
