@@ -155,6 +155,7 @@ fn soak() {
         interval: Duration::from_millis(250),
         burst: 2,
         sample: Duration::from_millis(250),
+        history: 20,
     };
     let result = soak::measure(&sizes, 1).unwrap();
     check(

@@ -18,6 +18,7 @@ mod subscribers;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tocsin_core::limits;
 
 use self::judge::Samples;
 use self::stage::Stage;
@@ -56,6 +57,8 @@ pub struct Sizes {
     pub burst: usize,
     /// Between two samples.
     pub sample: Duration,
+    /// Announcements before the first.
+    pub history: usize,
 }
 
 impl Sizes {
@@ -75,6 +78,7 @@ impl Sizes {
             interval: Duration::from_secs(1),
             burst: 6,
             sample: Duration::from_secs(if context.quick { 2 } else { 10 }),
+            history: if context.quick { 0 } else { limits::HISTORY_IN_MEMORY },
         }
     }
 }

@@ -4,9 +4,11 @@
 //! Contract: engines of their own, simulated receivers in this process, real TLS on loopback. A latency is
 //! the engine's own stamps, from `detectedTimestampUs` of the announcement to `X-CEXPing-Sent-At` of a
 //! request, taken right before it is signed and written, plus what the event before it made this one wait
-//! beyond its instant. Sizes take turns, event by event. Owner: the runner's thread. Fails when an engine
-//! does not start or a request does not come.
+//! beyond its instant. Sizes take turns, event by event, and with them the floor: a thread that is woken and
+//! does nothing ([`bare`]). Owner: the runner's thread. Fails when an engine does not start or a request
+//! does not come.
 
+mod bare;
 pub(super) mod filled;
 mod isolation;
 mod store;
@@ -18,6 +20,7 @@ use serde_json::json;
 use tocsin_core::webhook::endpoint::{Disabled, State};
 use tocsin_sim::receiver::{ReceiverOptions, SimReceiver};
 
+use self::bare::Bare;
 use self::filled::Filled;
 pub use self::isolation::Beside;
 pub(crate) use self::isolation::{HANG, play_hang};
@@ -145,13 +148,31 @@ fn latency(sizes: &Sizes, result: &mut SuiteResult) -> Outcome<()> {
         let (first, median, last) = (new_histogram(), new_histogram(), new_histogram());
         all.push(Size { endpoints, stem: format!("/{stem}"), target, first, median, last });
     }
+    let (bare, mut wakes, mut stages) = (Bare::start()?, new_histogram(), new_histogram());
     let mut due = Instant::now();
     for number in 0..sizes.events {
+        due += sizes.interval;
+        wait_until(due);
+        wakes.saturating_record(bare.wake()?.saturating_mul(1_000));
+        due += sizes.interval;
+        wait_until(due);
+        stages.saturating_record(bare.stages(number as u64)?.saturating_mul(1_000));
         for size in &mut all {
             due += sizes.interval;
             wait_until(due);
             size.one_event(&receiver, number, due.elapsed())?;
         }
+    }
+    for (of, histogram) in [("wake", &wakes), ("stages", &stages)] {
+        let name = format!("latency/floor/{of}");
+        result.series.push(Series::new(name.clone(), Unit::Nanoseconds, histogram));
+        let value = histogram.value_at_quantile(0.5) as f64;
+        result.figures.push(Figure {
+            name: format!("{name}/p50"),
+            unit: Unit::Nanoseconds,
+            value,
+            target: None,
+        });
     }
     for size in &all {
         let name = |of: &str| format!("latency/{}/{of}", size.endpoints);

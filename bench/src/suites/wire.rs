@@ -5,10 +5,12 @@
 //! the stages) and in two that spin on a core each (with the hand-over); the exchange's bodies are the
 //! simulated exchange's, its socket is played by the source's thread in between, so that nothing else runs
 //! while an answer is handled. Every combination has a rig of its own in every round, in turn. Instants
-//! come through the clocks and the journal the threads are given anyway; see [`rig`]. Owner: a thread of
-//! its own, so that pinning ends with it. Fails when a rig cannot be built; rounds in which other work
+//! come through the clocks and the journal the threads are given anyway; see [`rig`]. In every round the floor has
+//! its turns too: the hand-over and one write(2) after the same time without work ([`bare`]). Owner: a thread
+//! of its own, so that pinning ends with it. Fails when a rig cannot be built; rounds in which other work
 //! mixed with an announcement's are dropped and counted.
 
+mod bare;
 mod rig;
 mod stamps;
 
@@ -20,6 +22,7 @@ use serde_json::json;
 use tocsin::os::cores;
 use tocsin_sim::Kind;
 
+use self::bare::Bare;
 use self::rig::{Layout, Rig};
 use self::stamps::{STAGES, Stamps};
 use super::Context;
@@ -113,6 +116,28 @@ impl Cell {
     }
 }
 
+/// The least that brings a frame from one of the threads to a socket.
+struct Floor {
+    layout: Layout,
+    tls: bool,
+    ring_to_first: Histogram<u64>,
+}
+
+impl Floor {
+    fn new(layout: Layout, tls: bool) -> Floor {
+        Floor { layout, tls, ring_to_first: new_histogram() }
+    }
+
+    fn report(&self, result: &mut SuiteResult) {
+        let tls = if self.tls { "tls" } else { "plain" };
+        let name = format!("{}/floor/{tls}/1/ring to first write", self.layout.name());
+        result.series.push(Series::new(name.clone(), Unit::Nanoseconds, &self.ring_to_first));
+        let value = self.ring_to_first.value_at_quantile(0.5) as f64;
+        let name = format!("{name}/p50");
+        result.figures.push(Figure { name, unit: Unit::Nanoseconds, value, target: None });
+    }
+}
+
 fn measure_here(sizes: &Sizes, seed: u64) -> Outcome<SuiteResult> {
     let mut result = SuiteResult { name: "wire".to_owned(), ..SuiteResult::default() };
     let cores = cores::available();
@@ -125,6 +150,8 @@ fn measure_here(sizes: &Sizes, seed: u64) -> Outcome<SuiteResult> {
         }),
     }
     let mut cells = cells(&layouts, &sizes.subscribers);
+    let mut floors: Vec<Floor> =
+        layouts.iter().flat_map(|l| [false, true].map(|tls| Floor::new(*l, tls))).collect();
     let (mut mixed, mut bodies) = (0, BTreeMap::new());
     for round in 0..sizes.rounds {
         for cell in &mut cells {
@@ -141,7 +168,14 @@ fn measure_here(sizes: &Sizes, seed: u64) -> Outcome<SuiteResult> {
             }
             bodies.insert(cell.kind.name(), json!(rig.body_bytes()));
         }
+        for floor in &mut floors {
+            let mut bare = Bare::new(floor.layout, floor.tls)?;
+            for _ in 0..sizes.announcements {
+                floor.ring_to_first.saturating_record(bare.shot(sizes.idle)?);
+            }
+        }
     }
+    floors.iter().for_each(|floor| floor.report(&mut result));
     report(&cells, layouts.last().copied().unwrap_or(Layout::OneThread), &mut result);
     result.settings.insert("rounds".to_owned(), json!(sizes.rounds));
     result.settings.insert("announcements_a_round".to_owned(), json!(sizes.announcements));

@@ -7,13 +7,14 @@
 mod rig;
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use rig::{Surroundings, WebhookRig, secret};
 use tocsin::rings::{MarketToWebhook, ToWebhook, WebhookToJournal};
-use tocsin::threads::Step as _;
+use tocsin::threads::{Pulse, Step as _};
 use tocsin_core::limits;
 use tocsin_core::market::{InstrumentKind, MarketEvent, MarketEventKind, VolumeTable};
 use tocsin_core::model::Exchange;
@@ -456,6 +457,30 @@ fn at_a_stop_answers_on_their_way_are_waited_for() {
     let now = place.rig.now();
     place.rig.thread.finish(now);
     assert_eq!(place.rig.outcomes().len(), 1);
+}
+
+/// The answer whose coming shows the thread that it is to stop was dropped with the wait that it ended: the
+/// stop took its whole patience, and the next process sent the event again.
+#[test]
+fn an_answer_that_ends_the_last_wait_before_a_stop_counts() {
+    let mut place = place();
+    let id = place.rig.register_active(&place.receiver.url("/hook"));
+    place.receiver.behave("/hook", vec![Behaviour::late(Duration::from_millis(30))]);
+    // Something else may end the last wait; seldom so often.
+    for round in 1..=12 {
+        place.warm(id);
+        place.rig.announce(&format!("LAST{round}"));
+        place.deliveries(1);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(10));
+                stop.store(true, Ordering::Relaxed);
+            });
+            place.rig.thread.run(&stop, &Pulse::default());
+        });
+        assert_eq!(place.rig.outcomes().len(), round);
+    }
 }
 
 /// Looks, at the instant an answer is given, whether a change of health is on its way to the journal.

@@ -8,16 +8,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tocsin::os::clock;
-use tocsin::store::{Row, Store};
-use tocsin_core::limits;
-use tocsin_core::model::{
-    Action, Announcement, Classification, Exchange, FeedPosition, Lang, ListingType, Ticker,
-};
 use tocsin_core::source::exchange;
-use tocsin_core::time::WallUs;
 use tocsin_core::webhook::endpoint::State;
 use tocsin_sim::receiver::{Behaviour, ReceiverOptions, SimReceiver};
 use tocsin_sim::{Category, Draft, Fault as ExchangeFault, Kind, Options, SimExchange};
@@ -37,8 +30,6 @@ const TICKER: &[u8] = b"SOAK";
 const UNHEARD: usize = 6;
 /// Every exchange has answered once within this.
 const BASELINE_PATIENCE: Duration = Duration::from_secs(60);
-/// Announcements of the history are this old: no news to any endpoint.
-const HISTORY_AGE: Duration = Duration::from_secs(7_200);
 
 /// The ticker of a notice.
 fn ticker(number: u64) -> String {
@@ -96,10 +87,10 @@ impl Stage {
             SimReceiver::start(ReceiverOptions { connections: 32_768, ..ReceiverOptions::default() })?;
         let setup = Setup { tls: true, idle: "block", sources, ..Setup::default() };
         let mut target = Filled::with(setup, receiver.ca().pem())?;
-        fill_history(&target)?;
         target.fill(&urls(&receiver, STEM, sizes.endpoints), State::Active)?;
         target.engine.start()?;
         await_baselines(&target)?;
+        fill_history(&target, sizes.history)?;
         target.warm(sizes.endpoints)?;
         let key = target.engine.key(sizes.staying + sizes.coming + 2 * sizes.deaf)?;
         let who = |count| Who { feed: target.engine.feed(), key: key.clone(), count };
@@ -318,48 +309,18 @@ fn await_baselines(target: &Filled) -> Outcome<()> {
     }
 }
 
-/// As many announcements as are kept in memory.
-fn fill_history(target: &Filled) -> Outcome<()> {
-    let mut store = Store::open(&target.engine.data())?;
-    let epoch = store.next_epoch()?;
-    let at = WallUs(clock::wall().0 - i64::try_from(HISTORY_AGE.as_micros())?);
-    let all: Vec<Announcement> = (1..=limits::HISTORY_IN_MEMORY as u64)
-        .map(|seq| old_announcement(FeedPosition { epoch, seq }, at))
-        .collect::<Outcome<_>>()?;
-    for group in all.chunks(256) {
-        let row = |announcement| Row::Announcement { announcement, dispatched: Some(at) };
-        let rows: Vec<_> = group.iter().map(row).collect();
-        store.commit(&rows)?;
+/// As many announcements as are kept in memory, through the engine itself: what it reads back at its start lies
+/// in memory that its source threads never use again, and resident memory would grow by as much once more.
+/// They are no listings, so that no endpoint hears of them.
+fn fill_history(target: &Filled, count: usize) -> Outcome<()> {
+    for number in 0..count {
+        let body = json!({
+            "exchange": "binance", "title": format!("Binance Will Tell of Old Token {number} (OLD{number})"),
+            "listing_type": "not_listing",
+        });
+        target.engine.admin("POST", "/admin/v1/announcements", Some(&body))?;
     }
     Ok(())
-}
-
-fn old_announcement(position: FeedPosition, at: WallUs) -> Outcome<Announcement> {
-    let FeedPosition { seq, .. } = position;
-    Ok(Announcement {
-        id: format!("binance:old-{seq}"),
-        position,
-        exchange: Exchange::Binance,
-        title: format!("Binance Will List Old Token {seq} (OLD{seq})"),
-        classification: Classification {
-            listing_type: ListingType::SpotListing,
-            tickers: vec![Ticker::new(&format!("OLD{seq}")).ok_or("no ticker")?],
-            markets: Vec::new(),
-            rule: "soak",
-            confidence: 99,
-            lang: Lang::En,
-        },
-        action: Action::Created,
-        late: false,
-        url: String::new(),
-        notice_id: format!("old-{seq}"),
-        source: "binance.catalogs".to_owned(),
-        published: at,
-        received: at,
-        detected: at,
-        classified: at,
-        effective_at: None,
-    })
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ use crate::lab::frames::subscription;
 /// Anything that does not happen within this never will.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Kernel send buffer of a subscriber, the engine's default.
-const SEND_BUFFER_BYTES: u32 = 16 * 1_024;
+pub(super) const SEND_BUFFER_BYTES: u32 = 16 * 1_024;
 /// Requests a second: often, and no bound of the source's.
 const REQUESTS_PER_SECOND: f64 = 500.0;
 /// Sessions one turn of a feed thread takes, well below its ring.

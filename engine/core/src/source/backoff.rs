@@ -149,10 +149,16 @@ pub fn retry_delay(retry_after: RetryAfter, date: Option<WallUs>, wall: WallUs) 
 }
 
 /// The rest of one connection.
+///
+/// Bans, other refusals and what is broken are counted each by itself: that a network was down for a
+/// minute says nothing of how much an exchange has been asked, and must not turn the first 418, whose
+/// own word may be a second, into hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backoff {
     until: Mono,
-    in_a_row: u32,
+    banned: u16,
+    refused: u16,
+    broken: u16,
     last: Option<Failure>,
 }
 
@@ -160,22 +166,29 @@ impl Backoff {
     /// Ready at once.
     #[must_use]
     pub const fn new() -> Backoff {
-        Backoff { until: Mono(0), in_a_row: 0, last: None }
+        Backoff { until: Mono(0), banned: 0, refused: 0, broken: 0, last: None }
     }
 
     /// A failure: returns when the connection may be used again. The pause doubles with every failure
-    /// in a row, is never shorter than `retry_after` (within its bound) and has up to a quarter of
-    /// itself added by `jitter`, a random number, so that connections do not come back together.
+    /// of its kind before the next success, is never shorter than `retry_after` (within its bound) and
+    /// has up to a quarter of itself added by `jitter`, a random number, so that connections do not come
+    /// back together.
     pub fn fail(&mut self, now: Mono, failure: Failure, retry_after: Option<Duration>, jitter: u32) -> Mono {
         let (first, longest) = failure.pauses();
-        let doubled = first.saturating_mul(1_u32 << self.in_a_row.min(20)).min(longest);
+        let count = match failure {
+            Failure::Banned => &mut self.banned,
+            refusal if refusal.is_refusal() => &mut self.refused,
+            _ => &mut self.broken,
+        };
+        let before = *count;
+        *count = count.saturating_add(1);
+        let doubled = first.saturating_mul(1_u32 << before.min(20)).min(longest);
         let asked = retry_after.map_or(Duration::ZERO, |d| d.min(failure.longest_retry_after()));
         let pause = match retry_after {
             // What the server asks is enough the first time, even if it is less than our own guess.
-            Some(_) if self.in_a_row == 0 => asked,
+            Some(_) if before == 0 => asked,
             _ => doubled.max(asked),
         };
-        self.in_a_row = self.in_a_row.saturating_add(1);
         self.last = Some(failure);
         self.until = now + pause + jittered(pause / 4, jitter);
         self.until
@@ -194,8 +207,8 @@ impl Backoff {
 
     /// Failures since the last success.
     #[must_use]
-    pub const fn in_a_row(&self) -> u32 {
-        self.in_a_row
+    pub fn in_a_row(&self) -> u32 {
+        u32::from(self.banned) + u32::from(self.refused) + u32::from(self.broken)
     }
 
     /// The last failure, if none succeeded since.
@@ -345,6 +358,37 @@ mod tests {
         let seen: Vec<u64> =
             (0..4).map(|_| pause(&mut b, Failure::TooManyRequests, Some(1), 0).as_secs()).collect();
         assert_eq!(seen, [1, 4, 8, 16]);
+    }
+
+    #[test]
+    fn a_refusal_is_the_first_one_whatever_failed_before() {
+        let before = [Failure::Closed, Failure::Timeout, Failure::Unusable, Failure::ServerError];
+        for (failure, asked, secs) in [
+            (Failure::Banned, None, 120),
+            (Failure::Banned, Some(1), 1),
+            (Failure::TooManyRequests, None, 2),
+            (Failure::TooManyRequests, Some(7), 7),
+            (Failure::Forbidden, None, 30),
+        ] {
+            let mut b = Backoff::new();
+            for failed in before.into_iter().cycle().take(20) {
+                pause(&mut b, failed, None, 0);
+            }
+            assert_eq!(pause(&mut b, failure, asked, 0).as_secs(), secs, "{failure:?} {asked:?}");
+            assert_eq!(b.in_a_row(), 21);
+        }
+        // What is broken is asked again soon after a refusal, and a ban is not the refusals' next step.
+        let mut b = Backoff::new();
+        for secs in [2, 4, 8] {
+            assert_eq!(pause(&mut b, Failure::TooManyRequests, None, 0).as_secs(), secs);
+        }
+        assert_eq!(pause(&mut b, Failure::Connect, None, 0), Duration::from_millis(100));
+        assert_eq!(pause(&mut b, Failure::Banned, None, 0).as_secs(), 120);
+        // Each goes on where it was until something is answered.
+        assert_eq!(pause(&mut b, Failure::TooManyRequests, None, 0).as_secs(), 16);
+        assert_eq!(pause(&mut b, Failure::Banned, Some(1), 0).as_secs(), 240);
+        b.succeed();
+        assert_eq!(pause(&mut b, Failure::Banned, None, 0).as_secs(), 120);
     }
 
     #[test]

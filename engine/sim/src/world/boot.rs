@@ -208,8 +208,12 @@ impl World {
         }
         let heard = lane.answer(slot, reply, now, jitter, self.plant, thread);
         let (name, thread) = (lane.name(), lane.thread);
-        if let Heard::Read(page) = heard {
-            self.truth.shown(name, page.rows.iter().map(|row| &*row.id), now);
+        if let Reply::Status(..) | Reply::Broken(_) = reply {
+            self.say(|| format!("source {source} on connection {slot}: {reply:?}"));
+        }
+        if let Heard::Read(page, list) = heard {
+            let known = self.durable.store.lists.get(&(name, list)).is_some_and(|row| row.baselined);
+            self.truth.shown(name, page.rows.iter().map(|row| &*row.id), now, known);
         }
         self.work(thread)?;
         self.pace(source)

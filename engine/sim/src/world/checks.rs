@@ -46,7 +46,7 @@ pub(super) struct Truth {
     /// What a power cut has taken.
     lost: BTreeSet<FeedPosition>,
     /// Items that a source was shown on a page it could read.
-    shown: BTreeMap<(&'static str, Box<str>), Now>,
+    shown: BTreeMap<(&'static str, Box<str>), Shown>,
     asked: BTreeMap<usize, VecDeque<Mono>>,
     asked_in: u32,
     /// Connections that count, by number.
@@ -61,6 +61,18 @@ pub(super) struct Truth {
     sent: BTreeMap<usize, FeedPosition>,
 }
 
+/// When a source was first shown an item.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    at: Now,
+    /// The list had been taken as known before.
+    list_known: bool,
+}
+
+/// How far an exchange's clock may be ahead.
+const CLOCK_SKEW_US: i64 = 60_000_000;
+/// What is on its way when everything rests has come then.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// An announcement waits for a thread that is off its core, for an earlier number, never longer.
 const LONGEST_WAIT: Duration = Duration::from_millis(1_000);
 /// From an answered revocation to the last announcement of its sessions.
@@ -176,15 +188,23 @@ impl Truth {
         Ok(())
     }
 
-    pub(super) fn shown<'r>(&mut self, source: &'static str, ids: impl Iterator<Item = &'r str>, now: Now) {
+    pub(super) fn shown<'r>(
+        &mut self,
+        source: &'static str,
+        ids: impl Iterator<Item = &'r str>,
+        at: Now,
+        list_known: bool,
+    ) {
         for id in ids {
-            self.shown.entry((source, id.into())).or_insert(now);
+            self.shown.entry((source, id.into())).or_insert(Shown { at, list_known });
         }
     }
 
     // ---- Keys and limits -----------------------------------------------------------------------
 
-    pub(super) fn clock_was_set(&mut self) {
+    /// `before`: what it read until then.
+    pub(super) fn clock_was_set(&mut self, before: WallUs) {
+        self.saw_wall(before);
         self.clock_set = true;
     }
 
@@ -425,8 +445,10 @@ impl World {
             judge_gap(session, feed, (&engine.known, self.drawn.history), &self.truth, complete, &name)?;
         }
         if let Some(reason) = session.ended {
-            // A memory that is shorter than a key's delay forgets what is still to be released.
-            let since = now.mono - session.delay - Duration::from_secs(1);
+            // A memory that is shorter than a key's delay forgets what is still to be released. The engine's
+            // holds 4,096, and a world's may hold 3. Late ones are nobody's news and wake nobody, so a delayed
+            // session may stand before them until its next ping.
+            let since = now.mono - session.delay - limits::PING_PERIOD - Duration::from_secs(1);
             let held_back = feed.remembered.iter().rev().take_while(|sent| sent.at >= since).count();
             let outlived = session.delay > Duration::ZERO && held_back >= self.drawn.history;
             if !(outlived && reason == CloseReason::TooSlow) {
@@ -482,6 +504,11 @@ impl World {
 
     /// The end of the second part: everything has been announced, stored and received.
     pub(super) fn check_rest(&mut self) -> Flow {
+        // A heartbeat may be on its way at whatever instant one looks.
+        let patience = self.now().mono + ON_ITS_WAY;
+        while !self.all_drained() && self.now().mono < patience {
+            self.run_until(self.now().mono + Duration::from_millis(10))?;
+        }
         self.check_sources()?;
         let open: Vec<u64> = self
             .sessions
@@ -500,6 +527,12 @@ impl World {
         }
         self.check_resumed_clients()?;
         self.check_bounds()
+    }
+
+    fn all_drained(&mut self) -> bool {
+        let open = self.sessions.iter().filter(|(_, session)| session.ended.is_none());
+        let open: Vec<u64> = open.map(|(connection, _)| *connection).collect();
+        open.into_iter().all(|connection| self.is_drained(connection))
     }
 
     fn is_drained(&mut self, connection: u64) -> bool {
@@ -550,7 +583,7 @@ impl World {
     /// What a source was shown is in the store; what was published since the first start was announced once.
     fn check_sources(&self) -> Flow {
         let store = &self.durable.store;
-        for ((source, id), at) in &self.truth.shown {
+        for ((source, id), Shown { at, list_known }) in &self.truth.shown {
             let known =
                 store.seen.get(source).is_some_and(|rows| rows.iter().any(|row| row.record.notice_id == *id));
             if !known {
@@ -567,6 +600,12 @@ impl World {
                 store.lists.iter().filter(|((of, _), _)| of == source).map(|(_, row)| row.first_start).max();
             let after = start.is_some_and(|start| known.published.micros_since(start) > 1_000_000);
             if known.old || !after || known.edits > 0 || known.pinned {
+                continue;
+            }
+            // With its clock set back, a source met its list for the first time with something on it whose
+            // time was still to come. Such a time does not prove that it was published after the first start:
+            // exchanges write notices ahead. The core takes it as known, as all of that page.
+            if !list_known && known.published.micros_since(at.wall) > CLOCK_SKEW_US {
                 continue;
             }
             let announced = self.truth.created.get(&(exchange, notice)).into_iter().flatten();

@@ -297,11 +297,11 @@ impl World {
         for tell in tells {
             self.told_by_webhooks(tell, now)?;
         }
-        done?;
+        let more = done?;
         if bounds.0 > self.drawn.pending + self.receivers.len() || bounds.1 > self.drawn.in_flight.max(16) {
             return broken("deliveries are bounded", format!("{} pending, {} in flight", bounds.0, bounds.1));
         }
-        let rest = if deadline <= now.mono { now.mono + Duration::from_micros(20) } else { deadline };
+        let rest = if more || deadline <= now.mono { now.mono + Duration::from_micros(20) } else { deadline };
         self.wake_at(Thing::Webhook, rest);
         Ok(())
     }

@@ -20,7 +20,7 @@ use super::exchange::Exchange;
 use super::feeds::ToWriter;
 use super::journal::{Pending, Release};
 use super::plant::Plant;
-use super::webhooks::Receiver;
+use super::webhooks::{Command, Receiver};
 use super::{Death, Event, Flow, Thing, World};
 
 /// Something that happens to a world.
@@ -192,8 +192,9 @@ impl World {
             Chaos::Step if self.faults.clock => {
                 let seconds = i64::from(self.dice.pick(&[1, 30, 400], 1));
                 let by = if self.dice.coin() { seconds } else { -seconds } * 1_000_000;
+                // What ended by the clock before it is set back has ended rightly.
+                self.truth.clock_was_set(self.now().wall);
                 self.clock.step(by);
-                self.truth.clock_was_set();
                 self.say(|| format!("the wall clock is set by {by} us"));
             }
             Chaos::Death if self.engine.is_some() => {
@@ -277,13 +278,13 @@ impl World {
             Change::Expire(key, at) => Some(Row::Expiry { key: id(key), at: Some(at) }),
             Change::Disable(endpoint) => {
                 if plant != Some(Plant::DisabledEndpointServed) {
-                    let _ = engine.webhook.dispatcher.disable(now, endpoint);
+                    engine.webhook.commands.push_back(Command::Disable(endpoint));
                 }
                 None
             }
             Change::Enable(endpoint) => {
                 self.deliveries.enabled(endpoint);
-                let _ = engine.webhook.dispatcher.enable(now, endpoint);
+                engine.webhook.commands.push_back(Command::Enable(endpoint));
                 None
             }
         };

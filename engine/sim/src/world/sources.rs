@@ -92,8 +92,8 @@ pub(super) struct Ask {
 
 /// What became of an answer.
 pub(super) enum Heard {
-    /// It was read, and this page was in it.
-    Read(Served),
+    /// It was read, and this page of this list was in it.
+    Read(Served, &'static str),
     /// Nothing new to the reader.
     Nothing,
 }
@@ -237,7 +237,8 @@ impl Source {
             }
             Reply::Page(page) => {
                 if self.read(slot, list, &page.body, page.version, now, jitter, plant, thread) {
-                    return Heard::Read(page.clone());
+                    let list = list_name(&self.path, list);
+                    return Heard::Read(page.clone(), list);
                 }
             }
         }
@@ -285,10 +286,7 @@ impl Source {
     }
 
     fn tell(&mut self, list: usize, now: Now, plant: Option<Plant>, thread: &mut SourceThread) {
-        let name = match &self.path {
-            Path::Polled(polled) => polled.spec.lists.get(list).map_or("", |list| list.name),
-            Path::Listened(listened) => listened.spec.channels.get(list).copied().unwrap_or(""),
-        };
+        let name = list_name(&self.path, list);
         let race = self.race.and_then(|at| thread.races.get_mut(at));
         let at = (now.wall, now.wall);
         self.teller.tell(name, at, &mut self.findings, race, plant, &mut thread.ops);
@@ -367,6 +365,14 @@ impl Polled {
         if let Some(slot) = self.slots.get_mut(at) {
             slot.backoff.succeed();
         }
+    }
+}
+
+/// The name of a list or a channel.
+fn list_name(path: &Path, list: usize) -> &'static str {
+    match path {
+        Path::Polled(polled) => polled.spec.lists.get(list).map_or("", |list| list.name),
+        Path::Listened(listened) => listened.spec.channels.get(list).copied().unwrap_or(""),
     }
 }
 

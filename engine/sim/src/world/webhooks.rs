@@ -36,6 +36,13 @@ pub(super) struct Wants {
     filter: EventFilter,
 }
 
+/// What the control plane asks of the thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Command {
+    Enable(EndpointId),
+    Disable(EndpointId),
+}
+
 /// What the thread tells the world.
 #[derive(Debug)]
 pub(super) enum Tell {
@@ -65,6 +72,7 @@ pub(super) struct Webhook {
     pub(super) dispatcher: Dispatcher<Outgoing, Wants>,
     pub(super) rings: Vec<VecDeque<Arc<EncodedAnnouncement>>>,
     pub(super) journal: VecDeque<Pending>,
+    pub(super) commands: VecDeque<Command>,
     id_key: IdKey,
     identities: BTreeSet<Box<str>>,
     next_number: u64,
@@ -95,6 +103,7 @@ impl Webhook {
             dispatcher: Dispatcher::new(bounds),
             rings: (0..threads).map(|_| VecDeque::new()).collect(),
             journal: VecDeque::new(),
+            commands: VecDeque::new(),
             id_key: id_key(),
             identities: store.events.values().map(|row| row.event.payload.id.identity().into()).collect(),
             next_number: store.next_event(),
@@ -132,18 +141,46 @@ impl Webhook {
         }
     }
 
-    /// One turn.
-    pub(super) fn turn(&mut self, now: Now, durable: &mut Durable, plant: Option<Plant>) -> Result<(), Stop> {
+    /// One turn; whether another follows at once, for what it did may have given more to do.
+    pub(super) fn turn(
+        &mut self,
+        now: Now,
+        durable: &mut Durable,
+        plant: Option<Plant>,
+    ) -> Result<bool, Stop> {
         self.hear(now, durable)?;
+        let rests = self.act(now, durable, plant)?;
+        Ok(self.take_commands(now, durable, plant)? || !rests)
+    }
+
+    /// What each changes is told and saved before the next is taken: in between, two changes of one endpoint
+    /// would both be told with the state after the second. Whether there were any.
+    fn take_commands(&mut self, now: Now, durable: &mut Durable, plant: Option<Plant>) -> Result<bool, Stop> {
+        let any = !self.commands.is_empty();
+        while let Some(command) = self.commands.pop_front() {
+            // An endpoint that is not there is nobody's.
+            let _ = match command {
+                Command::Enable(endpoint) => self.dispatcher.enable(now, endpoint),
+                Command::Disable(endpoint) => self.dispatcher.disable(now, endpoint),
+            };
+            while let Some(note) = self.dispatcher.poll_note() {
+                self.note(now, note, durable, plant)?;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Does what the dispatcher says, up to a bound; whether that was all.
+    fn act(&mut self, now: Now, durable: &mut Durable, plant: Option<Plant>) -> Result<bool, Stop> {
         for _ in 0..256 {
             match self.dispatcher.poll(now) {
-                None => return Ok(()),
+                None => return Ok(true),
                 Some(Action::Start(start)) => self.tells.push(Tell::Started(start)),
                 Some(Action::Note(note)) => self.note(now, note, durable, plant)?,
             }
             self.hear(now, durable)?;
         }
-        Ok(())
+        Ok(false)
     }
 
     fn hear(&mut self, now: Now, durable: &mut Durable) -> Result<(), Stop> {

@@ -3,6 +3,7 @@
 
 mod live;
 mod sessions;
+mod strangers;
 mod threads;
 mod webhooks;
 

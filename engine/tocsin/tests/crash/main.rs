@@ -18,10 +18,14 @@ mod world;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use harness::stall::Stall;
 use harness::{Engine, Handshake, Mode, wait_for};
 use hooks::Hooks;
 use observer::{Habit, Observer, Whereabouts};
 use world::{Random, World};
+
+/// A life that takes longer stands still: more than anything in it waits for by itself.
+const STALLED: Duration = Duration::from_secs(180);
 
 const HABITS: [Habit; 3] = [Habit::Basic, Habit::Full, Habit::Resuming];
 
@@ -84,6 +88,9 @@ struct Trial {
     recovered: u64,
     kills: [u64; MOMENTS.len()],
     checks: u8,
+    stall: Stall,
+    /// The longest life so far, and which it was.
+    slowest: (Duration, String),
 }
 
 impl Trial {
@@ -96,8 +103,11 @@ impl Trial {
             format!("{topology}\n[feed.limits]\nexempt = [\"127.0.0.0/8\"]\n{sources}{egress}")
         };
         let configs: Vec<String> = topologies.iter().map(config).collect();
+        let engine = Engine::prepare(dir, mode, &configs[0]);
         Trial {
-            engine: Engine::prepare(dir, mode, &configs[0]),
+            stall: Stall::watch(engine.config(), STALLED),
+            slowest: Default::default(),
+            engine,
             configs,
             turn: 0,
             world,
@@ -187,6 +197,15 @@ impl Trial {
         self.engine.configure(&self.configs[self.turn % self.configs.len()]);
         let moment = MOMENTS[usize::try_from(self.random.below(MOMENTS.len() as u64)).unwrap()];
         self.kills[moment as usize] += 1;
+        let name = format!("round {}, {moment:?}", self.turn);
+        self.stall.at(name.as_str());
+        assert!(!self.observers.iter().any(Observer::has_failed), "a subscriber failed before {name}");
+        let from = Instant::now();
+        self.live(moment);
+        self.slowest = std::mem::take(&mut self.slowest).max((from.elapsed(), name));
+    }
+
+    fn live(&mut self, moment: Moment) {
         if moment == Moment::StartingUp {
             self.engine.spawn();
             std::thread::sleep(self.random.up_to(self.start_up));
@@ -270,6 +289,7 @@ impl Trial {
 
     /// Lets everything arrive, stops properly and checks all promises.
     fn finish(mut self, source_threads: u64) -> String {
+        self.stall.at("the end");
         self.world.fall_silent();
         self.start();
         let ledger = Arc::clone(&self.world.ledger);
@@ -303,10 +323,11 @@ impl Trial {
             MOMENTS.iter().zip(self.kills).map(|(moment, n)| format!("{moment:?} {n}")).collect();
         format!(
             "{figures:?}, webhooks: {hooks:?}, from shared memory {}, keys {}, reconnections {connections}, \
-             kills: {}",
+             kills: {}, slowest: {:?}",
             self.recovered,
             self.keys.len(),
-            kills.join(", ")
+            kills.join(", "),
+            self.slowest
         )
     }
 }
@@ -327,8 +348,11 @@ fn crash(mode: Mode, rounds: u64, topologies: &[&str], source_threads: u64) {
     trial.hooks.iter().for_each(|hooks| hooks.register(&trial.engine));
     trial.kill();
     trial.world.publish(seed ^ 0x5eed);
-    for _ in 0..rounds {
+    for round in 1..=rounds {
         trial.round();
+        if round % 50 == 0 {
+            println!("{round} rounds in {:?}", from.elapsed());
+        }
         let down = trial.random.up_to(Duration::from_millis(120));
         std::thread::sleep(down);
     }
@@ -347,6 +371,19 @@ fn the_same_with_more_threads_over_tls() {
     let topology = "[feed]\nwriters = 2\n[topology]\nmode = \"pinned\"\nidle = \"block\"\n\
                     source_cores = [0, 1]\nfeed_cores = [2, 3]";
     crash(Mode::Tls, number_from("TOCSIN_CRASH_ROUNDS", 25) / 4, &[topology, ""], 2);
+}
+
+/// The watch of these tests ends what would wait for ever.
+#[test]
+fn a_life_that_stands_still_is_ended() {
+    let mut engine = Engine::prepare(tempfile::tempdir().unwrap(), Mode::Plain, "");
+    engine.spawn();
+    let pid = rustix::process::Pid::from_raw(engine.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let stall = Stall::watch(engine.config(), Duration::from_secs(1));
+    stall.at("the start of an engine that was stopped on purpose");
+    let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.wait_ready()));
+    assert!(waited.is_err(), "it was not stopped");
 }
 
 /// Killed in the first moments of a data directory: around the epoch, the baseline and its commit.

@@ -76,6 +76,11 @@ impl Observer {
         Observer { habit, stop, thread }
     }
 
+    /// Whether it has failed: what it said stands in the output.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Ends it.
     pub(crate) fn finish(self) -> Notes {
         self.stop.store(true, Ordering::Relaxed);

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod manager;
 pub mod namespace;
 pub mod shop;
+pub mod stall;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use api::{Api, Whereabouts};
 use book::Book;
+use harness::stall::Stall;
 use harness::{Engine, Mode, wait_for};
 use news::{News, Random};
 use peek::Peek;
@@ -37,6 +38,9 @@ fn seed() -> u64 {
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     number_from("TOCSIN_CRASH_SEED", u64::from(clock.subsec_nanos()))
 }
+
+/// A life that takes longer stands still: more than anything in it waits for by itself.
+const STALLED: Duration = Duration::from_secs(180);
 
 /// When the engine is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,7 @@ struct Trial {
     at: Whereabouts,
     start_up: Duration,
     kills: [u64; MOMENTS.len()],
+    stall: Stall,
 }
 
 impl Trial {
@@ -83,8 +88,10 @@ impl Trial {
         let config = format!(
             "[egress]\nallow_nets = [\"127.0.0.0/8\"]\nca_file = {ca_file:?}\nresolvers = [\"127.0.0.1:9\"]\n"
         );
+        let engine = Engine::prepare(dir, Mode::Plain, &config);
         Trial {
-            engine: Engine::prepare(dir, Mode::Plain, &config),
+            stall: Stall::watch(engine.config(), STALLED),
+            engine,
             shop: Shop::new(receiver),
             book: Book::default(),
             random: Random::new(seed),
@@ -145,6 +152,7 @@ impl Trial {
     fn round(&mut self, answered: &news::Answered, content: bool) {
         let moment = MOMENTS[usize::try_from(self.random.below(MOMENTS.len() as u64)).unwrap()];
         self.kills[moment as usize] += 1;
+        self.stall.at(format!("life {}, {moment:?}", self.kills.iter().sum::<u64>()));
         self.shop.script(&mut self.random, content);
         if moment == Moment::StartingUp {
             self.engine.spawn();
@@ -177,7 +185,8 @@ impl Trial {
                 let before = self.shop.receiver.total();
                 let give_up = Instant::now() + Duration::from_secs(1);
                 while self.shop.receiver.total() == before && Instant::now() < give_up {
-                    std::thread::yield_now();
+                    // The engine needs the core more.
+                    std::thread::sleep(Duration::from_micros(50));
                 }
                 std::thread::sleep(self.random.up_to(Duration::from_millis(2)));
             }
@@ -202,6 +211,7 @@ impl Trial {
 
     /// Lets everything arrive, stops properly and checks all promises.
     fn finish(mut self, news: &mut News) {
+        self.stall.at("the end");
         news.fall_silent();
         self.shop.script(&mut self.random, true);
         let taken_before = self.shop.receiver.total();

@@ -3,10 +3,10 @@
 use super::*;
 
 /// A browser: its cookie and CSRF token.
-struct Browser<'a> {
+pub(super) struct Browser<'a> {
     engine: &'a Engine,
-    cookie: String,
-    csrf: String,
+    pub(super) cookie: String,
+    pub(super) csrf: String,
     shown: Value,
 }
 
@@ -19,14 +19,14 @@ impl Engine {
         self.tcp("POST", "/v1/session", headers, &body.to_string())
     }
 
-    fn browser(&self, body: &Value) -> Browser<'_> {
+    pub(super) fn browser(&self, body: &Value) -> Browser<'_> {
         let (status, head, shown) = self.sign_in(body, "");
         assert_eq!(status, 200, "{shown}");
         let cookie = cookie_of(&head).unwrap().split(';').next().unwrap().to_owned();
         Browser { engine: self, cookie, csrf: shown["csrf"].as_str().unwrap().to_owned(), shown }
     }
 
-    fn new_account(&self, name: &str) -> (i64, String) {
+    pub(super) fn new_account(&self, name: &str) -> (i64, String) {
         let body = json!({"name": name, "plan": "phantom"});
         let made = self.ask("POST", "/admin/v1/accounts", Some(&body)).unwrap();
         (made["id"].as_i64().unwrap(), made["token"].as_str().unwrap().to_owned())

@@ -498,6 +498,9 @@ impl Step for WebhookThread {
     fn finish(&mut self, now: Now) {
         let end = now.mono + STOP_PATIENCE;
         loop {
+            // First what the wait before has brought: the next one would drop it.
+            self.take_events();
+            self.drive_ready();
             let now = (self.clock)();
             self.take_notes(now);
             self.ledger.retry();
@@ -506,8 +509,6 @@ impl Step for WebhookThread {
                 return;
             }
             self.wait(RETRY_WAIT * 10);
-            self.take_events();
-            self.drive_ready();
         }
     }
 }
