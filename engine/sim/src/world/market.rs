@@ -2,7 +2,7 @@
 //! their own at the end of the world.
 //!
 //! Contract: the thread's order is kept: an event goes to the feed, then to the webhook thread, then to the journal,
-//! and what is known after it behind it; while the journal takes nothing, nothing is asked. A start loads what is
+//! and what is known after it behind it; while the journal's ring is full, nothing is asked. A start loads what is
 //! durable and makes webhook events good. A life may end between any two steps. Dice, deaths and faults are of the
 //! market's own stream, so that nothing here changes what a seed means to the rest of its world. Owner: the world.
 //! Waits are [`SPEED`] times shorter than by default. It fails with [`Stop::Broken`].
@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 
 use tocsin_core::market::message::encode_event;
-use tocsin_core::market::record::{BookRecord, InstrumentRecord, Standing};
+use tocsin_core::market::record::{BookRecord, Ending, InstrumentRecord, Presence, Standing};
 use tocsin_core::market::register::Hearing;
 use tocsin_core::market::rules::BookRules;
 use tocsin_core::market::watcher::{Changes, RequestId, Told, Watcher, WatcherRules};
-use tocsin_core::market::{MarketEvent, MarketSpec, exchange as specs};
+use tocsin_core::market::{MarketEvent, MarketSpec, Trading, exchange as specs};
 use tocsin_core::model::Exchange;
 use tocsin_core::source::backoff::Failure;
 use tocsin_core::source::{ParseError, Scratch};
@@ -35,6 +35,8 @@ pub(super) const SPEED: f64 = 10.0;
 const SETTLE: Duration = Duration::from_secs(2);
 /// Rows of one commit at most.
 const COMMIT: usize = 8;
+/// Rows the journal's ring takes: few, so that it is full at times.
+const RING: usize = 12;
 /// Long enough for every wait of the rules, for every pause after a refusal and for three answers behind them.
 const CALM: Duration = Duration::from_secs(1_200);
 
@@ -99,7 +101,7 @@ pub(super) struct Stored {
     books: BTreeMap<(&'static str, &'static str), BookRecord>,
     records: BTreeMap<(&'static str, &'static str, Box<str>), InstrumentRecord>,
     /// By identity, in the order of arrival.
-    events: Vec<MarketEvent>,
+    pub(super) events: Vec<MarketEvent>,
     /// Identities of webhook events.
     pub(super) webhooks: BTreeSet<String>,
 }
@@ -313,7 +315,18 @@ impl Watch {
         let at = self.dice.index(self.markets.len());
         let wall = self.clock.now().wall;
         let Some(market) = self.markets.get_mut(at) else { return };
-        let said = market.act(&mut self.dice, wall);
+        let records = &self.stored.records;
+        let sources = self.specs.iter().filter(|spec| spec.exchange == market.exchange);
+        let sources: Vec<_> = sources.map(|spec| spec.name).collect();
+        let known = |symbol: &str| {
+            let mut of =
+                records.iter().filter(|((source, _, s), _)| sources.contains(source) && **s == *symbol);
+            of.any(|(_, record)| {
+                let open = record.trading == Trading::Open && record.standing.opened;
+                open && record.closes_at.is_none() && record.standing.ending == Ending::None
+            })
+        };
+        let said = market.act(&mut self.dice, wall, &known);
         self.say(|| said);
     }
 
@@ -381,7 +394,10 @@ impl Watch {
 
     fn ask(&mut self, now: Now) {
         let Some(live) = &mut self.live else { return };
-        while let Some(id) = live.watcher.due(now.mono) {
+        // What finds its ring full waits, and meanwhile nothing is asked.
+        while live.journal.len() <= RING
+            && let Some(id) = live.watcher.due(now.mono)
+        {
             let found = live.watcher.requests().find(|(of, ..)| *of == id);
             let Some((_, spec, request)) = found else { return };
             let market = self.markets.iter_mut().find(|market| market.exchange == spec.exchange);
@@ -429,8 +445,8 @@ impl Watch {
     fn tell(&mut self, now: Now) -> Flow {
         let Some(live) = self.live.as_mut().filter(|live| !live.told.is_empty()) else { return Ok(()) };
         let told = core::mem::take(&mut live.told);
-        let ids = told.events.iter().map(MarketEvent::source_item).collect();
-        let telling = self.tellings.begins(ids, told.events.len() + told.changes.len());
+        let rows = told.events.len() + told.changes.len();
+        let telling = self.tellings.begins(told.events.clone(), rows);
         let hasty = self.plant == Some(Plant::MarketStoredFirst);
         if hasty {
             live.journal.extend(told.events.iter().map(|event| Row::Event(event.clone(), telling)));
@@ -539,6 +555,29 @@ impl Watch {
         let Some(live) = &self.live else { return (0, 0) };
         let undecided = live.watcher.stats(now).map(|stats| stats.book.undecided).sum();
         (undecided, live.watcher.stats(now).map(|stats| stats.instruments).max().unwrap_or(0))
+    }
+
+    /// Whether so much ended between two answers that the list looks shrunk: by the rule of `docs/markets.md`, from
+    /// what is on disk.
+    pub(super) fn is_held(&self, market: &Market) -> bool {
+        let rules = BookRules::default();
+        let there = market.instruments.iter().filter(|instrument| market.shown(instrument).is_some());
+        let there: BTreeSet<&str> = there.map(|instrument| instrument.symbol.as_str()).collect();
+        let of_market = |source: &str| {
+            self.specs.iter().any(|spec| spec.name == source && spec.exchange == market.exchange)
+        };
+        let mut lists: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
+        for ((source, request, symbol), record) in &self.stored.records {
+            let live = record.standing.presence == Presence::Listed && record.trading != Trading::Over;
+            if live && of_market(source) {
+                let (known, absent) = lists.entry((source, request)).or_default();
+                *known += 1;
+                *absent += usize::from(!there.contains(symbol.as_ref()));
+            }
+        }
+        lists.into_values().any(|(known, absent)| {
+            absent > rules.shrunk_at_most || absent * 100 > known * rules.shrunk_percent
+        })
     }
 
     pub(super) fn now(&self) -> Now {

@@ -8,11 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tocsin_core::limits;
 use tocsin_core::market::{MarketEvent, MarketEventKind as Kind, Trading};
+use tocsin_core::model::Exchange;
 use tocsin_core::wire::extra::Extra;
 
 use super::market::Watch;
 use super::market_list::{Instrument, Market, is_ahead};
 use super::{Flow, broken};
+
+/// A time that moves by less is not told again.
+const MOVED_US: i64 = 600_000_000;
 
 /// What was told, and how much of it the disk has.
 #[derive(Debug, Default)]
@@ -20,18 +24,20 @@ pub(super) struct Tellings {
     /// In the order of telling, repeated ones once.
     events: Vec<MarketEvent>,
     ids: BTreeSet<String>,
-    /// What the disk does not have whole: rows to come, identities.
-    open: BTreeMap<u64, (usize, Vec<String>)>,
+    /// What the disk does not have whole: rows to come, events.
+    open: BTreeMap<u64, (usize, Vec<MarketEvent>)>,
     next: u64,
     /// A death cut these off between telling and storing: each may be repeated.
     cut: BTreeSet<String>,
+    /// Instruments of these, until something is told of them again: that they were told of is not known.
+    lost: BTreeSet<(Exchange, String)>,
     repeated: u64,
 }
 
 impl Tellings {
-    pub(super) fn begins(&mut self, ids: Vec<String>, rows: usize) -> u64 {
+    pub(super) fn begins(&mut self, events: Vec<MarketEvent>, rows: usize) -> u64 {
         self.next += 1;
-        self.open.insert(self.next, (rows, ids));
+        self.open.insert(self.next, (rows, events));
         self.next
     }
 
@@ -51,7 +57,10 @@ impl Tellings {
 
     pub(super) fn life_ends(&mut self) {
         let open = core::mem::take(&mut self.open);
-        self.cut.extend(open.into_values().flat_map(|(_, ids)| ids));
+        for event in open.into_values().flat_map(|(_, events)| events) {
+            self.cut.insert(event.source_item());
+            self.lost.insert((event.exchange, event.symbol));
+        }
     }
 
     /// Events, repeated ones too.
@@ -61,6 +70,11 @@ impl Tellings {
 
     fn of<'a>(&'a self, market: &'a Market, symbol: &'a str) -> impl Iterator<Item = &'a MarketEvent> {
         self.events.iter().filter(move |event| event.exchange == market.exchange && event.symbol == symbol)
+    }
+
+    /// Whether what was told last of an instrument was cut off from its storing.
+    fn is_lost(&self, market: &Market, symbol: &str) -> bool {
+        self.lost.iter().any(|(exchange, lost)| *exchange == market.exchange && lost == symbol)
     }
 
     fn has(&self, market: &Market, symbol: &str, kinds: &[Kind]) -> bool {
@@ -85,6 +99,7 @@ impl Watch {
             self.judge(event)?;
             self.tellings.events.push(event.clone());
         }
+        self.tellings.lost.remove(&(event.exchange, event.symbol.clone()));
         Ok(())
     }
 
@@ -96,11 +111,20 @@ impl Watch {
         };
         let (past, symbol) = (instrument.past, instrument.symbol.as_str());
         let told = |kinds: &[Kind]| self.tellings.has(market, symbol, kinds);
+        // A death between telling and storing leaves a watcher that never told of it.
+        let lost = self.tellings.is_lost(market, symbol);
+        // It is open, and by a clock that was set back its time is still to come: no reader can tell the two apart.
+        let set_back = past.open
+            && event.effective_at == instrument.listing.opens_at
+            && event.effective_at.is_some_and(|at| at > event.received);
         let happened = match event.kind {
-            Kind::ListingPreview => past.ahead > 0 && !told(&[Kind::PreviewConfirmed, Kind::StealthListing]),
+            Kind::ListingPreview => {
+                let opened = told(&[Kind::PreviewConfirmed, Kind::StealthListing]);
+                (past.ahead > 0 || set_back) && (!opened || lost)
+            }
             Kind::PreviewConfirmed => past.open && told(&[Kind::ListingPreview]),
             Kind::PreviewWithdrawn => past.ends > 0 && told(&[Kind::ListingPreview]),
-            Kind::StealthListing => past.open && !instrument.old && !told(&[Kind::ListingPreview]),
+            Kind::StealthListing => past.open && !instrument.old && (!told(&[Kind::ListingPreview]) || lost),
             Kind::Delisting => past.ends > 0,
             Kind::DelistingWithdrawn => past.freed && told(&[Kind::Delisting]),
             Kind::VolumeSpike => false,
@@ -110,11 +134,12 @@ impl Watch {
         }
         let before = self.tellings.of(market, symbol).filter(|other| other.kind == event.kind).count();
         let most = match event.kind {
-            Kind::ListingPreview => past.ahead,
+            Kind::ListingPreview => past.ahead + u32::from(set_back),
             Kind::Delisting | Kind::DelistingWithdrawn => past.ends,
             _ => 1,
         };
-        if before >= usize::try_from(most).unwrap_or(usize::MAX) {
+        // Its time may have moved before it is repeated, and then it has another identity.
+        if before >= usize::try_from(most + u32::from(lost)).unwrap_or(usize::MAX) {
             return broken("market told once", format!("{id} is a second one; the list has shown {past:?}"));
         }
         Ok(())
@@ -139,15 +164,19 @@ impl Watch {
                 format!("{undecided} pairs were dropped, while notices were heard"),
             );
         }
-        for market in &self.markets {
+        for market in self.markets.iter().filter(|market| !self.is_held(market)) {
             for instrument in &market.instruments {
                 self.check_told(market, instrument)?;
             }
         }
         for event in &self.tellings.events {
             let Some(identity) = self.webhook_of(event) else { continue };
-            if !self.stored.webhooks.contains(&identity) {
-                return broken("market webhook", format!("{} has made no event", event.source_item()));
+            // Cut off before anything of it was on disk, and never seen again.
+            let item = event.source_item();
+            let gone = self.tellings.cut.contains(&item)
+                && !self.stored.events.iter().any(|stored| stored.source_item() == item);
+            if !gone && !self.stored.webhooks.contains(&identity) {
+                return broken("market webhook", format!("{item} has made no event"));
             }
         }
         Ok(())
@@ -167,17 +196,20 @@ impl Watch {
             Some((Trading::Open, shown)) if shown.closes_at.is_none() => (!listed).then_some("listing"),
             Some((Trading::Open, shown)) => {
                 let close = |event: &MarketEvent| {
-                    event.kind == Kind::Delisting && event.effective_at == shown.closes_at
+                    let apart = shown.closes_at.zip(event.effective_at).map(|(a, b)| a.micros_since(b).abs());
+                    event.kind == Kind::Delisting && apart.is_some_and(|apart| apart < MOVED_US)
                 };
                 let near = shown.closes_at.is_some_and(|at| at > self.now().wall);
                 let said = self.tellings.of(market, symbol).any(close);
                 // An end that was there at the first sight of an instrument is not told.
-                (instrument.old && near && !said).then_some("end")
+                (instrument.past.end_is_news && near && !said).then_some("end")
             }
             None | Some((Trading::Over, _)) => {
                 let over = told(&[Kind::Delisting, Kind::PreviewWithdrawn]);
                 let was = listed || told(&[Kind::ListingPreview]);
-                (was && !over).then_some("delisting")
+                // First seen when it is over, by a watcher that knows of nothing told.
+                let lost = self.tellings.is_lost(market, symbol);
+                (was && !over && !lost).then_some("delisting")
             }
             Some((Trading::Halted | Trading::Ahead, _)) => None,
         };

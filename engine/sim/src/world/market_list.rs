@@ -25,6 +25,8 @@ pub(super) struct Past {
     pub(super) ends: u32,
     /// An end that had been set was taken back.
     pub(super) freed: bool,
+    /// The end that is set was set when the disk had it as open and without one.
+    pub(super) end_is_news: bool,
 }
 
 /// One instrument.
@@ -94,8 +96,8 @@ impl Market {
         list::shown(self.exchange, &instrument.listing).map(|shown| shown.listing)
     }
 
-    /// Something happens to one instrument; what, in words.
-    pub(super) fn act(&mut self, dice: &mut Dice, now: WallUs) -> String {
+    /// Something happens to one instrument; what, in words. `known`: whether the disk has it open, without an end.
+    pub(super) fn act(&mut self, dice: &mut Dice, now: WallUs, known: &dyn Fn(&str) -> bool) -> String {
         let second = WallUs::from_secs(now.secs());
         let later = |dice: &mut Dice, hours: u64| {
             WallUs::from_secs(
@@ -143,7 +145,9 @@ impl Market {
             Trading::Over => {}
         }
         let said = format!("{} is {:?}, {:?}", instrument.symbol, listing.trading, listing.closes_at);
+        let known = known(&instrument.symbol);
         self.note(at, before, now);
+        self.note_end(at, known);
         said
     }
 
@@ -167,6 +171,17 @@ impl Market {
                 past.ends += u32::from(is.closes_at.is_some() && is.closes_at != had);
                 past.freed |= had.is_some() && is.closes_at.is_none();
             }
+        }
+    }
+
+    /// Keeps whether the end that is shown must be told.
+    fn note_end(&mut self, at: usize, known: bool) {
+        let Some(ends) = self.instruments.get(at).map(|i| self.shown(i).and_then(|shown| shown.closes_at))
+        else {
+            return;
+        };
+        if let Some(past) = self.instruments.get_mut(at).map(|instrument| &mut instrument.past) {
+            past.end_is_news = ends.is_some() && (past.end_is_news || known);
         }
     }
 
