@@ -65,10 +65,10 @@ pub(crate) fn run(args: &WorldArgs) -> Result<(), SimError> {
     let (seen, mut found) = play(args, &options)?;
     found.sort_by_key(|violation| violation.seed);
     let rate = began.elapsed().as_secs_f64() * 1_000.0 / args.seeds.max(1) as f64;
-    let Seen { events, announcements, received, attempts, deaths } = seen;
+    let Seen { events, announcements, received, attempts, deaths, market_events } = seen;
     let line = format!(
         "{events} events, {announcements} announcements, {received} received, {attempts} attempts at webhooks, \
-         {deaths} lives ended; {rate:.2} ms a world"
+         {deaths} lives ended, {market_events} events of markets; {rate:.2} ms a world"
     );
     // Nobody may read any more.
     let _ = say(&line);

@@ -7,6 +7,7 @@
 //! opening, some nothing after the end, few a time): [`SimMarket::shown`] says what this one shows. Any
 //! thread may call. Dropping the handle closes the listener and every connection.
 
+pub(crate) mod list;
 mod shape;
 mod site;
 mod story;

@@ -7,6 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::dice::Dice;
+use super::market::MarketPlan;
 use crate::options::Kind;
 
 /// How large worlds may become.
@@ -93,6 +94,8 @@ pub(super) struct Drawn {
     pub(super) self_healing: bool,
     pub(super) crashes: u64,
     pub(super) drift_ppb: i64,
+    /// Of dice of its own.
+    pub(super) markets: MarketPlan,
 }
 
 impl Drawn {
@@ -109,6 +112,7 @@ impl Drawn {
         Drawn {
             seed,
             faults,
+            markets: MarketPlan::of(seed, size, &faults),
             exchanges: exchanges.collect(),
             safety: Duration::from_secs(dice.between(20, 60 * minutes)),
             source_threads,
@@ -200,6 +204,13 @@ impl fmt::Display for Drawn {
             self.pending,
             self.in_flight,
             self.crashes,
-        )
+        )?;
+        let MarketPlan { exchanges, safety, heard, crashes } = &self.markets;
+        if exchanges.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = exchanges.iter().map(|exchange| exchange.name()).collect();
+        let notices = if *heard { "heard" } else { "none" };
+        write!(f, "; markets of {} for {safety:?}, notices {notices}, {crashes} crashes", names.join(" and "))
     }
 }

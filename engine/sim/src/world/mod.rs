@@ -20,6 +20,9 @@ mod exchange;
 mod faults;
 mod feeds;
 mod journal;
+mod market;
+mod market_checks;
+mod market_list;
 mod net;
 mod pipe;
 mod plant;
@@ -100,6 +103,8 @@ pub struct Seen {
     pub attempts: u64,
     /// Lives that ended.
     pub deaths: u64,
+    /// What market watchers told.
+    pub market_events: u64,
 }
 
 impl Seen {
@@ -110,6 +115,7 @@ impl Seen {
         self.received += other.received;
         self.attempts += other.attempts;
         self.deaths += other.deaths;
+        self.market_events += other.market_events;
     }
 }
 
@@ -430,7 +436,8 @@ impl World {
                 format!("{left} deliveries are pending after {CONCLUSION:?} without faults"),
             );
         }
-        self.check_conclusion()
+        self.check_conclusion()?;
+        self.watch_markets()
     }
 
     /// The second part: everyone comes back, everything published is announced and received.

@@ -34,11 +34,17 @@ pub enum Plant {
     LimitsLeak,
     /// Recovery at start applies what shared memory held in the wrong order: outcomes before events.
     RecoveryOrder,
+    /// What the market watchers tell is on disk before it is told.
+    MarketStoredFirst,
+    /// A list of instruments that lost most of them is believed.
+    MarketShrunkBelieved,
+    /// A start forgets what was told of instruments.
+    MarketToldForgotten,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Plant; 14] = [
+    pub const ALL: [Plant; 17] = [
         Plant::SkipJournal,
         Plant::AckBeforeFsync,
         Plant::RetryStep,
@@ -53,6 +59,9 @@ impl Plant {
         Plant::DisabledEndpointServed,
         Plant::LimitsLeak,
         Plant::RecoveryOrder,
+        Plant::MarketStoredFirst,
+        Plant::MarketShrunkBelieved,
+        Plant::MarketToldForgotten,
     ];
 
     /// Its name on the command line.
@@ -73,6 +82,9 @@ impl Plant {
             Plant::DisabledEndpointServed => "disabled-endpoint-served",
             Plant::LimitsLeak => "limits-leak",
             Plant::RecoveryOrder => "recovery-order",
+            Plant::MarketStoredFirst => "market-stored-first",
+            Plant::MarketShrunkBelieved => "market-shrunk-believed",
+            Plant::MarketToldForgotten => "market-told-forgotten",
         }
     }
 
