@@ -146,19 +146,19 @@ impl Market {
         }
         let said = format!("{} is {:?}, {:?}", instrument.symbol, listing.trading, listing.closes_at);
         let known = known(&instrument.symbol);
-        self.note(at, before, now);
+        self.note(at, before.as_ref(), now);
         self.note_end(at, known);
         said
     }
 
     /// Keeps what the list showed before and shows now.
-    fn note(&mut self, at: usize, before: Option<Listing>, at_time: WallUs) {
+    fn note(&mut self, at: usize, before: Option<&Listing>, at_time: WallUs) {
         let Some(now) = self.instruments.get(at).map(|instrument| self.shown(instrument)) else { return };
         let Some(instrument) = self.instruments.get_mut(at) else { return };
         let past = &mut instrument.past;
-        let listed = |shown: &Option<Listing>| shown.as_ref().filter(|l| l.trading != Trading::Over).cloned();
-        past.freed |= listed(&before).is_none() && before.is_some() && listed(&now).is_some();
-        match (listed(&before), listed(&now)) {
+        let listed = |shown: Option<&Listing>| shown.filter(|l| l.trading != Trading::Over).cloned();
+        past.freed |= listed(before).is_none() && before.is_some() && listed(now.as_ref()).is_some();
+        match (listed(before), listed(now.as_ref())) {
             (Some(_), None) => past.ends += 1,
             (None, None) => {}
             (was, Some(is)) => {
