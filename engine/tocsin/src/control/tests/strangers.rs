@@ -281,11 +281,9 @@ impl Asked {
         if let Some((Place::Bearer, given)) = authorization {
             return given.trim() == *token;
         }
-        let cookie = self
-            .texts(secrets)
-            .filter(|(place, _)| matches!(place, Place::Cookie))
-            .map(|(_, text)| text)
-            .find(is_id);
+        // A semicolon ends a cookie.
+        let cookies = self.texts(secrets).filter(|(place, _)| matches!(place, Place::Cookie));
+        let cookie = cookies.filter_map(|(_, text)| text.split(';').next().map(str::to_owned)).find(is_id);
         let own = cookie.as_ref() == Some(session);
         let reads = matches!(self.route.method.as_str(), "GET" | "HEAD");
         let same_page = self.origin.is_none_or(|origin| origin == "http://x")
