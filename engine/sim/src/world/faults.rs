@@ -211,8 +211,9 @@ impl World {
                     return Err(super::Stop::Death(death));
                 }
             }
-            Chaos::Ask => self.ask(),
-            Chaos::Clog | Chaos::Step | Chaos::Death => {}
+            // Who switches an endpoint off in the last part keeps its deliveries from being concluded.
+            Chaos::Ask if !self.concluding => self.ask(),
+            Chaos::Ask | Chaos::Clog | Chaos::Step | Chaos::Death => {}
         }
         Ok(())
     }

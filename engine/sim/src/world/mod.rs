@@ -251,6 +251,8 @@ struct World {
     /// Changes that wait until the webhook thread has told what they cause.
     barriers: Vec<u64>,
     began_wall: WallUs,
+    /// The last part of deliveries, without faults.
+    concluding: bool,
     seen: Seen,
 }
 
@@ -293,6 +295,7 @@ impl World {
             changes: BTreeMap::new(),
             barriers: Vec::new(),
             began_wall: WallUs(0),
+            concluding: false,
             seen: Seen::default(),
             drawn,
         };
@@ -427,6 +430,7 @@ impl World {
         self.run_until(end)?;
         self.say(|| "no more faults: deliveries are concluded".to_owned());
         self.end_faults();
+        self.concluding = true;
         self.enable_all();
         let end = self.now().mono + CONCLUSION;
         if !self.run_until_rest(end, World::is_concluded)? {

@@ -81,7 +81,11 @@ impl PolicyLevel {
     fn turn(&mut self, until: Instant) {
         assert!(Instant::now() < until, "an attempt never ended");
         let mut events = Events::with_capacity(16);
-        self.poll.poll(&mut events, Some(std::time::Duration::from_millis(5))).unwrap();
+        match self.poll.poll(&mut events, Some(std::time::Duration::from_millis(5))) {
+            // A signal, as of a child that has ended, is no answer.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            turned => turned.unwrap(),
+        }
     }
 
     fn resolve(&mut self, host: &Host) -> Result<Vec<IpAddr>, DnsFailure> {
