@@ -83,7 +83,7 @@ impl PolicyLevel {
         let mut events = Events::with_capacity(16);
         match self.poll.poll(&mut events, Some(std::time::Duration::from_millis(5))) {
             // A signal, as of a child that has ended, is no answer.
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             turned => turned.unwrap(),
         }
     }
