@@ -285,23 +285,26 @@ impl Entry {
     /// Over, as the exchange says in as many answers as must agree.
     fn is_over(&mut self, row: Row, m: &Moment<'_>, register: &mut Register, out: &mut Vec<MarketEvent>) {
         self.over = None;
-        let at = row.closes_at.or(self.record.closes_at);
-        self.ended(at, m, register, out);
+        self.ended(row.closes_at, m, register, out);
     }
 
-    /// Has ended, whatever shows it.
+    /// Has ended, whatever shows it. `says`: the time of its end that is shown with it.
     fn ended(
         &mut self,
-        at: Option<WallUs>,
+        says: Option<WallUs>,
         m: &Moment<'_>,
         register: &mut Register,
         out: &mut Vec<MarketEvent>,
     ) {
         let withdrawn = self.withdraw(m, register, out);
         self.record.standing.awaiting = None;
-        if self.record.standing.ending != Ending::None {
+        if let Ending::Known { at: known, .. } = self.record.standing.ending {
+            if !withdrawn && self.record.standing.opened && self.came_early(known, says, m) {
+                self.tell_end(says, m, register, out);
+            }
             return;
         }
+        let at = says.or(self.record.closes_at);
         // A time far ahead was a placeholder.
         let at = at.filter(|at| at.micros_since(m.received) <= micros(m.rules.near));
         let as_planned = self.record.kind == InstrumentKind::Dated
@@ -311,6 +314,14 @@ impl Entry {
         } else {
             self.tell_end(at, m, register, out);
         }
+    }
+
+    /// Whether it is over much sooner than `known`. Some say that it is over while it winds down, and the same end
+    /// beside it: that is as planned.
+    fn came_early(&self, known: Option<WallUs>, says: Option<WallUs>, m: &Moment<'_>) -> bool {
+        let early =
+            if self.record.kind == InstrumentKind::Dated { m.rules.dated_early } else { m.rules.moved };
+        known.is_some_and(|known| known.micros_since(says.unwrap_or(m.received)) >= micros(early))
     }
 
     /// Back on the list, or no longer over.
@@ -415,7 +426,7 @@ impl Entry {
         }
         self.missing = None;
         if self.record.trading != Trading::Over {
-            self.ended(self.record.closes_at, m, register, out);
+            self.ended(None, m, register, out);
         }
         self.record.standing.presence = Presence::Gone;
     }

@@ -209,7 +209,9 @@ impl Watch {
                 let was = listed || told(&[Kind::ListingPreview]);
                 // First seen when it is over, by a watcher that knows of nothing told.
                 let lost = self.tellings.is_lost(market, symbol);
-                (was && !over && !lost).then_some("delisting")
+                // As planned, by an end that was there at the first sight.
+                let planned = instrument.past.winds_down && !instrument.past.end_is_news;
+                (was && !over && !lost && !planned).then_some("delisting")
             }
             Some((Trading::Halted | Trading::Ahead, _)) => None,
         };

@@ -27,6 +27,8 @@ pub(super) struct Past {
     pub(super) freed: bool,
     /// The end that is set was set when the disk had it as open and without one.
     pub(super) end_is_news: bool,
+    /// It was over with its end still to come, as one that winds down.
+    pub(super) winds_down: bool,
 }
 
 /// One instrument.
@@ -159,7 +161,10 @@ impl Market {
         let listed = |shown: Option<&Listing>| shown.filter(|l| l.trading != Trading::Over).cloned();
         past.freed |= listed(before).is_none() && before.is_some() && listed(now.as_ref()).is_some();
         match (listed(before), listed(now.as_ref())) {
-            (Some(_), None) => past.ends += 1,
+            (Some(_), None) => {
+                past.ends += 1;
+                past.winds_down = now.and_then(|over| over.closes_at).is_some_and(|at| at > at_time);
+            }
             (None, None) => {}
             (was, Some(is)) => {
                 // Some have no word for it, only a time that is still to come.

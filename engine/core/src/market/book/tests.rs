@@ -316,6 +316,43 @@ fn an_end_is_told_moved_and_taken_back() {
 }
 
 #[test]
+fn an_end_that_comes_early_is_told_though_its_time_was_not() {
+    let mut world = World::new(0, Hearing::Never);
+    let end = |symbol, minute| Instrument { closes_at: at(minute), ..row(symbol, Open) };
+    let (said, told) = (end("SAID-USDT", 14_000), end("TOLD-USDT", 14_000));
+    world.answer(&[row("TOLD-USDT", Open), said]);
+    // An end that is there at the first sight is not told.
+    assert_eq!(kinds(&world.answer(&[said, told, end("WIND-USDT", 14_000)])), [Delisting, StealthListing]);
+    let over = |symbol, minute| Instrument { trading: Over, closes_at: at(minute), ..row(symbol, Open) };
+    let now = world.minute;
+    // Over while it winds down, with the same end beside it, is as planned.
+    let early = [over("SAID-USDT", now), over("TOLD-USDT", now), over("WIND-USDT", 14_005)];
+    assert!(world.answer(&early).is_empty());
+    let events = world.answer(&early);
+    let seen = |event: &MarketEvent| (event.symbol.clone(), event.kind, event.occurrence, event.effective_at);
+    assert_eq!(
+        events.iter().map(seen).collect::<Vec<_>>(),
+        [("SAID-USDT".to_owned(), Delisting, 1, at(now)), ("TOLD-USDT".to_owned(), Delisting, 2, at(now)),]
+    );
+    world.restart();
+    assert!(world.answer(&early).is_empty(), "told once");
+}
+
+#[test]
+fn an_instrument_that_goes_long_before_its_end_is_told() {
+    let mut world = World::new(0, Hearing::Never);
+    let end = |symbol, minute| Instrument { closes_at: at(minute), ..row(symbol, Open) };
+    let (long, soon) = (end("LONG-USDT", 14_000), end("SOON-USDT", 30));
+    world.answer(&[long, soon]);
+    let mut events = world.settle(15);
+    for _ in 0..20 {
+        events.extend(world.answer(&[]));
+    }
+    assert_eq!(kinds(&events), [Delisting]);
+    assert_eq!((events[0].symbol.as_str(), events[0].effective_at), ("LONG-USDT", None), "when nobody said");
+}
+
+#[test]
 fn an_end_without_a_word_is_told_when_it_is_sure() {
     let mut world = World::new(0, Hearing::Never);
     let (a, b) = (row("AAA-USDT", Open), row("BBB-USDT", Open));
