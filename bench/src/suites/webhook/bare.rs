@@ -66,7 +66,7 @@ impl Bare {
             while poll.poll(&mut events, None).is_ok() && !stopped.load(Ordering::Relaxed) {
                 let Ok(task) = taken.try_recv() else { continue };
                 if let Task::Event(announced) = &task {
-                    for event in Event::of(&announced.announcement, &key) {
+                    for event in Event::with_volumes(announced, &key, |_| None) {
                         std::hint::black_box(Outgoing::of(&event).is_ok());
                     }
                 }
@@ -81,7 +81,7 @@ impl Bare {
     /// From before the bell to the woken thread's first reading, in microseconds as the engine's stamps are.
     pub(super) fn wake(&self) -> Outcome<u64> {
         let begin = clock::wall();
-        self.ring(begin, Task::Nothing)
+        self.ring(begin, Task::Nothing, || ())
     }
 
     /// From before a title is classified to its event's body, in microseconds.
@@ -106,12 +106,14 @@ impl Bare {
             classified: begin,
             effective_at: None,
         }));
-        self.ring(begin, Task::Event(encoded))
+        self.ring(begin, Task::Event(Arc::clone(&encoded)), || _ = encoded.score())
     }
 
-    fn ring(&self, begin: WallUs, task: Task) -> Outcome<u64> {
+    /// Rings, and does `meanwhile` while the other thread wakes.
+    fn ring(&self, begin: WallUs, task: Task, meanwhile: impl FnOnce()) -> Outcome<u64> {
         self.tasks.send(task).map_err(|_| "the bare thread has ended")?;
         self.bell.wake()?;
+        meanwhile();
         let awake = self.awake.recv_timeout(PATIENCE).map_err(|_| "the bare thread sleeps on")?;
         Ok(u64::try_from(awake.micros_since(begin)).unwrap_or(0))
     }

@@ -30,7 +30,7 @@ use crate::market::{InstrumentKind, MarketEvent, MarketEventKind};
 use crate::model::{Announcement, Exchange, ListingType, Ticker};
 use crate::score;
 use crate::time::WallUs;
-use crate::wire::json;
+use crate::wire::{EncodedAnnouncement, json};
 
 /// The specification's "Event types".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -267,13 +267,24 @@ impl Event {
     /// events of all its tickers; those told before carry their old identity ([`EventId::identity`]).
     #[must_use]
     pub fn of(announcement: &Announcement, key: &IdKey) -> Vec<Event> {
-        Event::with_volumes(announcement, key, |_| None)
+        let Announcement { exchange, title, classification, .. } = announcement;
+        Event::each(announcement, key, || score::of(*exchange, title, classification), |_| None)
     }
 
-    /// The same, where `volumes` may know what was traded of an asset within 24 hours, in US dollars.
+    /// The same, where `volumes` may know what was traded of an asset within 24 hours, in US dollars, and
+    /// the score may be there already.
     pub fn with_volumes(
+        encoded: &EncodedAnnouncement,
+        key: &IdKey,
+        volumes: impl Fn(&str) -> Option<f64>,
+    ) -> Vec<Event> {
+        Event::each(&encoded.announcement, key, || encoded.score(), volumes)
+    }
+
+    fn each(
         announcement: &Announcement,
         key: &IdKey,
+        score: impl FnOnce() -> u8,
         volumes: impl Fn(&str) -> Option<f64>,
     ) -> Vec<Event> {
         let classification = &announcement.classification;
@@ -291,7 +302,7 @@ impl Event {
         }
         let exchange = Some(announcement.exchange);
         // One for all its tickers, whoever gets them: the title, the classification and the model decide it.
-        let ai_score = Some(score::of(announcement.exchange, &announcement.title, classification));
+        let ai_score = Some(score());
         let latency_us = announcement.detected.micros_since(announcement.published).max(0);
         let event = |ticker: &Ticker| {
             let symbol = symbol(announcement, ticker);

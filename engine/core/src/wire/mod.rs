@@ -10,9 +10,10 @@ pub mod json;
 pub mod message;
 mod template;
 
-use core::sync::atomic::{AtomicI64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
 use crate::model::Announcement;
+use crate::score;
 use crate::time::WallUs;
 
 /// Version of the full field set; raised when a field changes meaning, not when one is added.
@@ -92,6 +93,8 @@ pub struct EncodedAnnouncement {
     pub full_redacted: Payload,
     /// Microseconds since the epoch when the first feed thread started its fan-out; 0 until then.
     dispatched_us: AtomicI64,
+    /// `ai_score`; 0, which is no score, until somebody asked for it.
+    score: AtomicU8,
 }
 
 impl EncodedAnnouncement {
@@ -107,6 +110,21 @@ impl EncodedAnnouncement {
     /// Records the first dispatch; later calls change nothing.
     pub fn mark_dispatched(&self, at: WallUs) {
         let _ = self.dispatched_us.compare_exchange(0, at.0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Its [`score::of`], read from the title the first time. Who asks at the same time reads it too, and
+    /// finds the same.
+    #[must_use]
+    pub fn score(&self) -> u8 {
+        match self.score.load(Ordering::Relaxed) {
+            0 => {
+                let Announcement { exchange, title, classification, .. } = &self.announcement;
+                let score = score::of(*exchange, title, classification);
+                self.score.store(score, Ordering::Relaxed);
+                score
+            }
+            known => known,
+        }
     }
 
     /// Marks the full texts as replayed, for a feed that serves the past. Basic texts keep exactly the
@@ -148,6 +166,7 @@ pub fn encode(announcement: Announcement) -> EncodedAnnouncement {
         full_redacted: payload(true, true),
         announcement,
         dispatched_us: AtomicI64::new(0),
+        score: AtomicU8::new(0),
     }
 }
 

@@ -345,7 +345,7 @@ fn a_market_event_repeated_after_a_crash_is_the_same() {
 fn events_have_the_volume_of_their_asset_where_it_is_known() {
     let two = announcement(Exchange::Binance, "Binance Will List Quokka (QUOK) and Wombat (1000WOMB)");
     let table = crate::market::VolumeTable::sum([("WOMB", 7.0), ("WOMB", 0.5), ("OTHER", 1.0)]);
-    let events = Event::with_volumes(&two, &key(), |base| table.of(base));
+    let events = Event::with_volumes(&crate::wire::encode(two.clone()), &key(), |base| table.of(base));
     let volumes: Vec<_> = events.iter().map(|event| (&*event.symbol, event.volume_24h_usd)).collect();
     assert_eq!(volumes, [("QUOKUSDT", None), ("1000WOMBUSDT", Some(7.5))]);
     let plain = events.into_iter().map(|event| Event { volume_24h_usd: None, ..event }).collect::<Vec<_>>();

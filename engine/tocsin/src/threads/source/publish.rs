@@ -220,22 +220,24 @@ impl Publisher {
     /// The webhook thread first: it is woken once for all of them.
     fn tell_webhooks(&mut self) {
         let Some(WebhookOutlet { ring, bell }) = &mut self.webhook else { return };
-        let mut told = false;
-        for (encoded, _) in &self.unsettled {
-            let announcement = &encoded.announcement;
-            let tells = announcement.classification.listing_type != ListingType::NotListing
-                && announcement.action.is_news();
-            if !tells {
-                continue;
-            }
-            told = true;
+        let tells = |announcement: &Announcement| {
+            announcement.classification.listing_type != ListingType::NotListing
+                && announcement.action.is_news()
+        };
+        let told =
+            || self.unsettled.iter().map(|(encoded, _)| encoded).filter(|one| tells(&one.announcement));
+        for encoded in told() {
             if ring.push(Arc::clone(encoded)).is_err() {
                 count(&self.losses.webhook_dropped);
             }
         }
-        if told {
+        if told().next().is_some() {
             // If it cannot be woken it looks by itself within half a second.
             let _ = bell.wake();
+        }
+        // While the other thread wakes, which takes as long: it finds the scores there.
+        for encoded in told() {
+            let _ = encoded.score();
         }
     }
 

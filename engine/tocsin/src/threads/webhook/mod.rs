@@ -309,7 +309,7 @@ impl WebhookThread {
                 heard += 1;
                 let volumes = Arc::clone(&self.volumes);
                 let volume_of = |base: &str| volumes.of(base);
-                for event in Event::with_volumes(&announcement.announcement, &self.id_key, volume_of) {
+                for event in Event::with_volumes(&announcement, &self.id_key, volume_of) {
                     self.offer(now, &event);
                 }
             }
