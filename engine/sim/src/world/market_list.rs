@@ -165,7 +165,11 @@ impl Market {
                 past.ends += 1;
                 past.winds_down = now.and_then(|over| over.closes_at).is_some_and(|at| at > at_time);
             }
-            (None, None) => {}
+            // What winds down may end at another time than it said.
+            (None, None) => {
+                let end = |shown: Option<&Listing>| shown.and_then(|listing| listing.closes_at);
+                past.ends += u32::from(end(before) != end(now.as_ref()));
+            }
             (was, Some(is)) => {
                 // Some have no word for it, only a time that is still to come.
                 let opens = |l: &Listing| (is_ahead(l, past.open, at_time), l.opens_at);
