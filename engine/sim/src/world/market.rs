@@ -358,6 +358,7 @@ impl Watch {
         }
         // What a crash cut off between the two threads is made good.
         for told in &self.stored.events {
+            watcher.told_before(told.exchange, &told.source_item());
             if let Some(event) = Event::of_market(told, &self.key) {
                 self.stored.webhooks.insert(event.id.identity().to_owned());
             }
@@ -386,7 +387,7 @@ impl Watch {
         if death == Death::Kill && self.dice.coin() {
             tail.into_iter().for_each(|row| self.apply(row));
         }
-        self.tellings.life_ends();
+        self.tellings.life_ends(&self.stored.events);
         self.boot_at = self.clock.now().mono + self.dice.millis(5, 90_000);
     }
 

@@ -55,10 +55,14 @@ impl Tellings {
         self.open.clear();
     }
 
-    pub(super) fn life_ends(&mut self) {
+    /// `stored`: the events that the disk has, which the next life does not repeat.
+    pub(super) fn life_ends(&mut self, stored: &[MarketEvent]) {
         let open = core::mem::take(&mut self.open);
         for event in open.into_values().flat_map(|(_, events)| events) {
-            self.cut.insert(event.source_item());
+            let id = event.source_item();
+            if !stored.iter().any(|stored| stored.source_item() == id) {
+                self.cut.insert(id);
+            }
             self.lost.insert((event.exchange, event.symbol));
         }
     }

@@ -163,6 +163,7 @@ fn build(
         peers: peers.map_err(StartError::Market)?,
         notices: notices(history, WallUs(now.wall.0.saturating_sub(micros(rules.book.notice_before)))),
         books,
+        told: store.market_events_since(WallUs(i64::MIN))?,
         announcements: own.announcements,
         hearing: hearing.into_iter().map(|(exchange, stats)| (exchange, Arc::clone(stats))).collect(),
         outlets: MarketOutlets { feeds: own.feeds, webhook: own.webhook, bell, journal: own.journal },

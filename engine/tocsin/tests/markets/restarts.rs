@@ -54,3 +54,26 @@ fn a_pair_that_opened_while_the_engine_was_down_is_told() {
     engine.start_again();
     assert_stored(&engine, &[("stealth_listing", &sim.symbol(id).unwrap())]);
 }
+
+/// As a death between the two leaves it: the event is on disk, what it said of its instrument is not.
+#[test]
+fn an_event_on_disk_is_not_told_again_though_its_instrument_is_not() {
+    let world = World::of(&[Exchange::Okx]);
+    let sim = world.market(Exchange::Okx);
+    let mut engine = world.engine();
+    let (_, first) = ahead(sim, "VAROMI");
+    assert_eq!(Told::of(&engine).next()["symbol"], *first);
+    assert_eq!(engine.stop(), Some(0));
+    let database = rusqlite::Connection::open(engine.data_dir().join("tocsin.db")).unwrap();
+    let forgotten = database.execute("DELETE FROM market_instruments WHERE symbol = ?1", [&first]).unwrap();
+    assert_eq!(forgotten, 1);
+    drop(database);
+    let (_, second) = ahead(sim, "KENORO");
+    engine.start_again();
+    assert_stored(&engine, &[("listing_preview", &first), ("listing_preview", &second)]);
+    asked_again(&engine, 3);
+    let metrics = engine.admin_raw("GET", "/metrics", "", "").2;
+    let previews = "tocsin_market_events_total{event=\"listing_preview\"} ";
+    let line = metrics.lines().find_map(|line| line.strip_prefix(previews));
+    assert_eq!(line, Some("1"), "told since the start");
+}

@@ -24,6 +24,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 use rtrb::Consumer;
 use tocsin_core::http1::writer::RequestError;
+use tocsin_core::market::MarketEvent;
 use tocsin_core::market::message::encode_context;
 use tocsin_core::market::record::{BookRecord, InstrumentRecord};
 use tocsin_core::market::watcher::{RequestId, Told, Watcher};
@@ -97,6 +98,8 @@ pub struct MarketParts {
     pub notices: Vec<Announcement>,
     /// What the store knows.
     pub books: Vec<StoredBook>,
+    /// The newest events of earlier starts, oldest first: they are not told again.
+    pub told: Vec<MarketEvent>,
     /// From each source thread.
     pub announcements: Vec<Consumer<Arc<EncodedAnnouncement>>>,
     /// Sources of notices, by whose counts it learns that notices are heard.
@@ -177,6 +180,9 @@ impl MarketThread {
         }
         for StoredBook { source, request, book, records } in parts.books {
             watcher.load(source, request, book, records);
+        }
+        for event in &parts.told {
+            watcher.told_before(event.exchange, &event.source_item());
         }
         let asker = Asker::new(&watcher, &parts.peers)?;
         let problems = Problems::new(watcher.requests().map(|(_, spec, request)| (spec.name, request.name)));
