@@ -11,16 +11,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use core::time::Duration;
 
+use tocsin_core::market::book::Outcome;
 use tocsin_core::market::message::encode_event;
 use tocsin_core::market::record::{BookRecord, Ending, InstrumentRecord, Presence, Standing};
 use tocsin_core::market::register::Hearing;
-use tocsin_core::market::rules::BookRules;
+use tocsin_core::market::rules::{BookRules, micros};
 use tocsin_core::market::watcher::{Changes, RequestId, Told, Watcher, WatcherRules};
 use tocsin_core::market::{MarketEvent, MarketSpec, Trading, exchange as specs};
 use tocsin_core::model::Exchange;
 use tocsin_core::source::backoff::Failure;
 use tocsin_core::source::{ParseError, Scratch};
-use tocsin_core::time::{Mono, Now};
+use tocsin_core::time::{Mono, Now, WallUs};
 use tocsin_core::webhook::event::{Event, IdKey};
 
 use super::dice::{Clock, Dice};
@@ -28,7 +29,7 @@ use super::draw::{Faults, Size};
 use super::market_checks::Tellings;
 use super::market_list::{Market, Reply};
 use super::plant::Plant;
-use super::{Death, Flow, Stop, World};
+use super::{Death, Flow, Stop, World, broken};
 
 /// See the module head.
 pub(super) const SPEED: f64 = 10.0;
@@ -115,6 +116,8 @@ struct Live {
     webhook: VecDeque<MarketEvent>,
     identities: BTreeSet<String>,
     out: Vec<(Mono, RequestId, Reply)>,
+    /// Since when answers have been held back.
+    held: BTreeMap<RequestId, WallUs>,
     told: Told,
     settle_at: Mono,
     stalled: Mono,
@@ -370,6 +373,7 @@ impl Watch {
             webhook: VecDeque::new(),
             identities: self.stored.webhooks.clone(),
             out: Vec::new(),
+            held: BTreeMap::new(),
             told: Told::default(),
             settle_at: now.mono + SETTLE,
             stalled: Mono(0),
@@ -420,7 +424,10 @@ impl Watch {
                 Reply::Body(mut body) => {
                     let scratch = &mut self.scratch;
                     match live.watcher.answer(id, scratch, &mut body, now.wall, now.wall, &mut live.told) {
-                        Ok(_) => live.watcher.answered(id, now.mono),
+                        Ok(report) => {
+                            live.watcher.answered(id, now.mono);
+                            self.belief(id, report.outcome, now.wall)?;
+                        }
                         Err(ParseError::Refused(_)) => {
                             live.watcher.failed(id, now.mono, Failure::Forbidden, None, jitter);
                         }
@@ -430,6 +437,28 @@ impl Watch {
             }
             self.tell(now)?;
         }
+    }
+
+    /// A list that lost or gained too much is believed when it has stood, and no sooner.
+    fn belief(&mut self, id: RequestId, outcome: Option<Outcome>, wall: WallUs) -> Flow {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        match outcome {
+            Some(Outcome::Held(_)) => _ = live.held.entry(id).or_insert(wall),
+            Some(Outcome::Taken | Outcome::Baseline) => _ = live.held.remove(&id),
+            Some(Outcome::Believed(how)) => {
+                let stood = live.held.remove(&id).map_or(0, |since| wall.micros_since(since));
+                let least = micros(BookRules::default().faster(SPEED).grown_stands);
+                if stood < least {
+                    return broken("market belief", format!("a list is believed after {stood} us: {how:?}"));
+                }
+                let of = live.watcher.requests().find(|(request, ..)| *request == id);
+                let exchange = of.map(|(_, spec, _)| spec.exchange);
+                let markets = self.markets.iter_mut().filter(|market| Some(market.exchange) == exchange);
+                markets.for_each(Market::believed);
+            }
+            Some(Outcome::Empty) | None => {}
+        }
+        Ok(())
     }
 
     fn settle(&mut self, now: Now) -> Flow {

@@ -140,6 +140,11 @@ impl Watch {
         let most = match event.kind {
             Kind::ListingPreview => past.ahead + u32::from(set_back),
             Kind::Delisting | Kind::DelistingWithdrawn => past.ends,
+            // Once a preview, and that may have been told anew by a clock that was set back.
+            Kind::PreviewConfirmed => {
+                let previews = self.tellings.of(market, symbol).filter(|of| of.kind == Kind::ListingPreview);
+                u32::try_from(previews.count()).unwrap_or(u32::MAX)
+            }
             _ => 1,
         };
         // Its time may have moved before it is repeated, and then it has another identity.
@@ -169,7 +174,7 @@ impl Watch {
             );
         }
         for market in self.markets.iter().filter(|market| !self.is_held(market)) {
-            for instrument in &market.instruments {
+            for instrument in market.instruments.iter().filter(|instrument| !instrument.past.silent) {
                 self.check_told(market, instrument)?;
             }
         }

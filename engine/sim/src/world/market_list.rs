@@ -5,6 +5,7 @@
 //! as it is, or what a fault makes of it. The same calls in the same order give the same. Owner: the world.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use tocsin_core::market::{MarketRequest, Trading};
 use tocsin_core::model::Exchange;
@@ -29,6 +30,8 @@ pub(super) struct Past {
     pub(super) end_is_news: bool,
     /// It was over with its end still to come, as one that winds down.
     pub(super) winds_down: bool,
+    /// It was in a list that was believed in silence.
+    pub(super) silent: bool,
 }
 
 /// One instrument.
@@ -55,6 +58,8 @@ pub(super) struct Market {
     /// Part of the list is left out until then, in per cent, chosen by this number.
     shrunk: Option<(WallUs, u64, u64)>,
     named: u64,
+    /// Answers to requests, by their target and body, for as long as nothing changes.
+    listed: BTreeMap<(&'static str, Option<&'static str>), (u16, Vec<u8>)>,
 }
 
 /// Instruments of each kind that are there from the start.
@@ -73,7 +78,8 @@ pub(super) fn is_ahead(row: &Listing, opened: bool, now: WallUs) -> bool {
 
 impl Market {
     pub(super) fn new(exchange: Exchange) -> Market {
-        let mut market = Market { exchange, instruments: Vec::new(), shrunk: None, named: 0 };
+        let mut market =
+            Market { exchange, instruments: Vec::new(), shrunk: None, named: 0, listed: BTreeMap::new() };
         let (kinds, quote) = list::lists(exchange);
         for kind in kinds {
             for _ in 0..OLD {
@@ -100,6 +106,7 @@ impl Market {
 
     /// Something happens to one instrument; what, in words. `known`: whether the disk has it open, without an end.
     pub(super) fn act(&mut self, dice: &mut Dice, now: WallUs, known: &dyn Fn(&str) -> bool) -> String {
+        self.listed.clear();
         let second = WallUs::from_secs(now.secs());
         let later = |dice: &mut Dice, hours: u64| {
             WallUs::from_secs(
@@ -197,10 +204,17 @@ impl Market {
     /// A part of the list will be left out for a while.
     pub(super) fn shrink(&mut self, dice: &mut Dice, now: WallUs) {
         let micros = i64::try_from(dice.between(20, 400)).unwrap_or(0) * 1_000_000;
+        self.listed.clear();
         self.shrunk = Some((WallUs(now.0 + micros), dice.between(SHRUNK, 95), dice.next()));
     }
 
+    /// Its list was believed after it had stood: of what it holds nothing need be told.
+    pub(super) fn believed(&mut self) {
+        self.instruments.iter_mut().for_each(|instrument| instrument.past.silent = true);
+    }
+
     pub(super) fn recover(&mut self) {
+        self.listed.clear();
         self.shrunk = None;
     }
 
@@ -223,8 +237,15 @@ impl Market {
             let after = dice.coin().then(|| Duration::from_secs(dice.between(1, 20)));
             return (latency, Reply::Failed(dice.pick(&refusals, Failure::ServerError), after));
         }
-        self.shrunk = self.shrunk.filter(|(until, ..)| *until > now);
-        let (status, mut body) = self.list(request);
+        if self.shrunk.is_some_and(|(until, ..)| until <= now) {
+            self.recover();
+        }
+        let asked = (request.target, request.body);
+        if !self.listed.contains_key(&asked) {
+            let answer = self.list(request);
+            self.listed.insert(asked, answer);
+        }
+        let (status, mut body) = self.listed.get(&asked).cloned().unwrap_or_default();
         if let Some(failure) = Failure::of_status(status) {
             return (latency, Reply::Failed(failure, None));
         }
