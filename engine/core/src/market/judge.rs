@@ -183,7 +183,7 @@ impl Entry {
             return;
         }
         if was_over && !fresh {
-            self.is_back(m, out);
+            self.is_back(row, m, out);
         }
         if self.is_ahead(row, m.received) {
             let became = fresh || was_over || self.record.trading != Trading::Ahead;
@@ -325,9 +325,14 @@ impl Entry {
     }
 
     /// Back on the list, or no longer over.
-    fn is_back(&mut self, m: &Moment<'_>, out: &mut Vec<MarketEvent>) {
+    fn is_back(&mut self, row: Row, m: &Moment<'_>, out: &mut Vec<MarketEvent>) {
         let ending = core::mem::take(&mut self.record.standing.ending);
+        let as_known = |at| m.to_come(row.closes_at).is_some_and(|says| !m.moved(Some(at), says));
         match ending {
+            // It only rested: its end is to come as before.
+            Ending::Known { at: Some(at), .. } if as_known(at) => self.record.standing.ending = ending,
+            // Taken back, and nobody was told of it.
+            Ending::Known { at: Some(at), told: false } if at > m.received => {}
             Ending::Known { at, told: true } if at.is_none_or(|at| at > m.received) => {
                 let event =
                     self.event(MarketEventKind::DelistingWithdrawn, self.record.standing.delistings, None, m);

@@ -202,7 +202,11 @@ impl Watch {
                 let to_come = shown.opens_at.is_none_or(|at| at > self.now().wall);
                 (to_come && !told(&[Kind::ListingPreview])).then_some("preview")
             }
-            Some((Trading::Open, shown)) if shown.closes_at.is_none() => (!listed).then_some("listing"),
+            Some((Trading::Open, shown)) if shown.closes_at.is_none() => {
+                // What was over before it was judged is told by its end, and that by its withdrawal.
+                let by_its_end = instrument.past.freed && told(&[Kind::Delisting]);
+                (!listed && !by_its_end).then_some("listing")
+            }
             Some((Trading::Open, shown)) => {
                 let close = |event: &MarketEvent| {
                     let apart = shown.closes_at.zip(event.effective_at).map(|(a, b)| a.micros_since(b).abs());

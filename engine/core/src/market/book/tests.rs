@@ -339,6 +339,26 @@ fn an_end_that_comes_early_is_told_though_its_time_was_not() {
 }
 
 #[test]
+fn what_rests_while_its_end_is_to_come_is_neither_withdrawn_nor_listed_anew() {
+    let mut world = World::new(0, Hearing::Never);
+    let end = |symbol, minute| Instrument { closes_at: at(minute), ..row(symbol, Open) };
+    let over = |row: Instrument<'static>| Instrument { trading: Over, ..row };
+    let (said, told) = (end("SAID-USDT", 14_000), end("TOLD-USDT", 14_000));
+    world.answer(&[said, row("TOLD-USDT", Open)]);
+    assert_eq!(kinds(&world.answer(&[said, told])), [Delisting]);
+    for _ in 0..3 {
+        assert!(world.answer(&[over(said), over(told)]).is_empty());
+    }
+    assert!(world.answer(&[said, told]).is_empty(), "the end is the same");
+    for _ in 0..3 {
+        assert!(world.answer(&[over(said), over(told)]).is_empty());
+    }
+    let events = world.answer(&[row("SAID-USDT", Open), row("TOLD-USDT", Open)]);
+    assert_eq!(kinds(&events), [DelistingWithdrawn], "and nothing of an end nobody told");
+    assert_eq!(events[0].symbol, "TOLD-USDT");
+}
+
+#[test]
 fn an_instrument_that_goes_long_before_its_end_is_told() {
     let mut world = World::new(0, Hearing::Never);
     let end = |symbol, minute| Instrument { closes_at: at(minute), ..row(symbol, Open) };
