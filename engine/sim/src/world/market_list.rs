@@ -58,9 +58,12 @@ pub(super) struct Market {
     /// Part of the list is left out until then, in per cent, chosen by this number.
     shrunk: Option<(WallUs, u64, u64)>,
     named: u64,
-    /// Answers to requests, by their target and body, for as long as nothing changes.
-    listed: BTreeMap<(&'static str, Option<&'static str>), (u16, Vec<u8>)>,
+    /// Answers to requests, for as long as nothing changes.
+    listed: BTreeMap<Asked, (u16, Vec<u8>)>,
 }
+
+/// Target and body of a request.
+type Asked = (&'static str, Option<&'static str>);
 
 /// Instruments of each kind that are there from the start.
 const OLD: u64 = 30;
