@@ -124,7 +124,7 @@ impl Watch {
         let happened = match event.kind {
             Kind::ListingPreview => {
                 let opened = told(&[Kind::PreviewConfirmed, Kind::StealthListing]);
-                (past.ahead > 0 || set_back) && (!opened || lost)
+                set_back || (past.ahead > 0 && (!opened || lost))
             }
             Kind::PreviewConfirmed => past.open && told(&[Kind::ListingPreview]),
             Kind::PreviewWithdrawn => past.ends > 0 && told(&[Kind::ListingPreview]),
