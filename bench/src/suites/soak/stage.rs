@@ -177,6 +177,7 @@ impl Stage {
         let (feed, webhook) = self.take_latencies();
         let status = self.status()?;
         let mut seen = vec![
+            ("memory/allocated", Unit::Bytes, self.target.engine.memory("VmData")? as f64),
             ("memory/resident", Unit::Bytes, self.target.engine.memory("VmRSS")? as f64),
             ("descriptors/open", Unit::Plain, self.descriptors()? as f64),
             ("webhooks/pending", Unit::Plain, number(&status, "/webhooks/pending")? as f64),
@@ -311,11 +312,13 @@ fn await_baselines(target: &Filled) -> Outcome<()> {
 
 /// As many announcements as are kept in memory, through the engine itself: what it reads back at its start lies
 /// in memory that its source threads never use again, and resident memory would grow by as much once more.
-/// They are no listings, so that no endpoint hears of them.
+/// They are no listings, so that no endpoint hears of them, and as long as the notices that will take their place
+/// with addresses and markets.
 fn fill_history(target: &Filled, count: usize) -> Outcome<()> {
+    let long = "and of What Was Told Before ".repeat(4);
     for number in 0..count {
         let body = json!({
-            "exchange": "binance", "title": format!("Binance Will Tell of Old Token {number} (OLD{number})"),
+            "exchange": "binance", "title": format!("Binance Will Tell of Old Token {number} (OLD{number}) {long}"),
             "listing_type": "not_listing",
         });
         target.engine.admin("POST", "/admin/v1/announcements", Some(&body))?;
