@@ -99,6 +99,9 @@ impl Watch {
         }
         if again {
             self.tellings.repeated += 1;
+            // Its time may have moved within the day.
+            let before = self.tellings.events.iter_mut().find(|before| before.source_item() == id);
+            before.into_iter().for_each(|before| before.clone_from(event));
         } else {
             self.judge(event)?;
             self.tellings.events.push(event.clone());
@@ -214,8 +217,10 @@ impl Watch {
                 };
                 let near = shown.closes_at.is_some_and(|at| at > self.now().wall);
                 let said = self.tellings.of(market, symbol).any(close);
+                // What is on disk is not told again with a time that moved within the day.
+                let lost = self.tellings.is_lost(market, symbol);
                 // An end that was there at the first sight of an instrument is not told.
-                (instrument.past.end_is_news && near && !said).then_some("end")
+                (instrument.past.end_is_news && near && !said && !lost).then_some("end")
             }
             None | Some((Trading::Over, _)) => {
                 let over = told(&[Kind::Delisting, Kind::PreviewWithdrawn]);
