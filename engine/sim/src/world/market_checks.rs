@@ -18,6 +18,22 @@ use super::{Flow, broken};
 /// A time that moves by less is not told again.
 const MOVED_US: i64 = 600_000_000;
 
+/// What is told of an instrument is two stories, and a death may cut off either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Story {
+    Beginning,
+    End,
+}
+
+impl Story {
+    fn of(kind: Kind) -> Story {
+        match kind {
+            Kind::Delisting | Kind::DelistingWithdrawn => Story::End,
+            _ => Story::Beginning,
+        }
+    }
+}
+
 /// What was told, and how much of it the disk has.
 #[derive(Debug, Default)]
 pub(super) struct Tellings {
@@ -30,7 +46,7 @@ pub(super) struct Tellings {
     /// A death cut these off between telling and storing: each may be repeated.
     cut: BTreeSet<String>,
     /// Instruments of these, until something is told of them again: that they were told of is not known.
-    lost: BTreeSet<(Exchange, String)>,
+    lost: BTreeSet<(Exchange, String, Story)>,
     repeated: u64,
 }
 
@@ -63,7 +79,7 @@ impl Tellings {
             if !stored.iter().any(|stored| stored.source_item() == id) {
                 self.cut.insert(id);
             }
-            self.lost.insert((event.exchange, event.symbol));
+            self.lost.insert((event.exchange, event.symbol, Story::of(event.kind)));
         }
     }
 
@@ -77,8 +93,10 @@ impl Tellings {
     }
 
     /// Whether what was told last of an instrument was cut off from its storing.
-    fn is_lost(&self, market: &Market, symbol: &str) -> bool {
-        self.lost.iter().any(|(exchange, lost)| *exchange == market.exchange && lost == symbol)
+    fn is_lost(&self, market: &Market, symbol: &str, story: Story) -> bool {
+        self.lost
+            .iter()
+            .any(|(exchange, lost, of)| *exchange == market.exchange && lost == symbol && *of == story)
     }
 
     fn has(&self, market: &Market, symbol: &str, kinds: &[Kind]) -> bool {
@@ -106,7 +124,7 @@ impl Watch {
             self.judge(event)?;
             self.tellings.events.push(event.clone());
         }
-        self.tellings.lost.remove(&(event.exchange, event.symbol.clone()));
+        self.tellings.lost.remove(&(event.exchange, event.symbol.clone(), Story::of(event.kind)));
         Ok(())
     }
 
@@ -119,7 +137,7 @@ impl Watch {
         let (past, symbol) = (instrument.past, instrument.symbol.as_str());
         let told = |kinds: &[Kind]| self.tellings.has(market, symbol, kinds);
         // A death between telling and storing leaves a watcher that never told of it.
-        let lost = self.tellings.is_lost(market, symbol);
+        let lost = self.tellings.is_lost(market, symbol, Story::of(event.kind));
         // It is open, and by a clock that was set back its time is still to come: no reader can tell the two apart.
         let set_back = past.open
             && event.effective_at == instrument.listing.opens_at
@@ -218,7 +236,7 @@ impl Watch {
                 let near = shown.closes_at.is_some_and(|at| at > self.now().wall);
                 let said = self.tellings.of(market, symbol).any(close);
                 // What is on disk is not told again with a time that moved within the day.
-                let lost = self.tellings.is_lost(market, symbol);
+                let lost = self.tellings.is_lost(market, symbol, Story::End);
                 // An end that was there at the first sight of an instrument is not told.
                 (instrument.past.end_is_news && near && !said && !lost).then_some("end")
             }
@@ -226,7 +244,8 @@ impl Watch {
                 let over = told(&[Kind::Delisting, Kind::PreviewWithdrawn]);
                 let was = listed || told(&[Kind::ListingPreview]);
                 // First seen when it is over, by a watcher that knows of nothing told.
-                let lost = self.tellings.is_lost(market, symbol);
+                let lost = [Story::Beginning, Story::End];
+                let lost = lost.iter().any(|story| self.tellings.is_lost(market, symbol, *story));
                 // As planned, by an end that was there at the first sight.
                 let planned = instrument.past.winds_down && !instrument.past.end_is_news;
                 (was && !over && !lost && !planned).then_some("delisting")
