@@ -7,13 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Stages of the core in their order. A stage may import itself and those before it.
-const CORE_STAGES: [&[&str]; 8] = [
+const CORE_STAGES: [&[&str]; 9] = [
     &["limits", "time", "model"],
     &["http1"],
     &["ws"],
     &["source"],
     &["detect", "classify"],
-    &["wire", "score"],
+    &["score"],
+    &["wire"],
     &["market"],
     &["feed", "webhook", "access"],
 ];

@@ -298,8 +298,9 @@ impl Entry {
     ) {
         let withdrawn = self.withdraw(m, register, out);
         self.record.standing.awaiting = None;
-        if let Ending::Known { at: known, .. } = self.record.standing.ending {
-            if !withdrawn && self.record.standing.opened && self.came_early(known, says, m) {
+        if let Ending::Known { at: known, told } = self.record.standing.ending {
+            let sooner = says.or(Some(m.received).filter(|_| !told));
+            if !withdrawn && self.record.standing.opened && self.is_early(known, sooner, m) {
                 self.tell_end(says, m, register, out);
             }
             return;
@@ -316,12 +317,12 @@ impl Entry {
         }
     }
 
-    /// Whether it is over much sooner than `known`. Some say that it is over while it winds down, and the same end
-    /// beside it: that is as planned.
-    fn came_early(&self, known: Option<WallUs>, says: Option<WallUs>, m: &Moment<'_>) -> bool {
+    /// Whether `sooner` is much before `known`. Some say that it is over while it winds down, and the same end
+    /// beside it: that is as planned. And what was told to end is taken off its list when the exchange likes.
+    fn is_early(&self, known: Option<WallUs>, sooner: Option<WallUs>, m: &Moment<'_>) -> bool {
         let early =
             if self.record.kind == InstrumentKind::Dated { m.rules.dated_early } else { m.rules.moved };
-        known.is_some_and(|known| known.micros_since(says.unwrap_or(m.received)) >= micros(early))
+        known.zip(sooner).is_some_and(|(known, sooner)| known.micros_since(sooner) >= micros(early))
     }
 
     /// Back on the list, or no longer over.

@@ -362,9 +362,11 @@ fn what_rests_while_its_end_is_to_come_is_neither_withdrawn_nor_listed_anew() {
 fn an_instrument_that_goes_long_before_its_end_is_told() {
     let mut world = World::new(0, Hearing::Never);
     let end = |symbol, minute| Instrument { closes_at: at(minute), ..row(symbol, Open) };
-    let (long, soon) = (end("LONG-USDT", 14_000), end("SOON-USDT", 30));
-    world.answer(&[long, soon]);
-    let mut events = world.settle(15);
+    let (long, soon, told) = (end("LONG-USDT", 14_000), end("SOON-USDT", 30), end("TOLD-USDT", 14_000));
+    world.answer(&[long, soon, row("TOLD-USDT", Open)]);
+    // As long before, and it was told to end.
+    assert_eq!(kinds(&world.answer(&[long, soon, told])), [Delisting]);
+    let mut events = world.settle(14);
     for _ in 0..20 {
         events.extend(world.answer(&[]));
     }
