@@ -4,8 +4,8 @@
 //! Contract: [`of`] is a pure function of its arguments and of the model compiled in. It works in
 //! integers only, so it gives the same score on every machine; it allocates nothing, locks nothing and
 //! cannot fail. Called once or twice an announcement that makes events: by its source thread, after the feed
-//! has it and while the webhook thread wakes, and by that if it is first; never by a feed thread. `docs/score.md` says what the number means and how it was measured; the package
-//! `score/` trains the model.
+//! has it and while the webhook thread wakes, and by that thread if it is first; never by a feed thread.
+//! `docs/score.md` says what the number means and how it was measured; the package `score/` trains the model.
 
 mod evidence;
 mod features;
