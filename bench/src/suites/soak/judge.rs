@@ -1,13 +1,14 @@
 //! Samples over a run, and whether its end is like its beginning.
 //!
 //! Contract: pure but for [`Samples::take`], which reads the engine's process. The first quarter of an hour,
-//! or tenth of a longer run, is its warm-up and not judged ([`SETTLING`]). Of the rest, medians of the last third stand against those of the first
-//! ([`BOUNDS`]), and a straight line is laid through the memory by least squares: what it gains over the run is at
-//! most [`GROWTH`] of the median.
+//! or tenth of a longer run, is its warm-up and not judged ([`SETTLING`]). Of the rest, medians of the last
+//! third stand against those of the first ([`BOUNDS`]), and a straight line is laid through the memory by
+//! least squares: what it gains over the run is at most [`GROWTH`] of the median.
 //!
-//! Memory is looked at twice. What is allocated (`VmData`) is what a leak makes grow. What is resident (`VmRSS`) grows
-//! besides while rings and logs that were allocated at the start are written for the first time: with its memory
-//! locked, as with pinned threads, all of that is resident from the start, but here it is not.
+//! Memory is looked at twice. What is allocated (`VmData`) is what a leak makes grow. What is resident
+//! (`VmRSS`) grows besides while rings and logs that were allocated at the start are written for the first
+//! time: with its memory locked, as with pinned threads, all of that is resident from the start, but here it
+//! is not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
