@@ -193,7 +193,7 @@ fn live(data_dir: &Path, point: Point, page: &str) {
         epoch,
         next_seq: Arc::new(AtomicU64::new(1)),
         log: Box::new(Log(writer, point, 0)),
-        feeds: vec![to_feed],
+        feeds: vec![to_feed.into()],
         journal: to_journal,
         history: to_history,
         webhook: None,

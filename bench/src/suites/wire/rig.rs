@@ -149,7 +149,7 @@ impl Rig {
             epoch: 1,
             next_seq: Arc::new(AtomicU64::new(1)),
             log: Box::new(StampedLog(log)),
-            feeds: vec![source_in],
+            feeds: vec![source_in.into()],
             journal: journal_in,
             history: history_in,
             webhook: None,

@@ -5,7 +5,8 @@
 //! growing steps: for boxes where threads share cores. `block` sleeps until the next deadline, at
 //! most a millisecond, for machines where CPU matters more than microseconds.
 //!
-//! The hot loops poll rings, which no descriptor announces; so even `block` wakes every millisecond.
+//! A loop sleeps in its own way ([`crate::threads::Step::sleep`]), as a rule until something comes. Some of the
+//! rings that hot loops poll wake nobody; so even `block` looks every millisecond.
 
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use tocsin_core::time::Mono;
 
 use crate::config::Idle;
 
-/// Turns without work before `adaptive` stops spinning.
-const SPIN_TURNS: u32 = 2_000;
+/// Turns without work before `adaptive` stops spinning: some 25 µs, as long as a wake-up takes. Longer pays on
+/// a core of its own alone; on two shared ones a spin of a millisecond kept everybody else off them, the
+/// subscriber of the announcement just sent among them (docs/benchmarks.md, `detect`).
+const SPIN_TURNS: u32 = 50;
 /// Turns after that in which it yields the core between turns.
-const YIELD_TURNS: u32 = 200;
+const YIELD_TURNS: u32 = 50;
 /// Its shortest and longest sleep, and the longest of `block`.
 const SLEEP_MIN: Duration = Duration::from_micros(20);
 const SLEEP_MAX: Duration = Duration::from_micros(500);
@@ -36,24 +39,21 @@ impl IdleStrategy {
         IdleStrategy { kind, idle_turns: 0 }
     }
 
-    /// Called after each turn with the work it did and when the loop next has something to do.
-    /// May sleep, never past `deadline` by more than the kernel's timer slack.
-    pub fn idle(&mut self, work: usize, now: Mono, deadline: Mono) {
+    /// Called after each turn with the work it did and when the loop next has something to do: how long it may
+    /// sleep now, never past `deadline`. Spins or yields where it may not.
+    #[must_use]
+    pub fn idle(&mut self, work: usize, now: Mono, deadline: Mono) -> Option<Duration> {
         if work > 0 {
             self.idle_turns = 0;
-            return;
+            return None;
         }
         self.idle_turns = self.idle_turns.saturating_add(1);
         match self.sleep_for() {
             None if self.kind == Idle::Adaptive && self.idle_turns > SPIN_TURNS => std::thread::yield_now(),
             None => std::hint::spin_loop(),
-            Some(longest) => {
-                let left = deadline.since(now);
-                if !left.is_zero() {
-                    std::thread::sleep(longest.min(left));
-                }
-            }
+            Some(longest) => return Some(longest.min(deadline.since(now))).filter(|sleep| !sleep.is_zero()),
         }
+        None
     }
 
     /// How long this turn may sleep; `None` = not at all.
@@ -86,7 +86,13 @@ mod tests {
         assert_eq!(adaptive.sleep_for(), Some(SLEEP_MIN));
         adaptive.idle_turns = u32::MAX;
         assert_eq!(adaptive.sleep_for(), Some(SLEEP_MAX));
-        adaptive.idle(1, Mono(0), Mono(0));
+        assert_eq!(
+            adaptive.idle(0, Mono(7), Mono(9)),
+            Some(Duration::from_nanos(2)),
+            "not past the deadline"
+        );
+        assert_eq!(adaptive.idle(0, Mono(9), Mono(9)), None);
+        assert_eq!(adaptive.idle(1, Mono(0), Mono(0)), None);
         assert_eq!(adaptive.sleep_for(), None);
     }
 }

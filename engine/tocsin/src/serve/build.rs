@@ -1,5 +1,7 @@
 //! Builds the engine: opens what it needs, makes the rings of the plan, starts the threads.
 
+mod feeds;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +11,6 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use tocsin_core::classify::classify;
 use tocsin_core::detect::told::Told;
 use tocsin_core::detect::{Detector, ListHistory};
-use tocsin_core::feed::history::History;
 use tocsin_core::feed::key::KeyRecord;
 use tocsin_core::limits;
 use tocsin_core::model::CategoryHint;
@@ -17,6 +18,7 @@ use tocsin_core::source::pacing::Mode;
 use tocsin_core::source::{SourceSpec, exchange};
 use tocsin_core::wire::{self, EncodedAnnouncement};
 
+use self::feeds::Alarms;
 use super::reload::{MailLink, Reachable};
 use super::view::{Machine, View, ViewParts};
 use super::{Addresses, Engine, StartError, doing, markets, races, recorder, webhooks};
@@ -30,16 +32,16 @@ use crate::net::tls::{ClientTls, ClientTrust, ServerTls, SharedTls};
 use crate::net::url::BaseUrl;
 use crate::os::inherited::Inherited;
 use crate::os::{clock, cores, memory};
-use crate::rings::{AcceptToFeed, MarketToFeed, Released, SourceToFeed, SubscriberPage, ToAccept, ToSource};
+use crate::rings::{AcceptToFeed, Released, SourceToFeed, SubscriberPage, ToAccept, ToSource};
 use crate::store::{Reader, Store, StoredAnnouncement};
 use crate::supervise::Watched;
 use crate::threads::accept::{self, AcceptParts, AcceptSettings, AcceptStats, AcceptThread, WriterLink};
-use crate::threads::feed::{FeedRings, FeedStats, FeedThread};
+use crate::threads::feed::{FeedStats, FeedThread};
 use crate::threads::journal::{Inlet, Journal, JournalRequest, LiveTap};
 use crate::threads::mail::{JournalOutbox, MailSender, Mailer, Pace};
 use crate::threads::market::MarketThread;
 use crate::threads::recorder::Recorder;
-use crate::threads::source::publish::{Losses, PublisherParts, WebhookOutlet};
+use crate::threads::source::publish::{FeedOutlet, Losses, PublisherParts, WebhookOutlet};
 use crate::threads::source::stats::SourceStats;
 use crate::threads::source::tap::Tap;
 use crate::threads::source::{LaneParts, SourceParts, SourceThread};
@@ -150,11 +152,11 @@ fn assemble(config: &Config, plan: &Plan, opened: Opened) -> Result<(Engine, Thr
     let webhooks = webhooks::build(config, &mut store, plan.sources.len(), of_webhook, seed())?;
     let recorder::Built { recorder, taps, counters: recorded } = recorder::build(config, plan, epoch)?;
     let markets = std::mem::take(&mut market.of_sources);
-    let ends = SourceEnds { resolvers, webhooks: webhooks.outlets, markets, taps };
-    let built = build_sources(config, plan, &mut store, epoch, &mut rings, ends)?;
     let feed_stats: Vec<Arc<FeedStats>> = plan.feeds.iter().map(|_| Arc::default()).collect();
     let (of_feeds, of_journal) = (std::mem::take(&mut market.of_feeds), market.of_journal.take());
-    let feeds = build_feeds(&mut rings, of_feeds, &feed_stats, &history, epoch)?;
+    let (feeds, alarms) = feeds::build(plan, &mut rings, of_feeds, &feed_stats, &history, epoch)?;
+    let ends = SourceEnds { resolvers, webhooks: webhooks.outlets, markets, taps, alarms };
+    let built = build_sources(config, plan, &mut store, epoch, &mut rings, ends)?;
     let around = markets::Around { config, store: &store, history: &history, sources: &built.stats };
     let (market, market_stats) = market.build(&around, of_markets, &webhooks.waker)?;
     let accept_ends = (rings.control_to_accept.1, rings.source_to_accept, rings.writers);
@@ -475,6 +477,8 @@ struct SourceEnds {
     webhooks: Vec<WebhookOutlet>,
     markets: Vec<Option<Producer<Arc<EncodedAnnouncement>>>>,
     taps: Vec<Option<Tap>>,
+    /// Of each feed writer, for all of them.
+    alarms: Alarms,
 }
 
 fn build_sources(
@@ -487,6 +491,8 @@ fn build_sources(
 ) -> Result<BuiltSources, StartError> {
     let mut built = BuiltSources::default();
     let next_seq = Arc::new(AtomicU64::new(1));
+    let alarms = ends.alarms;
+    let outlet = |(ring, alarm): (_, &Option<_>)| FeedOutlet { ring, alarm: alarm.clone() };
     let ends = rings
         .source_to_feed
         .drain(..)
@@ -533,7 +539,7 @@ fn build_sources(
             epoch,
             next_seq: Arc::clone(&next_seq),
             log: Box::new(log),
-            feeds,
+            feeds: feeds.into_iter().zip(&alarms).map(outlet).collect(),
             journal,
             history,
             webhook: Some(webhook),
@@ -595,32 +601,6 @@ fn lane(
         told,
         stats,
     })
-}
-
-fn build_feeds(
-    rings: &mut Rings,
-    markets: Vec<Option<Consumer<MarketToFeed>>>,
-    stats: &[Arc<FeedStats>],
-    history: &[Arc<EncodedAnnouncement>],
-    epoch: u64,
-) -> Result<Vec<FeedThread>, StartError> {
-    let ends = rings
-        .feed_from_source
-        .drain(..)
-        .zip(rings.feed_from_accept.drain(..))
-        .zip(rings.feed_to_accept.drain(..))
-        .zip(rings.feed_to_control.drain(..))
-        .zip(markets)
-        .zip(stats);
-    ends.map(|(((((sources, accept), released), looked), market), stats)| {
-        let rings = FeedRings { sources, market, accept, released, looked };
-        // The store may hold more than memory does: then the oldest in memory are not the first ever.
-        let complete = history.len() < limits::HISTORY_IN_MEMORY;
-        let history = History::new(epoch, limits::HISTORY_IN_MEMORY, history.iter().cloned(), complete);
-        FeedThread::new(rings, history, Arc::clone(stats), seed(), Box::new(clock::now))
-            .map_err(doing("starting a feed writer"))
-    })
-    .collect()
 }
 
 /// What a thread with a core of its own takes ahead: a source thread's announcements stay in memory, 4,096 of

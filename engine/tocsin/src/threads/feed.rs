@@ -28,6 +28,7 @@ use tocsin_core::time::{Mono, Now};
 use self::connection::Connection;
 pub use self::stats::{FeedStats, SharedDistribution};
 use super::{Step, Turn};
+use crate::os::alarm::Alarm;
 use crate::rings::{
     AcceptToFeed, LiveSession, MarketToFeed, Released, SourceToFeed, SubscriberPage, SubscriberRow,
 };
@@ -44,6 +45,8 @@ const EXTRAS_A_TURN: usize = 8;
 const READS_A_SOCKET: usize = 4;
 /// The buffer all reads of a thread share.
 const READ_BUFFER_BYTES: usize = 16 * 1_024;
+/// What wakes the thread is reported as this; slots are numbered in 32 bits.
+const ALARM: Token = Token(usize::MAX);
 /// How often counters are published.
 const PUBLISH_PERIOD: Duration = Duration::from_millis(250);
 
@@ -70,6 +73,7 @@ pub struct FeedThread {
     clock: Clock,
     writer: Writer<Connection>,
     poll: Poll,
+    alarm: Arc<Alarm>,
     /// `None` only while events are handled.
     events: Option<Events>,
     /// Sockets that have more to read than their slice.
@@ -101,11 +105,14 @@ impl FeedThread {
         mut clock: Clock,
     ) -> io::Result<FeedThread> {
         let now = clock();
+        let poll = Poll::new()?;
+        let alarm = Arc::new(Alarm::new(&poll, ALARM)?);
         Ok(FeedThread {
             rings,
             clock,
             writer: Writer::new(now.mono, history, seed),
-            poll: Poll::new()?,
+            poll,
+            alarm,
             events: Some(Events::with_capacity(EVENTS_A_TURN)),
             unread: VecDeque::with_capacity(EVENTS_A_TURN),
             unreleased: VecDeque::new(),
@@ -117,6 +124,12 @@ impl FeedThread {
             last_ns: Distribution::default(),
             next_publish: now.mono,
         })
+    }
+
+    /// For the source threads, where this one may sleep.
+    #[must_use]
+    pub fn alarm(&self) -> Arc<Alarm> {
+        Arc::clone(&self.alarm)
     }
 
     /// Everything the source rings hold, in order; what waits together leaves together, stamped as
@@ -196,7 +209,7 @@ impl FeedThread {
         let mut work = 0;
         // An interrupted or failed wait is an empty one; the next turn waits again.
         if self.poll.poll(&mut events, Some(Duration::ZERO)).is_ok() {
-            for event in &events {
+            for event in events.iter().filter(|event| event.token() != ALARM) {
                 // Slots are numbered in 32 bits, and only slots are registered.
                 let slot = event.token().0 as u32;
                 if event.is_writable() {
@@ -318,6 +331,12 @@ impl Step for FeedThread {
         let more = !self.unread.is_empty() || !self.unreleased.is_empty() || self.look.is_some();
         let deadline = if more { now.mono } else { self.writer.deadline() };
         Turn { work, deadline }
+    }
+
+    /// An announcement wakes it, and what a subscriber says.
+    fn sleep(&mut self, longest: Duration) {
+        let FeedThread { rings, poll, alarm, .. } = self;
+        alarm.sleep(poll, longest, || rings.sources.iter().any(|ring| !ring.is_empty()));
     }
 
     fn finish(&mut self, now: Now) {

@@ -42,6 +42,12 @@ pub trait Step {
     /// core's caches when it does. Called now and then while a loop that spins has nothing to do.
     fn rehearse(&mut self, _now: Now) {}
 
+    /// Sleeps until something comes or `longest` is over. By itself it sees nothing come; who has sockets or an
+    /// [`Alarm`](crate::os::alarm::Alarm) sleeps on those.
+    fn sleep(&mut self, longest: Duration) {
+        std::thread::sleep(longest);
+    }
+
     /// Called once when the loop ends, to hand back or flush what it holds.
     fn finish(&mut self, _now: Now) {}
 }
@@ -121,7 +127,9 @@ pub fn run_loop(thread: &mut dyn Step, idle: Idle, stop: &AtomicBool, pulse: &Ar
         if idle == Idle::Spin {
             rehearsals.after(thread, turn, now);
         }
-        strategy.idle(turn.work, now.mono, turn.deadline);
+        if let Some(longest) = strategy.idle(turn.work, now.mono, turn.deadline) {
+            thread.sleep(longest);
+        }
     }
     thread.finish(clock::now());
 }

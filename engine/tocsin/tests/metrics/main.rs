@@ -195,11 +195,11 @@ impl Held {
         };
         let folder = tasks.map(|task| task.unwrap().path()).find(|folder| named(folder)).unwrap();
         let id = folder.file_name().unwrap().to_str().unwrap();
-        let inject = format!("inject=clock_nanosleep:delay_enter={}:when=1", secs * 1_000_000);
+        let inject = format!("inject=clock_nanosleep,ppoll:delay_enter={}:when=1", secs * 1_000_000);
         let strace = Command::new("strace")
             .args([
                 "--quiet=all",
-                "--trace=clock_nanosleep",
+                "--trace=clock_nanosleep,ppoll",
                 "-e",
                 &inject,
                 "--output=/dev/null",

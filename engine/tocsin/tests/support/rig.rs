@@ -111,7 +111,7 @@ impl Rig {
                 epoch: 3,
                 next_seq: Arc::new(AtomicU64::new(1)),
                 log: Box::new(CountingLog(Arc::clone(&logged))),
-                feeds: vec![feed_in],
+                feeds: vec![feed_in.into()],
                 journal: journal_in,
                 history: history_in,
                 webhook: None,

@@ -35,6 +35,7 @@ use self::stream::StreamLane;
 pub use self::stream::StreamParts;
 use super::{Step, Turn};
 use crate::net::dns::ResolverClient;
+use crate::os::alarm::sleep_on;
 use crate::rings::{Inject, ToSource};
 
 /// Name of the source of alerts given by hand.
@@ -307,6 +308,11 @@ impl Step for SourceThread {
         if let Some(lane) = self.lanes.get_mut(self.rehearsed) {
             lane.rehearse(now);
         }
+    }
+
+    /// An answer wakes it.
+    fn sleep(&mut self, longest: Duration) {
+        sleep_on(&self.poll, longest);
     }
 
     /// Gives the rings what they have room for.

@@ -17,6 +17,7 @@ use tocsin_core::model::{Announcement, FeedPosition, ListingType};
 use tocsin_core::source::SourceStatus;
 use tocsin_core::wire::{self, EncodedAnnouncement};
 
+use crate::os::alarm::Alarm;
 use crate::rings::{SourceToFeed, SourceToJournal};
 use crate::store::shm;
 
@@ -41,7 +42,7 @@ pub struct PublisherParts {
     /// This thread's shared-memory journal.
     pub log: Box<dyn AnnouncementLog>,
     /// One ring a feed writer.
-    pub feeds: Vec<rtrb::Producer<SourceToFeed>>,
+    pub feeds: Vec<FeedOutlet>,
     /// To the journal thread.
     pub journal: rtrb::Producer<SourceToJournal>,
     /// To the accept thread, for `GET /v1/announcements`.
@@ -52,6 +53,21 @@ pub struct PublisherParts {
     pub market: Option<rtrb::Producer<Arc<EncodedAnnouncement>>>,
     /// What went wrong, for metrics.
     pub losses: Arc<Losses>,
+}
+
+/// A feed writer's end of things: a ring, and what wakes the thread where it may sleep.
+pub struct FeedOutlet {
+    /// Announcements and states of sources.
+    pub ring: rtrb::Producer<SourceToFeed>,
+    /// Rung for announcements: states are not urgent.
+    pub alarm: Option<Arc<Alarm>>,
+}
+
+impl From<rtrb::Producer<SourceToFeed>> for FeedOutlet {
+    /// Of a writer that never sleeps, or is stepped by hand.
+    fn from(ring: rtrb::Producer<SourceToFeed>) -> FeedOutlet {
+        FeedOutlet { ring, alarm: None }
+    }
 }
 
 /// The webhook thread's end of things: a ring, and what wakes the thread.
@@ -132,7 +148,7 @@ pub struct Publisher {
     epoch: u64,
     next_seq: Arc<AtomicU64>,
     log: Box<dyn AnnouncementLog>,
-    feeds: Vec<Outlet<SourceToFeed>>,
+    feeds: Vec<(Outlet<SourceToFeed>, Option<Arc<Alarm>>)>,
     journal: Outlet<SourceToJournal>,
     history: rtrb::Producer<Arc<EncodedAnnouncement>>,
     webhook: Option<WebhookOutlet>,
@@ -153,7 +169,7 @@ impl Publisher {
             epoch: parts.epoch,
             next_seq: parts.next_seq,
             log: parts.log,
-            feeds: parts.feeds.into_iter().map(Outlet::new).collect(),
+            feeds: parts.feeds.into_iter().map(|feed| (Outlet::new(feed.ring), feed.alarm)).collect(),
             journal: Outlet::new(parts.journal),
             history: parts.history,
             webhook: parts.webhook,
@@ -179,9 +195,12 @@ impl Publisher {
         announcement.position = FeedPosition { epoch: self.epoch, seq };
         let encoded = Arc::new(wire::encode(announcement));
         let shm_position = self.log.append(&encoded);
-        for feed in &mut self.feeds {
+        for (feed, alarm) in &mut self.feeds {
             let message = SourceToFeed::Announcement(Arc::clone(&encoded));
             feed.push(message, &self.losses.feed_waited, &self.losses.feed_dropped);
+            if let Some(alarm) = alarm {
+                alarm.ring();
+            }
         }
         if shm_position.is_none() {
             count(&self.losses.log_full);
@@ -274,7 +293,7 @@ impl Publisher {
     /// wait: there will be another, and announcements go first.
     pub fn report(&mut self, status: SourceStatus) -> bool {
         let mut all = true;
-        for feed in &mut self.feeds {
+        for (feed, _) in &mut self.feeds {
             all &= feed.waiting.is_empty() && feed.ring.push(SourceToFeed::Status(status)).is_ok();
         }
         all
@@ -282,7 +301,7 @@ impl Publisher {
 
     /// Offers what waits for room again; how much went.
     pub fn retry(&mut self) -> usize {
-        self.feeds.iter_mut().map(Outlet::retry).sum::<usize>() + self.journal.retry()
+        self.feeds.iter_mut().map(|(feed, _)| feed.retry()).sum::<usize>() + self.journal.retry()
     }
 }
 
@@ -338,7 +357,7 @@ mod tests {
     }
 
     fn publisher(depth: usize) -> (Publisher, Far) {
-        let (near, feeds) = (0..2).map(|_| rtrb::RingBuffer::new(depth)).unzip();
+        let (near, feeds): (Vec<_>, Vec<_>) = (0..2).map(|_| rtrb::RingBuffer::new(depth)).unzip();
         let (journal_in, journal) = rtrb::RingBuffer::new(depth);
         let (history_in, history) = rtrb::RingBuffer::new(depth);
         let losses = Arc::new(Losses::default());
@@ -346,7 +365,7 @@ mod tests {
             epoch: 7,
             next_seq: Arc::new(AtomicU64::new(1)),
             log: Box::new(Log(0)),
-            feeds: near,
+            feeds: near.into_iter().map(FeedOutlet::from).collect(),
             journal: journal_in,
             history: history_in,
             webhook: None,
