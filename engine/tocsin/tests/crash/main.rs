@@ -296,7 +296,7 @@ impl Trial {
         let from = Instant::now();
         while !ledger.unconfirmed().is_empty() {
             assert!(
-                from.elapsed() < Duration::from_secs(20),
+                from.elapsed() < harness::LONGEST,
                 "never told: {:?}\n{}",
                 ledger.unconfirmed(),
                 self.diagnosis()

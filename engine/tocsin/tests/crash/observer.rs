@@ -104,6 +104,8 @@ fn connect(
     };
     match Handshake::new(&query).header("X-API-Key", key).attempt(address, mode).ok()? {
         Ok(client) => Some(client),
+        // The request took so long on a busy machine: it tries again.
+        Err(refusal) if refusal.status == 408 => None,
         Err(refusal) => panic!("a subscriber's key is refused: {refusal:?}"),
     }
 }
