@@ -5,7 +5,9 @@
 //! missing connection changes nothing: the next free one takes the request. Between two requests
 //! the rate, integrated over the monotonic clock, reaches one; the rate never passes the peak and
 //! averages the budget over [`ACCOUNTING_PERIOD_SECS`], hence neither do the requests. Missed
-//! requests are not made up for. Owner: the source thread. Pure; does not allocate after `new`.
+//! requests are not made up for. Within a window requests lie so that one leaves just after the mark
+//! ([`AFTER_MARK`]), on which many publications are due; the first of the window waits for that, at most
+//! one spacing. Owner: the source thread. Pure; does not allocate after `new`.
 
 use core::time::Duration;
 
@@ -13,6 +15,10 @@ use crate::time::{Mono, Now};
 
 /// Any half-open stretch of this length holds at most the budget's requests (rounded up).
 pub const ACCOUNTING_PERIOD_SECS: u32 = 600;
+
+/// From a mark to the request that asks for what is due on it: more than clocks that are kept are off, and
+/// something for the exchange to show it. Of several addresses the first; the others share out the spacing after it.
+pub const AFTER_MARK: Duration = Duration::from_millis(20);
 
 /// Round instants of the wall clock around which an exchange tends to publish.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,6 +92,8 @@ pub struct Pacer {
     last: Option<(Mono, u64)>,
     /// Start of the last window in which the hot rate was used, in monotonic nanoseconds.
     hot_start: Option<i64>,
+    /// No request before this: the first of a window waits for its place.
+    hold: Mono,
     turns: Box<[Turn]>,
 }
 
@@ -95,6 +103,8 @@ struct Window {
     every_us: i64,
     lead_us: i64,
     length_us: i64,
+    /// From the opening to the request that follows the mark, in nanoseconds.
+    follows_ns: u64,
 }
 
 /// State of one list in a smooth weighted round robin.
@@ -118,6 +128,7 @@ impl Pacer {
         let mean = sane(budget.requests_per_second).min(peak);
         let marks = budget.marks.filter(|m| mode == Mode::Clustered && fits(m));
         let (cold, hot) = marks.map_or((mean, mean), |m| split(mean, peak, &m));
+        let phase = phase.clamp(0.0, 1.0);
         let turns = weights.iter().map(|w| Turn { weight: i64::from((*w).max(1)), balance: 0 });
         Pacer {
             cold: nano(cold),
@@ -126,10 +137,14 @@ impl Pacer {
                 every_us: i64::from(m.every_secs) * 1_000_000,
                 lead_us: i64::from(m.lead_secs) * 1_000_000,
                 length_us: i64::from(m.length_secs) * 1_000_000,
+                follows_ns: u64::from(m.lead_secs) * 1_000_000_000
+                    + AFTER_MARK.as_nanos() as u64
+                    + (phase * 1e9 / hot) as u64,
             }),
-            credit: ((1.0 - phase.clamp(0.0, 1.0)) * 1e18) as u64,
+            credit: ((1.0 - phase) * 1e18) as u64,
             last: None,
             hot_start: None,
+            hold: Mono(0),
             turns: turns.collect(),
         }
     }
@@ -143,6 +158,7 @@ impl Pacer {
     /// Whether a request may leave at `now`. Call it only when a connection is free: what is not
     /// taken is not saved up.
     pub fn poll(&mut self, now: Now) -> Pace {
+        let opened_before = self.hot_start;
         let (rate, boundary) = self.rate(now);
         let (last_at, last_rate) = self.last.unwrap_or((now.mono, rate));
         let elapsed = u64::try_from(now.mono.since(last_at).as_nanos()).unwrap_or(u64::MAX);
@@ -150,12 +166,30 @@ impl Pacer {
         let earned = elapsed.saturating_mul(rate.min(last_rate));
         self.credit = self.credit.saturating_add(earned).min(ONE_REQUEST);
         self.last = Some((now.mono, rate));
-        if self.credit >= ONE_REQUEST {
+        if self.hot_start != opened_before {
+            self.hold = self.first_of_window(now, rate);
+        }
+        if self.credit >= ONE_REQUEST && now.mono >= self.hold {
             self.credit = 0;
             return Pace::Send { list: self.next_list() };
         }
         let wait_ns = (ONE_REQUEST - self.credit).div_ceil(rate.max(1));
-        Pace::Wait((now.mono + Duration::from_nanos(wait_ns)).min(boundary))
+        Pace::Wait((now.mono + Duration::from_nanos(wait_ns)).max(self.hold).min(boundary))
+    }
+
+    /// Where the first request of a window that has just opened leaves: whole spacings before the one that
+    /// follows the mark, as soon as it is earned. At once where the mark is too near for that, or has passed.
+    fn first_of_window(&self, now: Now, rate: u64) -> Mono {
+        let Some(window) = self.window else { return now.mono };
+        let into_us = now.wall.0.saturating_add(window.lead_us).rem_euclid(window.every_us);
+        let into_ns = u64::try_from(into_us).unwrap_or(0).saturating_mul(1_000);
+        // Rates are at most 10^12, so that a spacing is never nothing.
+        let (spacing_ns, rate) = (ONE_REQUEST / rate.max(1), rate.max(1));
+        let earned_ns = (ONE_REQUEST - self.credit) / rate;
+        match window.follows_ns.checked_sub(into_ns.saturating_add(earned_ns)) {
+            Some(spare_ns) => now.mono + Duration::from_nanos(earned_ns + spare_ns % spacing_ns.max(1)),
+            None => now.mono,
+        }
     }
 
     /// The rate at `now` and the instant until which it holds.
@@ -365,6 +399,44 @@ mod tests {
         let odd = sent.windows(2).map(|w| w[1] - w[0]);
         let odd = odd.filter(|g| !near(*g, gap(hot)) && !near(*g, gap(cold))).count();
         assert!(odd <= 2 * 12, "only at the edges of windows, but {odd}");
+    }
+
+    /// How long after each mark of a day requests of one address leave, once its first window is over.
+    fn after_marks(mean: f64, phase: f64, begin: u64) -> Vec<u64> {
+        let budget = Budget { requests_per_second: mean, ..BUDGET };
+        let (mut pacer, mut mono, mut sent) =
+            (Pacer::new(budget, Mode::Clustered, &[1], phase), begin, vec![]);
+        while mono < 24 * 3_600 * SECOND {
+            match pacer.poll(at(mono, 0)) {
+                Pace::Send { .. } => sent.push(mono),
+                Pace::Wait(until) => mono = until.0,
+            }
+        }
+        check_limits(&sent, &budget);
+        let first_mark = 300 - START.secs().rem_euclid(300) as u64;
+        let marks = (first_mark + 600..23 * 3_600).step_by(300).map(|secs| secs * SECOND);
+        marks.map(|mark| sent[sent.partition_point(|t| *t < mark)] - mark).collect()
+    }
+
+    /// Whatever the budget and whenever it began: where the request after a mark falls is no accident.
+    #[test]
+    fn a_request_follows_every_mark() {
+        for (mean, begin) in [(0.2, 0), (0.3, 7), (0.4, 123), (0.4, 250), (1.0, 61), (0.05, 0)] {
+            let first = after_marks(mean, 0.0, begin * SECOND);
+            let aimed = AFTER_MARK.as_nanos() as u64;
+            assert!(
+                first.iter().all(|after| after.abs_diff(aimed) < 10_000),
+                "{mean} from {begin}: {first:?}"
+            );
+        }
+    }
+
+    /// With two addresses the second asks between two requests of the first.
+    #[test]
+    fn addresses_share_out_the_spacing_after_a_mark() {
+        let aimed = AFTER_MARK.as_nanos() as u64 + SECOND / 4;
+        let second = after_marks(0.4, 0.5, 0);
+        assert!(second.iter().all(|after| after.abs_diff(aimed) < 10_000), "{second:?}");
     }
 
     #[test]
