@@ -387,6 +387,24 @@ mod tests {
     }
 
     #[test]
+    fn an_announcement_wakes_a_feed_writer_that_sleeps() {
+        const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+        let (mut publisher, _far) = publisher(4);
+        let poll = mio::Poll::new().unwrap();
+        let alarm = Arc::new(Alarm::new(&poll, mio::Token(1)).unwrap());
+        publisher.feeds[1].1 = Some(Arc::clone(&alarm));
+        let from = std::time::Instant::now();
+        let sleeper = std::thread::spawn(move || alarm.sleep(&poll, LONG, || false));
+        // Whenever it falls asleep, the next one wakes it.
+        while !sleeper.is_finished() && from.elapsed() < LONG / 2 {
+            publisher.announce(announcement("wake"));
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(from.elapsed() < LONG / 2, "nobody woke it");
+        sleeper.join().unwrap();
+    }
+
+    #[test]
     fn feeds_come_first_then_history_and_journal_with_the_log_position() {
         let (mut publisher, mut far) = publisher(4);
         assert_eq!(publisher.next_position().seq, 1);
