@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tocsin::cli::client::AdminClient;
 use tocsin::os::cores;
 
-use crate::suites;
+use crate::{heap, suites};
 
 /// What suites return inside; the runner gets its text.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -66,7 +66,10 @@ pub fn spawn_on(core: Option<usize>, mut command: Command) -> Outcome<Child> {
 #[must_use]
 pub fn hidden() -> Option<ExitCode> {
     match std::env::args().nth(1)?.as_str() {
-        "serve" => Some(tocsin::cli::main()),
+        "serve" => {
+            heap::watch();
+            Some(tocsin::cli::main())
+        }
         suites::control::FLOOD => Some(suites::control::play_flood()),
         suites::storm::CLIENTS => Some(suites::storm::play_clients()),
         suites::webhook::HANG => Some(suites::webhook::play_hang()),
@@ -90,6 +93,8 @@ pub struct Setup {
     pub sources: Vec<(&'static str, String)>,
     /// Open the admin API over TCP too.
     pub admin: bool,
+    /// Count what it has in use of its heap, for [`Engine::heap`].
+    pub count_heap: bool,
     /// Further whole sections.
     pub sections: String,
 }
@@ -103,6 +108,7 @@ impl Default for Setup {
             core: None,
             sources: Vec::new(),
             admin: false,
+            count_heap: false,
             sections: String::new(),
         }
     }
@@ -132,6 +138,7 @@ impl Setup {
 pub struct Engine {
     dir: TempDir,
     core: Option<usize>,
+    count_heap: bool,
     child: Option<Child>,
     feed: SocketAddr,
     admin: Option<SocketAddr>,
@@ -161,7 +168,7 @@ impl Engine {
         let dir = tempfile::tempdir()?;
         std::fs::write(dir.path().join("tocsin.toml"), setup.render(&dir.path().join("data")))?;
         let feed = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Engine { dir, core: setup.core, child: None, feed, admin: None })
+        Ok(Engine { dir, core: setup.core, count_heap: setup.count_heap, child: None, feed, admin: None })
     }
 
     /// Prepares and starts.
@@ -182,6 +189,9 @@ impl Engine {
         let from = Instant::now();
         let mut command = part("serve")?;
         command.args(["--json", "--config"]).arg(self.dir.path().join("tocsin.toml"));
+        if self.count_heap {
+            command.env(heap::FILE, self.heap_file());
+        }
         let mut child = spawn_on(self.core, command)?;
         let stdout = child.stdout.take();
         self.child = Some(child);
@@ -258,6 +268,18 @@ impl Engine {
         let line = text.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
         let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
         Ok(kib.ok_or_else(|| format!("no {field}"))? * 1_024)
+    }
+
+    fn heap_file(&self) -> PathBuf {
+        self.dir.path().join("heap")
+    }
+
+    /// Bytes it has in use of its heap, a second ago at most.
+    ///
+    /// # Errors
+    /// [`Setup::count_heap`] is not set, or its C library does not count.
+    pub fn heap(&self) -> Outcome<u64> {
+        heap::in_use(&self.heap_file())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod compare;
 mod crowd;
 pub mod engine;
 pub mod environment;
+mod heap;
 pub mod jitter;
 pub mod lab;
 pub mod load;

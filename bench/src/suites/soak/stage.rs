@@ -1,7 +1,7 @@
 //! What a soak plays on: the engine, its exchanges, subscribers and endpoints.
 //!
-//! Contract: [`Stage::set`] starts everything with the history filled as far as the engine keeps it in memory, so
-//! that memory does not grow for that. A notice is known by its number ([`ticker`]). Notices of one exchange that
+//! Contract: [`Stage::set`] starts everything with the history filled as far as the engine keeps it in memory, and
+//! what each source remembers too, so that memory does not grow for that. A notice is known by its number ([`ticker`]). Notices of one exchange that
 //! nobody has heard of are bounded: its page holds twenty. Owner: the suite's thread. Blocks and allocates.
 
 use std::collections::BTreeSet;
@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tocsin::os::clock;
+use tocsin::store::{Row, Store};
+use tocsin_core::detect::{SeenRecord, fingerprint};
+use tocsin_core::limits;
 use tocsin_core::source::exchange;
 use tocsin_core::webhook::endpoint::State;
 use tocsin_sim::receiver::{Behaviour, ReceiverOptions, SimReceiver};
@@ -85,9 +89,10 @@ impl Stage {
         }
         let receiver =
             SimReceiver::start(ReceiverOptions { connections: 32_768, ..ReceiverOptions::default() })?;
-        let setup = Setup { tls: true, idle: "block", sources, ..Setup::default() };
+        let setup = Setup { tls: true, idle: "block", sources, count_heap: true, ..Setup::default() };
         let mut target = Filled::with(setup, receiver.ca().pem())?;
         target.fill(&urls(&receiver, STEM, sizes.endpoints), State::Active)?;
+        fill_seen(&target)?;
         target.engine.start()?;
         await_baselines(&target)?;
         fill_history(&target, sizes.history)?;
@@ -140,7 +145,8 @@ impl Stage {
             };
             // First, for it may be heard before the exchange's handle comes back.
             place.unheard.insert(number);
-            place.sim.publish(Draft::new(Category::Listing, title(place.sim.kind(), number)));
+            let title = title(place.sim.kind(), &ticker(number));
+            place.sim.publish(Draft::new(Category::Listing, title));
             self.published += 1;
         }
     }
@@ -177,6 +183,7 @@ impl Stage {
         let (feed, webhook) = self.take_latencies();
         let status = self.status()?;
         let mut seen = vec![
+            ("memory/in use", Unit::Bytes, self.target.engine.heap()? as f64),
             ("memory/allocated", Unit::Bytes, self.target.engine.memory("VmData")? as f64),
             ("memory/resident", Unit::Bytes, self.target.engine.memory("VmRSS")? as f64),
             ("descriptors/open", Unit::Plain, self.descriptors()? as f64),
@@ -280,13 +287,31 @@ fn number(status: &Value, pointer: &str) -> Outcome<u64> {
     Ok(found.ok_or_else(|| format!("no {pointer} in the status"))?)
 }
 
-fn title(kind: Kind, number: u64) -> String {
-    let ticker = ticker(number);
+fn title(kind: Kind, ticker: &str) -> String {
     match kind {
-        Kind::Binance => format!("Binance Will List Soaked Token {number} ({ticker})"),
-        Kind::Upbit => format!("소크{number}({ticker}) KRW 마켓 디지털 자산 추가"),
-        _ => format!("소크{number}({ticker}) 원화 마켓 추가"),
+        Kind::Binance => format!("Binance Will List Soaked Token {ticker} ({ticker})"),
+        Kind::Upbit => format!("소크 {ticker}({ticker}) KRW 마켓 디지털 자산 추가"),
+        _ => format!("소크 {ticker}({ticker}) 원화 마켓 추가"),
     }
+}
+
+/// As many listings as each source remembers, in the store before the engine reads it: what a source keeps
+/// of a new notice takes the place of what it kept of an old one.
+fn fill_seen(target: &Filled) -> Outcome<()> {
+    let mut store = Store::open(&target.engine.data())?;
+    let now = clock::wall();
+    for kind in Kind::DEFAULT {
+        let spec = exchange::by_config_name(kind.name()).ok_or("no such source")?;
+        let record = |number: usize| {
+            let title = title(kind, &format!("OLD{number}"));
+            let fingerprint = fingerprint(&title, now);
+            let (source, notice_id) = (spec.name, format!("old{number:029}").into());
+            SeenRecord { source, notice_id, title: title.into(), fingerprint, published: now }
+        };
+        let records: Vec<SeenRecord> = (0..limits::SEEN_ITEMS.max(limits::TOLD_ITEMS)).map(record).collect();
+        store.commit(&records.iter().map(Row::Seen).collect::<Vec<_>>())?;
+    }
+    Ok(())
 }
 
 /// Until every source has taken its first page as known.
@@ -333,7 +358,7 @@ mod tests {
     #[test]
     fn a_notice_is_known_by_its_number_in_every_language() {
         for kind in Kind::DEFAULT {
-            assert_eq!(number_of_ticker(title(kind, 1_234).as_bytes()), Some(1_234));
+            assert_eq!(number_of_ticker(title(kind, &ticker(1_234)).as_bytes()), Some(1_234));
         }
         assert_eq!(number_of_ticker(b"SOAK7USDT"), Some(7));
         assert_eq!(number_of_ticker(b"SOAK"), None);
