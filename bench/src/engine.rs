@@ -330,10 +330,15 @@ pub fn move_threads(pid: u32, core: usize, wanted: impl Fn(&str) -> bool) -> Out
 }
 
 /// Gives the calling thread priority over all it shares a core with, until it is dropped. For one that
-/// stops the clock beside a load: what it waited would be counted as the engine's. Start it after the load,
-/// for children have the priority of the thread that starts them.
+/// stops the clock beside a load: what it waited would be counted as the engine's. A niceness alone lets it
+/// wait for the end of another's slice, some milliseconds, so it is put into a real-time class besides, by
+/// `chrt`, where there is that program and it may. Start it after the load, for children have the priority
+/// of the thread that starts them.
 #[derive(Debug)]
-pub struct ReadsFirst(i32);
+pub struct ReadsFirst {
+    usual: i32,
+    real_time: bool,
+}
 
 impl ReadsFirst {
     /// Raises the priority.
@@ -343,25 +348,67 @@ impl ReadsFirst {
     pub fn begin() -> Outcome<ReadsFirst> {
         let usual = rustix::process::getpriority_process(None)?;
         rustix::process::setpriority_process(None, READER_NICE)?;
-        Ok(ReadsFirst(usual))
+        Ok(ReadsFirst { usual, real_time: schedule(&["--fifo", "--pid", "1"]) })
+    }
+
+    /// Whether it waits for nobody's slice.
+    #[must_use]
+    pub const fn is_real_time(&self) -> bool {
+        self.real_time
     }
 }
 
 impl Drop for ReadsFirst {
     fn drop(&mut self) {
         // Giving way is allowed to everyone.
-        let _ = rustix::process::setpriority_process(None, self.0);
+        let _ = !self.real_time || schedule(&["--other", "--pid", "0"]);
+        let _ = rustix::process::setpriority_process(None, self.usual);
     }
+}
+
+/// Gives the calling thread another class; whether that was done.
+fn schedule(class: &[&str]) -> bool {
+    let mut command = Command::new("chrt");
+    command.args(class).arg(rustix::thread::gettid().as_raw_nonzero().to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// Of a thread that [`ReadsFirst`].
 const READER_NICE: i32 = -15;
 /// What a result says where that is not allowed.
-pub const READS_LATER: &str = "not allowed to read first: what the reader waited for the load is counted";
+const READS_LATER: &str = "not allowed to read first: what the reader waited for the load is counted";
+
+/// Begins to read first; what cannot be had stands in `notes`.
+pub fn read_first(notes: &mut Vec<String>) -> Option<ReadsFirst> {
+    let first = ReadsFirst::begin().ok();
+    if !first.as_ref().is_some_and(ReadsFirst::is_real_time) {
+        notes.push(READS_LATER.to_owned());
+    }
+    first
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_reads_first_does_so_until_it_is_dropped() {
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let class = || std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        // The policy is the 41st field, the 39th behind the name: 1 = FIFO.
+        let policy =
+            |stat: &str| stat.rsplit(')').next().unwrap().split_whitespace().nth(38).unwrap().to_owned();
+        let before = (nice(), policy(&class()));
+        match ReadsFirst::begin() {
+            Ok(first) => {
+                assert_eq!(nice(), READER_NICE);
+                assert_eq!(policy(&class()) == "1", first.is_real_time());
+            }
+            Err(e) => println!("not allowed here: {e}"),
+        }
+        assert_eq!((nice(), policy(&class())), before);
+    }
 
     #[test]
     fn one_source_is_on_and_the_others_off() {

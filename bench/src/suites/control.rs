@@ -158,10 +158,7 @@ fn one(
     let mut live = Crowd::new(engine.feed(), &engine.key(sizes.live)?, true)?;
     live.connect(sizes.live, "", PATIENCE)?;
     let mut flood = Flood::start(&engine, load)?;
-    let first = engine::ReadsFirst::begin();
-    if first.is_err() {
-        result.notes.push(engine::READS_LATER.to_owned());
-    }
+    let _first = engine::read_first(&mut result.notes);
     let announcer = Announcer::start(&engine, sizes.interval)?;
     listen(&mut live, CALM)?;
     let mut quiet: Vec<Kind> = TROUBLES.iter().map(|_| Kind::new()).collect();

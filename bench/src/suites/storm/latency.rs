@@ -74,10 +74,7 @@ fn one(sizes: &Sizes, cores: Cores, apart: bool, result: &mut SuiteResult) -> Ou
     far.say("come full")?;
     read_until(&mut live, &mut far, None, &mut Vec::new())?;
 
-    let first = engine::ReadsFirst::begin();
-    if first.is_err() {
-        result.notes.push(engine::READS_LATER.to_owned());
-    }
+    let _first = engine::read_first(&mut result.notes);
     let announcer = Announcer::start(&engine, sizes.interval)?;
     let mut heard = Vec::new();
     // When each phase began, and which; the last one has no end.

@@ -79,6 +79,12 @@ impl<T> Slots<T> {
         }
     }
 
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.free.len() == self.used as usize
+    }
+
     /// One past the highest number in use.
     #[must_use]
     pub const fn end(&self) -> u32 {
@@ -97,9 +103,11 @@ mod tests {
     #[test]
     fn numbers_are_used_again_and_entries_stay() {
         let mut slots = Slots::default();
+        assert!(slots.is_empty());
         for n in 0..600_u32 {
             assert_eq!(slots.next_free(), n);
             assert_eq!(slots.insert(n), n);
+            assert!(!slots.is_empty());
         }
         assert_eq!((slots.remove(300), slots.remove(300), slots.remove(9_999)), (Some(300), None, None));
         assert!(slots.get_mut(300).is_none());
@@ -108,5 +116,10 @@ mod tests {
         assert_eq!(slots.insert(8), 600);
         assert_eq!(slots.get_mut(300), Some(&mut 7));
         assert_eq!(slots.end(), 601);
+        for n in 0..601 {
+            assert!(!slots.is_empty());
+            assert!(slots.remove(n).is_some());
+        }
+        assert!(slots.is_empty());
     }
 }

@@ -125,6 +125,12 @@ impl<S: Socket> Writer<S> {
         &self.shared.counters
     }
 
+    /// Whether anybody is there, those that are being closed too.
+    #[must_use]
+    pub fn has_subscribers(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
     // ---- Announcements -----------------------------------------------------------------------
 
     /// Whether another announcement may be taken off a ring before the next

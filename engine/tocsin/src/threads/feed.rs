@@ -28,7 +28,7 @@ use tocsin_core::time::{Mono, Now};
 use self::connection::Connection;
 pub use self::stats::{FeedStats, SharedDistribution};
 use super::{Step, Turn};
-use crate::os::alarm::Alarm;
+use crate::os::alarm::{Alarm, sleep_on};
 use crate::rings::{
     AcceptToFeed, LiveSession, MarketToFeed, Released, SourceToFeed, SubscriberPage, SubscriberRow,
 };
@@ -333,9 +333,14 @@ impl Step for FeedThread {
         Turn { work, deadline }
     }
 
-    /// An announcement wakes it, and what a subscriber says.
+    /// An announcement wakes it, and what a subscriber says. While nobody is there to hear it, an announcement
+    /// waits for the end of the sleep: its source is spared a system call, and the thread that it wakes for
+    /// webhooks need not wait for this one to leave a core.
     fn sleep(&mut self, longest: Duration) {
-        let FeedThread { rings, poll, alarm, .. } = self;
+        let FeedThread { rings, poll, alarm, writer, .. } = self;
+        if !writer.has_subscribers() {
+            return sleep_on(poll, longest);
+        }
         alarm.sleep(poll, longest, || rings.sources.iter().any(|ring| !ring.is_empty()));
     }
 

@@ -488,3 +488,30 @@ fn a_drain_closes_everyone_within_its_window() {
     bench.step();
     assert_eq!(bench.released(), 10);
 }
+
+#[test]
+fn an_announcement_wakes_it_for_subscribers_alone() {
+    const NAP: Duration = Duration::from_millis(30);
+    const LONG: Duration = Duration::from_secs(60);
+    // Rings until the sleep is over, as one announcement after the other would.
+    let sleep = |bench: &mut Bench, longest: Duration| {
+        let (alarm, from) = (bench.thread.alarm(), Instant::now());
+        let awake = Arc::new(AtomicU64::new(0));
+        let over = Arc::clone(&awake);
+        let ringer = std::thread::spawn(move || {
+            while over.load(Ordering::Relaxed) == 0 {
+                alarm.ring();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        bench.thread.sleep(longest);
+        awake.store(1, Ordering::Relaxed);
+        ringer.join().unwrap();
+        from.elapsed()
+    };
+    let mut bench = Bench::new();
+    assert!(sleep(&mut bench, NAP) >= NAP, "woken for nobody");
+    let client = bench.join(subscription());
+    bench.expect(client, &["welcome"]);
+    assert!(sleep(&mut bench, LONG) < LONG, "slept through an announcement");
+}
