@@ -66,16 +66,19 @@ pub fn spawn_on(core: Option<usize>, mut command: Command) -> Outcome<Child> {
 #[must_use]
 pub fn hidden() -> Option<ExitCode> {
     match std::env::args().nth(1)?.as_str() {
-        "serve" => {
-            heap::watch();
-            Some(tocsin::cli::main())
-        }
+        "serve" => Some(serve()),
         suites::control::FLOOD => Some(suites::control::play_flood()),
         suites::storm::CLIENTS => Some(suites::storm::play_clients()),
         suites::webhook::HANG => Some(suites::webhook::play_hang()),
         suites::detect::POLLER => Some(suites::detect::play_poller()),
         _ => None,
     }
+}
+
+/// The engine, as its own program is.
+pub(crate) fn serve() -> ExitCode {
+    heap::watch();
+    tocsin::cli::main()
 }
 
 /// How an engine is to be started.

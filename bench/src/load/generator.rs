@@ -24,6 +24,7 @@ use tocsin::net::tls::{ClientTls, ClientTrust};
 use super::member::{Member, Phase, failed};
 use super::trigger::Asker;
 use super::{Command, Reply, Round, SUBSCRIBERS, Target};
+use crate::engine::ReadsFirst;
 use crate::peers::message;
 
 /// Handshakes in progress at most: below what any contender takes at a time.
@@ -46,8 +47,9 @@ pub(super) fn wall_ns() -> u64 {
     secs.saturating_mul(1_000_000_000).saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0))
 }
 
-/// Runs until standard input ends.
-pub fn run() -> ExitCode {
+/// Runs until standard input ends. `reads_first`: before all others on its cores, where it may; else as they.
+pub fn run(reads_first: bool) -> ExitCode {
+    let _first = reads_first.then(ReadsFirst::begin);
     match Generator::new().and_then(|mut generator| generator.serve()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -90,6 +90,9 @@ pub struct Shape {
     pub subscribers: usize,
 }
 
+/// Behind `load`: before all others on its cores.
+const READS_FIRST: &str = "reads-first";
+
 /// A contender that runs.
 pub struct Running {
     /// Who.
@@ -107,8 +110,10 @@ pub fn hidden_verb() -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().collect();
     let rest = arguments.get(1..).unwrap_or_default();
     match rest.first().map(String::as_str) {
-        Some("serve") => Some(tocsin::cli::main()),
-        Some("load") => Some(crate::load::generator::run()),
+        Some("serve") => Some(crate::engine::serve()),
+        Some("load") => {
+            Some(crate::load::generator::run(rest.get(1).is_some_and(|word| word == READS_FIRST)))
+        }
         Some("peer") => Some(server::run(rest)),
         Some("child") => Some(process::exec(rest.get(1..).unwrap_or_default())),
         _ => None,
@@ -157,17 +162,14 @@ impl Ground {
         Process::start(&self.exe, &self.dir, &format!("{}-{id}", contender.name()), &spec)
     }
 
-    /// The load generator on `cores`.
+    /// The load generator on `cores`; before all others there, if it `reads_first`.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn load(&self, id: usize, cores: &[usize]) -> Result<Process, String> {
-        let spec = Spec {
-            command: self.own(&["load"]),
-            environment: Vec::new(),
-            cores: cores.to_vec(),
-            gentle: false,
-        };
+    pub fn load(&self, id: usize, cores: &[usize], reads_first: bool) -> Result<Process, String> {
+        let words: &[&str] = if reads_first { &["load", READS_FIRST] } else { &["load"] };
+        let spec =
+            Spec { command: self.own(words), environment: Vec::new(), cores: cores.to_vec(), gentle: false };
         Process::start(&self.exe, &self.dir, &format!("load-{id}"), &spec)
     }
 }

@@ -1,9 +1,9 @@
 //! Fan-out beside the servers users would pick instead: plain, over TLS, and with two cores.
 //!
 //! Contract: as `suites` says. Contenders share one core, the load generator has the other; with two
-//! cores each, all share both. Where descriptors do not reach for all at once, the engine meets one peer
-//! after the other. Ends within [`LONGEST`] and a contest; what time or descriptors did not allow, and
-//! every peer that is not installed, is in `missing`.
+//! cores each, all share both, and the load generator reads before anybody else goes on. Where descriptors
+//! do not reach for all at once, the engine meets one peer after the other. Ends within [`LONGEST`] and a
+//! contest; what time or descriptors did not allow, and every peer that is not installed, is in `missing`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,6 +44,8 @@ const NOTES: &[&str] = &[
     "Over TLS the load generator decrypts on its own core; each server takes the cipher it prefers.",
     "The engine's process is stopped while others have their turn (its idle threads wake up often, on the \
      core that all share) and goes on a pause before its own.",
+    "Where they share its cores (two cores each, on a machine of two), the load generator reads first: it has \
+     a real-time class there, or what it waits for a core would be counted as a contender's.",
     "Receive times hold the load generator's turn: it reads one subscriber after the other. Its own work a \
      message is the figure handling-per-message.",
     "CPU time is that of all of a contender's threads and processes from the request on: the engine's holds \
@@ -235,8 +237,9 @@ impl Suite<'_> {
         let mut pace = phase.pace;
         let (contenders, load) = places(phase.mode, cores);
         // On a shared core it would spin in the contenders' way.
-        pace.spin &= contenders != load;
-        let load = self.ground.load(self.next(), &load)?;
+        let shared = contenders == load;
+        pace.spin &= !shared;
+        let load = self.ground.load(self.next(), &load, shared)?;
         let mut contest = Contest::new(self.ground, load, pace, self.setting.seed, &self.setting.stop)?;
         let shape = Shape {
             tls: phase.mode == Mode::Tls,
