@@ -59,14 +59,14 @@ mod tests {
     #[test]
     #[cfg(target_env = "gnu")]
     fn what_is_kept_is_counted_in_every_thread_and_what_is_freed_is_not() {
-        const PIECES: usize = 64_000;
+        const PIECES: usize = 640_000;
         let keep = || (0..PIECES).map(|_| Box::new([1_u8; 100])).collect::<Vec<_>>();
         let before = counted().unwrap();
         let kept = std::thread::spawn(keep).join().unwrap();
         let with = counted().unwrap();
-        // Other tests allocate beside this one, by far less.
-        assert!(with - before > 6_400_000, "{before} {with}");
+        // Other tests allocate and free beside this one, by far less.
+        assert!(with - before > 60_000_000, "{before} {with}");
         drop(kept);
-        assert!(counted().unwrap() < with - 6_000_000);
+        assert!(counted().unwrap() < with - 60_000_000);
     }
 }

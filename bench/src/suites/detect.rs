@@ -65,9 +65,11 @@ impl Sizes {
             false => Sizes {
                 starts: 200,
                 publications: 400_000,
+                // Ten blocks of a Fibonacci number each: so many steps of the golden ratio lie almost evenly. The
+                // slower race needs more of them, for there a spacing is long beside what sets contenders apart.
                 races: vec![
-                    RaceSizes { rate: 10.0, publications: 600, stretch },
-                    RaceSizes { rate: 100.0, publications: 900, stretch },
+                    RaceSizes { rate: 10.0, publications: 10 * 144, stretch },
+                    RaceSizes { rate: 100.0, publications: 10 * 89, stretch },
                 ],
             },
         }
