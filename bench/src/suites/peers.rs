@@ -138,7 +138,7 @@ fn phases(quick: bool) -> Vec<Phase> {
         spin: true,
     };
     let both = vec![Contender::TokioTungstenite, Contender::FastWebsockets];
-    let phase = |mode, pace| {
+    let phase = |mode: Mode, pace| {
         let peers = if mode.has_two_cores() { both.clone() } else { Contender::PEERS.to_vec() };
         Phase { mode, peers, pace }
     };
