@@ -1,8 +1,9 @@
 //! What a soak plays on: the engine, its exchanges, subscribers and endpoints.
 //!
-//! Contract: [`Stage::set`] starts everything with the history filled as far as the engine keeps it in memory, and
-//! what each source remembers too, so that memory does not grow for that. A notice is known by its number ([`ticker`]). Notices of one exchange that
-//! nobody has heard of are bounded: its page holds twenty. Owner: the suite's thread. Blocks and allocates.
+//! Contract: [`Stage::set`] starts everything with the history filled as far as the engine keeps it in memory,
+//! and what each source and the webhook thread remember too, so that memory does not grow for that. A notice is
+//! known by its number ([`ticker`]). Notices of one exchange that nobody has heard of are bounded: its page holds
+//! twenty. Owner: the suite's thread. Blocks and allocates.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -93,6 +94,7 @@ impl Stage {
         let mut target = Filled::with(setup, receiver.ca().pem())?;
         target.fill(&urls(&receiver, STEM, sizes.endpoints), State::Active)?;
         fill_seen(&target)?;
+        target.leave_events(&[], limits::WEBHOOK_IDENTITIES)?;
         target.engine.start()?;
         await_baselines(&target)?;
         fill_history(&target, sizes.history)?;

@@ -84,11 +84,16 @@ impl Filled {
 
     /// Stores events for all of `recipients` until so many deliveries are pending.
     pub(super) fn leave_pending(&self, recipients: &[EndpointId], pending: usize) -> Outcome<()> {
+        self.leave_events(recipients, pending / recipients.len().max(1))
+    }
+
+    /// Stores so many events for all of `recipients`; where there are none, the engine remembers the events.
+    pub(in crate::suites) fn leave_events(&self, recipients: &[EndpointId], count: usize) -> Outcome<()> {
         let mut store = Store::open(&self.engine.data())?;
         let key = store.master_key()?.id_key();
         let now = clock::wall();
         let events = (1_u64..)
-            .take(pending / recipients.len().max(1))
+            .take(count)
             .map(|number| Ok(Arc::new(Outgoing::of(&event(&key, number, now))?.queued(number, now))))
             .collect::<Outcome<Vec<_>>>()?;
         for group in events.chunks(EVENTS_A_COMMIT) {
