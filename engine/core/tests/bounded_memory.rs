@@ -1,6 +1,8 @@
 //! What is kept of notices has a bound in bytes: once the tables are full, a notice takes the room of one
 //! that is forgotten, however many come.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod armed;
 
 use std::sync::Arc;
