@@ -167,6 +167,15 @@ impl SimMarket {
         self.shared.add(&mut self.state(), listing)
     }
 
+    /// Lists several between two answers: no answer has some of them alone.
+    ///
+    /// # Errors
+    /// As [`SimMarket::add`]; those before the one that fails are listed.
+    pub fn add_together(&self, listings: impl IntoIterator<Item = Listing>) -> Result<(), SimError> {
+        let mut state = self.state();
+        listings.into_iter().try_for_each(|listing| self.shared.add(&mut state, listing).map(drop))
+    }
+
     /// Changes an instrument; every other method that does is this one with a name.
     ///
     /// # Errors

@@ -82,9 +82,10 @@ fn a_list_that_loses_too_much_is_held_and_no_delisting() {
     sim.restore();
     well(&engine);
     assert_eq!(request(&engine, SOURCE, "spot")["list"], "usual");
-    for n in 0..40 {
-        sim.add(Listing::open(InstrumentKind::Spot, &format!("VAROMI{n}"), &quote(sim))).unwrap();
-    }
+    // Together: an answer with a part of them, few enough to be believed, would be news of that part.
+    let quote = quote(sim);
+    sim.add_together((0..40).map(|n| Listing::open(InstrumentKind::Spot, &format!("VAROMI{n}"), &quote)))
+        .unwrap();
     assert_eq!(troubled(&engine, "gained too much")["list"], "grown");
     // A quarter of an hour at the default speed; then it is believed in silence.
     well(&engine);
