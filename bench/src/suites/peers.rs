@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Context;
+use crate::engine::ReadsFirst;
 use crate::peers::contest::{Contest, Entrant, Pace, Turn};
 use crate::peers::process::Cores;
 use crate::peers::{Contender, Ground, Shape};
@@ -247,6 +248,10 @@ impl Suite<'_> {
         let reads_first = phase.mode == Mode::TwoCoresReadFirst;
         if reads_first && contenders != load {
             // With a core of its own it need not: that contest has been held.
+            return Ok(());
+        }
+        if reads_first && !ReadsFirst::begin().is_ok_and(|first| first.is_real_time()) {
+            self.missing(&name, "the load generator may not have a real-time class (needs root and chrt)");
             return Ok(());
         }
         // On a shared core it would spin in the contenders' way.
